@@ -1,0 +1,265 @@
+"""PnP-OVSS in eager PyTorch on Hugging Face's BLIP: the baseline, and the oracle of the tests.
+
+Written from the description of the method, apart from the engine: it shares no code with it. One
+picture at a time, in two forms that compute the same numbers:
+
+- `released` does what the authors' script does: it keeps the maps of every layer and head, and
+  back-propagates through the whole model, the image encoder included;
+- `lean` runs the image encoder without gradients and differentiates from the chosen layer up only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional
+from transformers import BlipForImageTextRetrieval, PreTrainedTokenizerBase
+
+MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
+STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Where the paper and its authors' released code part."""
+
+    drops: int | None  # patches dropped in a pass; None for half of those left
+    first_pass_weight: int
+    join_words: bool
+    sum_last_class: bool
+    passes: int = 4
+    threshold: float = 0.15
+    blur: float = 0.05
+
+
+PRESETS = {
+    "paper": Preset(drops=None, first_pass_weight=1, join_words=False, sum_last_class=False),
+    "released": Preset(drops=10, first_pass_weight=2, join_words=True, sum_last_class=True),
+}
+
+
+@dataclass(frozen=True)
+class Maps:
+    """class_maps float32 [C, p, p]; match float32 [K], the ITM probability in each pass."""
+
+    class_maps: np.ndarray
+    match: np.ndarray
+
+
+class EagerSegmenter:
+    """The method on one model.
+
+    Args:
+        model: a BLIP image-text-matching model with cross-attention in its text encoder.
+        tokenizer: its fast tokenizer (offsets are needed).
+        image_size: side of the model's input.
+        layers: cross-attention layers whose salience is averaged, from 0.
+        heads: heads likewise.
+        form: "released" or "lean".
+        device: of PyTorch.
+    """
+
+    def __init__(
+        self,
+        model: BlipForImageTextRetrieval,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        image_size: int,
+        layers: Sequence[int] = (7,),
+        heads: Sequence[int] = (9,),
+        form: Literal["released", "lean"] = "lean",
+        device: str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.eval().to(self.device)
+        self.model.requires_grad_(form == "released")
+        self.tokenizer = tokenizer
+        self.image_size = image_size
+        self.layers = list(layers)
+        self.heads = list(heads)
+        self.form = form
+        self.patch = model.config.vision_config.patch_size
+
+    def maps(
+        self, image: Image.Image, classes: Sequence[str], preset: Preset = PRESETS["paper"]
+    ) -> Maps:
+        """K passes of Salience DropOut."""
+        pixels = self._pixels(image)
+        ids, owned = self._caption(classes, preset)
+        grid = self.image_size // self.patch
+        dropped = torch.zeros(grid * grid, dtype=torch.bool, device=self.device)
+        class_tokens = [token for tokens in owned for token in tokens]
+        total = torch.zeros(ids.shape[1], grid * grid, device=self.device)
+        match = []
+        for index in range(preset.passes):
+            probability, salience = self._salience(self._blank(pixels, dropped), ids)
+            salience = salience.masked_fill(dropped, 0)
+            total += salience * (preset.first_pass_weight if index == 0 else 1)
+            match.append(probability)
+            scores = salience[class_tokens].sum(dim=0)
+            left = int((~dropped).sum())
+            count = left // 2 if preset.drops is None else min(preset.drops, left)
+            order = scores.masked_fill(dropped, -1).sort(descending=True, stable=True).indices
+            dropped = dropped.clone()
+            dropped[order[:count]] = True
+        rows = [total[tokens].mean(dim=0) for tokens in owned]
+        if preset.sum_last_class:
+            rows[-1] = total[owned[-1]].sum(dim=0)
+        maps = torch.stack(rows).reshape(-1, grid, grid)
+        return Maps(maps.cpu().numpy(), np.array(match, np.float32))
+
+    def segment(
+        self,
+        image: Image.Image,
+        classes: Sequence[str],
+        preset: Preset = PRESETS["paper"],
+        *,
+        background: bool = True,
+        crf: bool = True,
+    ) -> np.ndarray:
+        """Labels uint16 [H, W]: 0 background (where there is one), i + 1 = classes[i]."""
+        channels = refine(self.maps(image, classes, preset).class_maps, image, preset, background)
+        if crf:
+            channels = dense_crf(image, channels)
+        return (channels.argmax(axis=0) + (0 if background else 1)).astype(np.uint16)
+
+    def _pixels(self, image: Image.Image) -> torch.Tensor:
+        square = image.convert("RGB").resize((self.image_size,) * 2, Image.Resampling.BICUBIC)
+        values = torch.from_numpy(np.array(square)).float() / 255
+        return ((values - MEAN) / STD).permute(2, 0, 1)[None].contiguous().to(self.device)
+
+    def _caption(
+        self, classes: Sequence[str], preset: Preset
+    ) -> tuple[torch.Tensor, list[list[int]]]:
+        """Token ids [1, T], and the positions of each class's word pieces."""
+        if preset.join_words:
+            classes = ["".join(name.replace("-", " ").split()) for name in classes]
+        caption = "A picture of"
+        spans = []
+        for name in classes:
+            caption += " "
+            spans.append((len(caption), len(caption) + len(name)))
+            caption += name
+        encoded = self.tokenizer(caption.lower(), return_offsets_mapping=True)
+        ids = list(encoded["input_ids"])
+        ids[0] = self._enc_id()
+        owned = [
+            [
+                token
+                for token, (start, end) in enumerate(encoded["offset_mapping"])
+                if start < end and first <= start and end <= last
+            ]
+            for first, last in spans
+        ]
+        return torch.tensor([ids], device=self.device), owned
+
+    def _enc_id(self) -> int:
+        vocabulary = self.tokenizer.get_vocab()
+        return vocabulary.get("[ENC]", self.model.config.text_config.bos_token_id + 1)
+
+    def _blank(self, pixels: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
+        grid = self.image_size // self.patch
+        keep = (~dropped).float().reshape(1, 1, grid, grid)
+        return pixels * functional.interpolate(keep, scale_factor=self.patch, mode="nearest")
+
+    def _salience(self, pixels: torch.Tensor, ids: torch.Tensor) -> tuple[float, torch.Tensor]:
+        """Match probability, and salience [T, P]."""
+        released = self.form == "released"
+        with torch.set_grad_enabled(released):
+            embeds = self.model.vision_model(
+                pixels, interpolate_pos_encoding=True
+            ).last_hidden_state
+        layers = range(len(self.model.text_encoder.encoder.layer)) if released else self.layers
+        with self._attention(layers, detach=not released) as attention, torch.enable_grad():
+            hidden = self.model.text_encoder(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                encoder_hidden_states=embeds,
+                encoder_attention_mask=torch.ones(embeds.shape[:2], device=ids.device).long(),
+            ).last_hidden_state
+            logits = self.model.itm_head(hidden[:, 0])
+            if released:
+                self.model.zero_grad()
+                logits[:, 1].sum().backward()
+                gradients = {layer: value.grad for layer, value in attention.items()}
+            else:
+                taps = [attention[layer] for layer in self.layers]
+                found = torch.autograd.grad(logits[:, 1].sum(), taps)
+                gradients = dict(zip(self.layers, found, strict=True))
+        maps = [
+            (attention[layer] * gradients[layer].clamp(min=0))[0, self.heads, :, 1:]
+            for layer in self.layers
+        ]
+        probability = logits.softmax(dim=-1)[0, 1].item()
+        return probability, torch.stack(maps).mean(dim=(0, 1)).detach()
+
+    @contextmanager
+    def _attention(
+        self, layers: Sequence[int], *, detach: bool
+    ) -> Iterator[dict[int, torch.Tensor]]:
+        """Cross-attention [1, H, T, 1 + P] of `layers`; gradients reach the lowest of them and stop."""
+        kept: dict[int, torch.Tensor] = {}
+
+        def hook(layer: int):
+            def keep(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
+                if detach and layer == min(layers):
+                    output = output.detach().requires_grad_()
+                else:
+                    output.retain_grad()
+                kept[layer] = output
+                return output
+
+            return keep
+
+        text_layers = self.model.text_encoder.encoder.layer
+        handles = [
+            text_layers[layer].crossattention.self.dropout.register_forward_hook(hook(layer))
+            for layer in layers
+        ]
+        try:
+            yield kept
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def refine(
+    class_maps: np.ndarray, image: Image.Image, preset: Preset, background: bool
+) -> np.ndarray:
+    """Threshold, upsample, background, blur: float32 [C (+ 1), H, W]."""
+    size = (image.height, image.width)
+    maps = np.stack([_min_max(m) for m in class_maps])
+    maps[maps < preset.threshold] = 0
+    channels = functional.interpolate(
+        torch.from_numpy(maps)[None], size=size, mode="bilinear", align_corners=True
+    )[0].numpy()
+    if background:
+        empty = (channels == 0).all(axis=0)[None].astype(np.float32)
+        channels = np.concatenate([empty, channels])
+    sigma = preset.blur * max(size)
+    return np.stack([_min_max(gaussian_filter(channel, sigma)) for channel in channels])
+
+
+def dense_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
+    """Marginals of the dense CRF, float32 [C, H, W]."""
+    from pydensecrf import densecrf
+
+    labels, height, width = channels.shape
+    probabilities = torch.from_numpy(channels).softmax(dim=0).numpy()
+    crf = densecrf.DenseCRF2D(width, height, labels)
+    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(probabilities).reshape(labels, -1)))
+    crf.addPairwiseGaussian(sxy=3, compat=7)
+    crf.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.array(image.convert("RGB")), compat=10)
+    return np.array(crf.inference(10)).reshape(labels, height, width)
+
+
+def _min_max(values: np.ndarray) -> np.ndarray:
+    span = values.max() - values.min()
+    return (values - values.min()) / span if span > 0 else np.zeros_like(values)

@@ -1,0 +1,72 @@
+"""BLIP models of any shape with random weights: time and exactness do not depend on training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from transformers import BlipConfig, BlipForImageTextRetrieval, PreTrainedTokenizerFast
+
+# BERT-base text encoder over ViT-L/16, as in BLIP-large ITM: 446 M parameters with the ITC heads
+BLIP_LARGE = {
+    "vision": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "image_size": 384,
+    },
+    "text": {"num_attention_heads": 12},
+}
+
+
+def random_blip(
+    vision: dict[str, object],
+    text: dict[str, object],
+    *,
+    seed: int = 0,
+    spread: float = 1.0,
+) -> BlipForImageTextRetrieval:
+    """A model whose attention and gradients are far from uniform, as a trained one's are.
+
+    Args:
+        vision: fields of `BlipVisionConfig`.
+        text: fields of `BlipTextConfig`.
+        seed: of the weights.
+        spread: standard deviation of the weights times the square root of their fan-in.
+    """
+    torch.manual_seed(seed)
+    model = BlipForImageTextRetrieval(BlipConfig(vision_config=vision, text_config=text)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=spread / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def save_checkpoint(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, folder: Path) -> None:
+    """A Hugging Face folder, as `pnp-ovss export` takes it."""
+    model.save_pretrained(folder)
+    transformers_tokenizer(tokenizer).save_pretrained(folder)
+
+
+def transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer as Hugging Face's models use it, with [CLS] and [SEP] around."""
+    from tokenizers.processors import TemplateProcessing
+
+    wrapped = Tokenizer.from_str(tokenizer.to_str())
+    wrapped.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(t, wrapped.token_to_id(t)) for t in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=wrapped,
+        unk_token="[UNK]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
+    )

@@ -1,0 +1,193 @@
+"""The model folder: its manifest, where models are found, and the check that they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from .errors import ModelError
+from .settings import Settings
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+VISION = "onnx/vision.onnx"
+SALIENCE = "onnx/salience.onnx"
+
+DEMO = "demo"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class FileRecord(msgspec.Struct, frozen=True):
+    """Size in bytes and sha256 (hex) of one file of the folder."""
+
+    size: int
+    sha256: str
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """Where the weights came from: hub id, or file or folder name; and the commit, if one is known."""
+
+    source: str
+    revision: str | None = None
+
+
+class Caption(msgspec.Struct, frozen=True):
+    """What turns class names into tokens: the words before them, special ids, and how many tokens fit."""
+
+    prompt: str
+    enc_id: int
+    sep_id: int
+    pad_id: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The contents of `manifest.json`.
+
+    `layer` and `head` count from 0; a list means that salience is averaged over them. With
+    `all_heads` the salience graph keeps every map apart ([B, L, H, T, P]), for tuning only.
+    `export_error` holds, per output, the largest difference from PyTorch's autograd relative to the
+    output's largest value. `classes`, where given, are the only names that the model was taught.
+    """
+
+    schema_version: int
+    software_version: str
+    checkpoint: Checkpoint
+    family: str
+    image_size: int
+    patch_size: int
+    layer: int | list[int]
+    head: int | list[int]
+    all_heads: bool
+    caption: Caption
+    dtype: str
+    export_error: dict[str, float]
+    settings: Settings
+    files: dict[str, FileRecord]
+    trained: bool = True
+    classes: list[str] = field(default_factory=list)
+
+    @property
+    def grid(self) -> int:
+        """p: patches along a side."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model folder that was found and checked."""
+
+    path: Path
+    manifest: Manifest
+
+
+def cache_folder(hub_id: str) -> Path:
+    """Where the export of a hub id is kept for this user."""
+    return platformdirs.user_cache_path("pnp-ovss") / "models" / hub_id.replace("/", "--")
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a name has the form `organisation/name` and no such folder exists here."""
+    return bool(_HUB_ID.fullmatch(model)) and not Path(model).exists()
+
+
+def find(model: str | Path) -> Path:
+    """The folder of a model: `"demo"`, a hub id exported earlier, or the folder itself.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    name = str(model)
+    if name == DEMO:
+        return Path(str(resources.files("pnp_ovss.engine") / "data" / "demo"))
+    if is_hub_id(name):
+        folder = cache_folder(name)
+        if not folder.exists():
+            raise ModelError(
+                f"{name!r} has not been exported on this machine yet",
+                f"export it once: pnp-ovss export {name} -o '{folder}'",
+            )
+        return folder
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model folder at '{folder}'",
+            "make one with: pnp-ovss export CHECKPOINT -o DIR (or use --model demo)",
+        )
+    return folder
+
+
+def open_artifact(model: str | Path, *, verify: bool = True) -> Artifact:
+    """Read and check a model folder.
+
+    Args:
+        model: as for `find`.
+        verify: compare each file's sha256 with the manifest; without it, only its size.
+
+    Raises:
+        ModelError: the folder is missing, incomplete, altered, or of a newer schema.
+    """
+    path = find(model)
+    manifest = _read_manifest(path)
+    for name, record in manifest.files.items():
+        _check_file(path, name, record, verify)
+    return Artifact(path, manifest)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    again = f"export the model again: pnp-ovss export CHECKPOINT -o '{path}' --overwrite"
+    try:
+        text = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"'{path}' is not a model folder: no readable {MANIFEST}", again
+        ) from error
+    try:
+        version = msgspec.json.decode(text, type=_Versioned).schema_version
+        if version > SCHEMA_VERSION:
+            raise ModelError(
+                f"'{path}' has schema version {version}; this software reads up to {SCHEMA_VERSION}",
+                "it was written by a newer pnp-ovss: pip install --upgrade pnp-ovss",
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"'{path / MANIFEST}' is damaged: {error}", again) from error
+    missing = {TOKENIZER, VISION, SALIENCE} - manifest.files.keys()
+    if missing:
+        raise ModelError(f"'{path / MANIFEST}' does not list {', '.join(sorted(missing))}", again)
+    return manifest
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> None:
+    again = "the folder is damaged: export or copy it again"
+    path = folder / name
+    if not path.is_file():
+        raise ModelError(f"model file '{path}' is missing", again)
+    size = path.stat().st_size
+    if size != record.size:
+        raise ModelError(f"model file '{path}' has {size} bytes instead of {record.size}", again)
+    if verify and record_of(path).sha256 != record.sha256:
+        raise ModelError(
+            f"model file '{path}' was changed: its sha256 is not the manifest's", again
+        )
+
+
+def record_of(path: Path) -> FileRecord:
+    """Size and sha256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return FileRecord(path.stat().st_size, digest.hexdigest())

@@ -1,0 +1,217 @@
+"""Salience DropOut: K passes over a batch, each without the patches that the passes before found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ..kernels import reference
+from .caption import Captioner, CaptionTokens
+from .runners import Runner
+from .settings import Settings
+
+MAX_CAPTIONS = 32  # in one call of the salience graph: bounds its memory
+
+
+class Reading(NamedTuple):
+    """One caption read in one pass: salience float32 [T, P], and the ITM match probability."""
+
+    salience: np.ndarray
+    match: float
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """What the passes found in one picture.
+
+    Attributes:
+        salience: per caption, float32 [T, P], summed over the passes.
+        match: float32 [K], the ITM match probability in each pass, averaged over the captions.
+    """
+
+    salience: list[np.ndarray]
+    match: np.ndarray
+
+
+@dataclass(frozen=True)
+class Network:
+    """The two graphs of a model and what is needed to feed them."""
+
+    vision: Runner
+    salience: Runner
+    captioner: Captioner
+    patch_size: int
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        """[B, 3, S, S] -> [B, 1 + P, D]."""
+        return self.vision.run({"pixel_values": pixels})["image_embeds"]
+
+    def match(self, embeds: np.ndarray, captions: Sequence[CaptionTokens]) -> np.ndarray:
+        """ITM match probability of each caption with one picture, float32 [N].
+
+        Args:
+            embeds: of the picture, [1 + P, D].
+            captions: any number of them.
+        """
+        keep = np.ones((1, len(embeds) - 1), np.float32)
+        logits = [
+            self.salience.run(self._feeds(embeds[None], keep, part), ["itm_logits"])["itm_logits"]
+            for part in _parts(captions)
+        ]
+        return _match_probability(np.concatenate(logits))
+
+    def read(
+        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[Sequence[CaptionTokens]]
+    ) -> list[list[Reading]]:
+        """Salience of every caption of every picture.
+
+        Pictures with one caption each share a call; the captions of one picture share its keys and
+        values.
+
+        Args:
+            embeds: [B, 1 + P, D].
+            keep: [B, P], 0 where cross-attention must not look.
+            captions: of each picture.
+        """
+        if all(len(own) == 1 for own in captions):
+            return [[one] for one in self._read(embeds, keep, [own[0] for own in captions])]
+        return [
+            [
+                one
+                for part in _parts(own)
+                for one in self._read(embeds[i : i + 1], keep[i : i + 1], part)
+            ]
+            for i, own in enumerate(captions)
+        ]
+
+    def _read(
+        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]
+    ) -> list[Reading]:
+        out = self.salience.run(self._feeds(embeds, keep, captions))
+        return [
+            Reading(salience[: len(caption.ids)], float(match))
+            for caption, salience, match in zip(
+                captions, out["salience"], _match_probability(out["itm_logits"]), strict=True
+            )
+        ]
+
+    def _feeds(
+        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]
+    ) -> dict[str, np.ndarray]:
+        ids, mask = self.captioner.pad(captions)
+        return {
+            "image_embeds": embeds,
+            "input_ids": ids,
+            "attention_mask": mask,
+            "patch_keep": keep,
+        }
+
+
+def salience_dropout(
+    network: Network,
+    pixels: np.ndarray,
+    embeds: np.ndarray,
+    captions: Sequence[Sequence[CaptionTokens]],
+    settings: Settings,
+) -> list[Accumulated]:
+    """Run the K passes.
+
+    Args:
+        network: the model.
+        pixels: preprocessed pictures, float32 [B, 3, S, S].
+        embeds: their image embeddings with no patch dropped, [B, 1 + P, D].
+        captions: the captions of each picture, at least one. Patches are dropped for a picture as a
+            whole, by their salience over the class tokens of all of its captions.
+        settings: passes, schedule, drop mode, weight of the first pass.
+
+    Returns:
+        For each picture, what was accumulated; it does not depend on the rest of the batch.
+    """
+    dropped = np.zeros((len(pixels), embeds.shape[1] - 1), bool)
+    totals: list[list[np.ndarray]] = []
+    matches: list[list[float]] = []
+    for index in range(settings.passes):
+        keep = np.ones(dropped.shape, np.float32)
+        if index and settings.drop_mode == "attention":
+            keep[dropped] = 0
+        elif index:
+            embeds = network.embed(reference.blank_patches(pixels, dropped, network.patch_size))
+        readings = network.read(embeds, keep, captions)
+        salience = [
+            [one.salience * ~gone for one in own]
+            for own, gone in zip(readings, dropped, strict=True)
+        ]
+        totals = _accumulate(totals, salience, settings.first_pass_weight)
+        matches.append([float(np.mean([one.match for one in own])) for own in readings])
+        if index < settings.passes - 1:
+            dropped = np.stack(
+                [
+                    _drop(values, own, gone, settings.drop_schedule)
+                    for values, own, gone in zip(salience, captions, dropped, strict=True)
+                ]
+            )
+    match = np.array(matches, np.float32).T
+    return [Accumulated(total, row) for total, row in zip(totals, match, strict=True)]
+
+
+def class_maps(
+    salience: Sequence[np.ndarray],
+    captions: Sequence[CaptionTokens],
+    classes: int,
+    *,
+    sum_last: bool = False,
+) -> np.ndarray:
+    """Salience of each class: the mean over its tokens, float32 [classes, p, p].
+
+    Args:
+        salience: per caption, [T, P].
+        captions: the captions themselves.
+        classes: how many maps to return; those of classes in no caption are zero.
+        sum_last: sum over the tokens of each caption's last class instead.
+    """
+    grid = round(salience[0].shape[1] ** 0.5)
+    maps = np.zeros((classes, grid * grid), np.float32)
+    for values, caption in zip(salience, captions, strict=True):
+        for index, tokens in caption.owners:
+            maps[index] = values[tokens].mean(axis=0)
+        if sum_last:
+            index, tokens = caption.owners[-1]
+            maps[index] = values[tokens].sum(axis=0)
+    return maps.reshape(classes, grid, grid)
+
+
+def _accumulate(
+    totals: list[list[np.ndarray]], salience: list[list[np.ndarray]], first_weight: int
+) -> list[list[np.ndarray]]:
+    if not totals:
+        return [[values * np.float32(first_weight) for values in own] for own in salience]
+    return [
+        [total + values for total, values in zip(*own, strict=True)]
+        for own in zip(totals, salience, strict=True)
+    ]
+
+
+def _drop(
+    salience: Sequence[np.ndarray],
+    captions: Sequence[CaptionTokens],
+    dropped: np.ndarray,
+    schedule: int | Literal["halving"],
+) -> np.ndarray:
+    scores = np.zeros(dropped.shape, np.float32)
+    for values, caption in zip(salience, captions, strict=True):
+        tokens = [token for _, owned in caption.owners for token in owned]
+        scores += values[tokens].sum(axis=0)
+    count = np.count_nonzero(~dropped) // 2 if schedule == "halving" else schedule
+    return reference.drop_salient(scores, dropped, count)
+
+
+def _parts(captions: Sequence[CaptionTokens]) -> Iterator[Sequence[CaptionTokens]]:
+    for start in range(0, len(captions), MAX_CAPTIONS):
+        yield captions[start : start + MAX_CAPTIONS]
+
+
+def _match_probability(logits: np.ndarray) -> np.ndarray:
+    return reference.softmax(logits.T)[1]

@@ -1,0 +1,98 @@
+"""Pictures in: decode, check, and make the model's input of them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import InputError
+
+MAX_PIXELS = 50_000_000
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's, in [0, 1], RGB
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
+
+
+def load_rgb(image: ImageLike) -> Image.Image:
+    """Any picture as 8-bit RGB, upright.
+
+    EXIF rotation is applied; transparency is laid on white; 16-bit greys are scaled to 8 bits; of an
+    animation the first frame is taken.
+
+    Args:
+        image: a PIL image, a uint8 array [H, W, 3], or a path.
+
+    Raises:
+        InputError: it is missing, damaged, too large, or not a picture.
+    """
+    if isinstance(image, Image.Image):
+        return _to_rgb(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(
+                f"image array is {image.dtype} {list(image.shape)}", "it must be uint8 [H, W, 3]"
+            )
+        return _to_rgb(Image.fromarray(image))
+    return _read(Path(image))
+
+
+def preprocess(image: Image.Image, size: int) -> np.ndarray:
+    """The model's input: resized to a square by Pillow's bicubic, normalised; float32 [3, size, size]."""
+    square = image.resize((size, size), Image.Resampling.BICUBIC)
+    scaled = np.asarray(square, np.float32) / np.float32(255)
+    return np.ascontiguousarray(((scaled - MEAN) / STD).transpose(2, 0, 1))
+
+
+def _read(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _to_rgb(image, str(path))
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"no image at '{path}'", "check the path") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"image '{path}' is too large: {error}", "scale it down first") from error
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"image '{path}' cannot be read: {reason}", "it is damaged, or no picture"
+        ) from error
+
+
+def _to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"'{name}' is {width}x{height}, {width * height / 1e6:.0f} megapixels",
+            f"the limit is {MAX_PIXELS // 10**6} megapixels: scale it down first",
+        )
+    if width < 1 or height < 1:
+        raise InputError(f"'{name}' is {width}x{height}", "it has no pixels")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image.copy()
+    if image.mode.startswith("I"):
+        return _grey16_to_rgb(image, name)
+    if image.mode == "F":
+        raise InputError(f"'{name}' holds floating-point values", "convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey16_to_rgb(image: Image.Image, name: str) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise InputError(f"'{name}' holds greys outside 16 bits", "convert it to 8 or 16 bits")
+    grey = ((values + 128) // 257).astype(np.uint8)
+    return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))

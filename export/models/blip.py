@@ -1,0 +1,292 @@
+"""BLIP's image-text-matching branch: where checkpoints come from, and what is known of the family."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from torch import nn
+from transformers import BlipForImageTextRetrieval
+from transformers.utils import logging as transformers_logging
+
+from ...engine import artifact
+from ...engine.errors import ModelError
+from . import blip_original
+
+FAMILY = "blip"
+PROMPT = "A picture of"
+
+# The layer and head that work best in BLIP's text encoder of 12 layers with 12 heads (PnP-OVSS).
+_KNOWN_LAYER, _KNOWN_HEAD, _KNOWN_SIZE = 7, 9, 12
+
+_NEEDED = ("vision_model.", "text_encoder.", "itm_head.")  # what image-text matching runs on
+_HUB_FILES = ["config.json", "tokenizer.json", "vocab.txt"]
+_BERT_VOCABULARY_SIZES = (30522, 30524)  # as published; and with BLIP's [DEC] and [ENC]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to export, and its tokenizer.
+
+    Attributes:
+        model: in eval mode, on the CPU, its position embeddings as stored.
+        tokenizer: WordPiece, uncased.
+        origin: where it came from.
+        notes: choices made for the user, to be shown.
+    """
+
+    model: BlipForImageTextRetrieval
+    tokenizer: Tokenizer
+    origin: artifact.Checkpoint
+    notes: list[str]
+
+
+def load(
+    checkpoint: str, *, revision: str | None = None, tokenizer: Path | None = None
+) -> Checkpoint:
+    """Load a checkpoint.
+
+    Args:
+        checkpoint: a hub id, a Hugging Face folder, or an original BLIP `.pth` file.
+        revision: branch, tag or commit of a hub id.
+        tokenizer: a `tokenizer.json`, a `vocab.txt`, or a folder with one, in place of the
+            checkpoint's own.
+
+    Raises:
+        ModelError: it cannot be found, fetched or read, or is no BLIP image-text-matching model.
+    """
+    notes: list[str] = []
+    commit: str | None = None
+    path = Path(checkpoint).expanduser()
+    if path.is_file():
+        model = blip_original.load(path)
+        files = None
+    else:
+        if path.is_dir():
+            files = path
+        elif artifact.is_hub_id(checkpoint):
+            files = _download(checkpoint, revision)
+            commit = files.name  # the hub's cache names a snapshot by its commit
+        else:
+            raise ModelError(
+                f"no checkpoint {checkpoint!r}: no such file or folder, and no hub id",
+                "give a hub id such as Salesforce/blip-itm-large-flickr, a folder, or a .pth file",
+            )
+        model = _load_folder(files)
+    source = checkpoint if commit else path.name
+    words = _load_tokenizer(tokenizer or files, model, notes, required=tokenizer is not None)
+    return Checkpoint(model.eval(), words, artifact.Checkpoint(source, commit), notes)
+
+
+def default_layer_and_head(model: BlipForImageTextRetrieval) -> tuple[int, int, str]:
+    """The family's known best layer and head, and a note where the model is of another size.
+
+    In a text encoder of another depth or width the same relative place is taken.
+    """
+    config = model.config.text_config
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    layer, head = _KNOWN_LAYER * layers // _KNOWN_SIZE, _KNOWN_HEAD * heads // _KNOWN_SIZE
+    if (layers, heads) == (_KNOWN_SIZE, _KNOWN_SIZE):
+        return layer, head, ""
+    return (
+        layer,
+        head,
+        (
+            f"layer {_KNOWN_LAYER}, head {_KNOWN_HEAD} is known to be good in text encoders of"
+            f" {_KNOWN_SIZE} layers and heads; this one has {layers} and {heads}: took layer {layer},"
+            f" head {head}. Choose others with --layer and --head."
+        ),
+    )
+
+
+def enc_id(checkpoint: Checkpoint) -> int:
+    """The id of [ENC]: the tokenizer's own, else the one after [DEC].
+
+    Raises:
+        ModelError: the model has no embedding for it.
+    """
+    config = checkpoint.model.config.text_config
+    found = checkpoint.tokenizer.token_to_id("[ENC]")
+    if found is None:
+        found = (config.bos_token_id if config.bos_token_id is not None else config.vocab_size) + 1
+    if found >= config.vocab_size:
+        raise ModelError(
+            f"the token [ENC] would have id {found}, but the model's vocabulary has"
+            f" {config.vocab_size} entries",
+            "give a tokenizer with an [ENC] token (--tokenizer), or mend bos_token_id in config.json",
+        )
+    return found
+
+
+def resize_positions(model: BlipForImageTextRetrieval, image_size: int) -> None:
+    """Interpolate the image encoder's position embeddings for another input size, in place.
+
+    Raises:
+        ModelError: the patch size does not divide the image size.
+    """
+    encoder = model.vision_model
+    patch = encoder.config.patch_size
+    if image_size < patch or image_size % patch:
+        near = max(1, round(image_size / patch)) * patch
+        raise ModelError(
+            f"image size {image_size} is not a multiple of the model's patch size {patch}",
+            f"use for example --image-size {near}",
+        )
+    grid = image_size // patch
+    old = encoder.embeddings.position_embedding.detach()
+    side = round((old.shape[1] - 1) ** 0.5)
+    if grid != side:
+        patches = old[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        patches = nn.functional.interpolate(
+            patches, size=(grid, grid), mode="bicubic", align_corners=False
+        )
+        new = torch.cat([old[:, :1], patches.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+        encoder.embeddings.position_embedding = nn.Parameter(new)
+    encoder.config.image_size = image_size
+
+
+def _download(hub_id: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(
+            snapshot_download(
+                hub_id, revision=revision, allow_patterns=[*_HUB_FILES, "model*.safetensors*"]
+            )
+        )
+        if not any(folder.glob("*.safetensors")):
+            snapshot_download(hub_id, revision=revision, allow_patterns=["pytorch_model*"])
+    except Exception as error:  # of many kinds: HTTP, time-outs, cache, names
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"cannot fetch {hub_id!r} from the Hugging Face hub: {reason}",
+            "check the name and the network, or give a folder or .pth file that is already here",
+        ) from error
+    return folder
+
+
+def _load_folder(folder: Path) -> BlipForImageTextRetrieval:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"'{folder}' is not a Hugging Face checkpoint: no readable config.json",
+            "save one with BlipForImageTextRetrieval.save_pretrained",
+        ) from error
+    if config.get("model_type") != "blip":
+        raise ModelError(
+            f"'{folder}' holds a {config.get('model_type')!r} model",
+            "only BLIP image-text-matching models can be exported so far",
+        )
+    model, loading = _from_pretrained(folder)
+    lost = [
+        key
+        for key in (*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"]))
+        if key.startswith(_NEEDED)
+    ]
+    if lost:
+        raise ModelError(
+            f"'{folder}' lacks {len(lost)} weights of the image-text-matching branch,"
+            f" among them {sorted(lost)[0]!r}",
+            "it is damaged, or another kind of BLIP (captioning, VQA): take a blip-itm checkpoint",
+        )
+    _check_shape(model)
+    return model
+
+
+def _from_pretrained(folder: Path) -> tuple[BlipForImageTextRetrieval, dict[str, Any]]:
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        return BlipForImageTextRetrieval.from_pretrained(
+            folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
+        )
+    except Exception as error:  # of many kinds, from the weight format up to the configuration
+        raise ModelError(
+            f"'{folder}' cannot be loaded: {str(error).strip().splitlines()[0]}",
+            "the checkpoint is incomplete or damaged: save or download it again",
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _check_shape(model: BlipForImageTextRetrieval) -> None:
+    vision, text = model.config.vision_config, model.config.text_config
+    if not text.is_decoder:
+        raise ModelError("the checkpoint's text encoder has no cross-attention", "take an ITM one")
+    for name, config in (("image", vision), ("text", text)):
+        if config.hidden_act != "gelu":
+            raise ModelError(
+                f"the {name} encoder's activation is {config.hidden_act!r}",
+                "only gelu, which every published BLIP uses, can be exported",
+            )
+    for name in ("image_size", "patch_size"):
+        if not isinstance(getattr(vision, name), int):
+            raise ModelError(f"{name} is {getattr(vision, name)}", "only square images can be used")
+
+
+def _load_tokenizer(
+    source: Path | None, model: BlipForImageTextRetrieval, notes: list[str], *, required: bool
+) -> Tokenizer:
+    size = model.config.text_config.vocab_size
+    tokenizer = _read_tokenizer(source) if source else None
+    if tokenizer is None and required:
+        raise ModelError(f"no tokenizer at '{source}'", "give a tokenizer.json or a vocab.txt")
+    if tokenizer is None:
+        if size not in _BERT_VOCABULARY_SIZES:
+            raise ModelError(
+                f"the checkpoint has no tokenizer, and its vocabulary of {size} is not BERT's",
+                "name one with --tokenizer (a tokenizer.json or a vocab.txt)",
+            )
+        vocabulary = resources.files("pnp_ovss.export") / "data" / "bert-base-uncased-vocab.txt"
+        tokenizer = _word_piece(vocabulary.read_text(encoding="utf-8"))
+        notes.append(
+            "the checkpoint has no tokenizer: took BERT's uncased vocabulary, as BLIP does"
+        )
+    special = [
+        token for token in ("[UNK]", "[SEP]", "[PAD]") if tokenizer.token_to_id(token) is None
+    ]
+    if special:
+        raise ModelError(f"the tokenizer has no {', '.join(special)}", "give a BERT WordPiece one")
+    largest = max(tokenizer.get_vocab(with_added_tokens=False).values())
+    if largest >= size:
+        raise ModelError(
+            f"the tokenizer has ids up to {largest}, the model's vocabulary {size} entries",
+            "give the model's own tokenizer with --tokenizer",
+        )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _read_tokenizer(source: Path) -> Tokenizer | None:
+    """From a file, or from the files of a folder; None where there is none."""
+    candidates = [source / "tokenizer.json", source / "vocab.txt"] if source.is_dir() else [source]
+    for path in candidates:
+        if not path.is_file():
+            continue
+        try:
+            if path.suffix == ".json":
+                return Tokenizer.from_file(str(path))
+            return _word_piece(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(
+                f"'{path}' cannot be read as a tokenizer: {error}", "give a BERT WordPiece one"
+            ) from error
+    return None
+
+
+def _word_piece(vocabulary: str) -> Tokenizer:
+    """BERT's uncased tokenizer over a vocabulary of one piece a line."""
+    ids = {piece: index for index, piece in enumerate(vocabulary.rstrip("\n").split("\n"))}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer

@@ -1,0 +1,198 @@
+"""Checkpoint to model folder: export, check, and only then put the folder in place."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+from transformers import BlipForImageTextRetrieval
+
+from ..engine import artifact
+from ..engine.errors import ModelError, OutputError
+from ..engine.settings import Settings
+from . import graph, validate
+from .models import blip
+from .salience_graph import salience_graph
+from .vision_graph import vision_graph
+
+DEFAULT_IMAGE_SIZE = 336
+ALL = "all"
+Selection = tuple[int, ...] | str | None  # indices, "all", or the family's known best
+
+
+def export(
+    checkpoint: str,
+    output: Path,
+    *,
+    image_size: int = DEFAULT_IMAGE_SIZE,
+    layer: Selection = None,
+    head: Selection = None,
+    all_heads: bool = False,
+    revision: str | None = None,
+    tokenizer: Path | None = None,
+    settings: Settings | None = None,
+    classes: tuple[str, ...] = (),
+    trained: bool = True,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> artifact.Manifest:
+    """Export a checkpoint, compare it with autograd, and write its model folder.
+
+    Args:
+        checkpoint: a hub id, a Hugging Face folder, or an original BLIP `.pth` file.
+        output: the folder to make. It appears whole or not at all.
+        image_size: side of the model's input, a multiple of the patch size.
+        layer: cross-attention layers to read, from 0; several are averaged.
+        head: heads to read, likewise.
+        all_heads: keep every map of the chosen layers (all, unless chosen) apart, for tuning.
+        revision: branch, tag or commit of a hub id.
+        tokenizer: in place of the checkpoint's own.
+        settings: to recommend in the manifest.
+        classes: the only names the model was taught, if so.
+        trained: false for random weights; `demo` says so.
+        overwrite: replace a model folder that is already there.
+        say: is told of each step.
+
+    Raises:
+        ModelError: the checkpoint cannot be used, or its export is out of tolerance.
+        OutputError: the folder exists, or cannot be written.
+    """
+    output = output.expanduser().absolute()
+    _check_target(output, overwrite)
+    say(f"loading {checkpoint}")
+    source = blip.load(checkpoint, revision=revision, tokenizer=tokenizer)
+    for note in source.notes:
+        say(f"note: {note}")
+    model = source.model.requires_grad_(False)
+    blip.resize_positions(model, image_size)
+    enc = blip.enc_id(source)
+    layers, heads = _choose(model, layer, head, all_heads, say)
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    try:
+        (work / "onnx").mkdir()
+        source.tokenizer.save(str(work / artifact.TOKENIZER))
+        files = [work / artifact.TOKENIZER]
+        say("writing the image encoder")
+        files += graph.save(vision_graph(model), work / artifact.VISION)
+        say("writing the matching branch with its gradient")
+        files += graph.save(
+            salience_graph(model, layers, heads, separate=all_heads), work / artifact.SALIENCE
+        )
+        gc.collect()
+        say("comparing with autograd")
+        errors = validate.export_error(model, work, layers, heads, separate=all_heads)
+        _check_errors(errors)
+        config = model.config
+        manifest = artifact.Manifest(
+            schema_version=artifact.SCHEMA_VERSION,
+            software_version=version("pnp-ovss"),
+            checkpoint=source.origin,
+            family=blip.FAMILY,
+            image_size=image_size,
+            patch_size=config.vision_config.patch_size,
+            layer=_plain(layers),
+            head=_plain(heads),
+            all_heads=all_heads,
+            caption=artifact.Caption(
+                prompt=blip.PROMPT,
+                enc_id=enc,
+                sep_id=source.tokenizer.token_to_id("[SEP]"),
+                pad_id=source.tokenizer.token_to_id("[PAD]"),
+                max_tokens=config.text_config.max_position_embeddings,
+            ),
+            dtype="float32",
+            export_error=errors,
+            settings=settings or Settings(),
+            files={f.relative_to(work).as_posix(): artifact.record_of(f) for f in files},
+            trained=trained,
+            classes=list(classes),
+        )
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+        (work / artifact.MANIFEST).write_bytes(text + b"\n")
+        _publish(work, output)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write '{output}': {error.strerror or error}",
+            "free some space, or choose another folder with -o",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return manifest
+
+
+def _check_target(output: Path, overwrite: bool) -> None:
+    if not output.exists():
+        return
+    if not (output / artifact.MANIFEST).is_file() and (
+        not output.is_dir() or any(output.iterdir())
+    ):
+        raise OutputError(f"'{output}' exists and is not a model folder", "choose another with -o")
+    if (output / artifact.MANIFEST).is_file() and not overwrite:
+        raise OutputError(f"'{output}' exists", "replace it with --overwrite")
+
+
+def _choose(
+    model: BlipForImageTextRetrieval,
+    layer: Selection,
+    head: Selection,
+    all_heads: bool,
+    say: Callable[[str], None],
+) -> tuple[list[int], list[int]]:
+    config = model.config.text_config
+    if all_heads:
+        layer, head = layer if layer is not None else ALL, ALL
+    known_layer, known_head, note = blip.default_layer_and_head(model)
+    if note and (layer is None or head is None):
+        say(f"note: {note}")
+    return (
+        _resolve("layer", layer, known_layer, config.num_hidden_layers),
+        _resolve("head", head, known_head, config.num_attention_heads),
+    )
+
+
+def _resolve(name: str, chosen: Selection, known: int, count: int) -> list[int]:
+    if chosen is None:
+        return [known]
+    if isinstance(chosen, str):
+        return list(range(count))
+    wrong = [index for index in chosen if not 0 <= index < count]
+    if wrong or not chosen:
+        raise ModelError(
+            f"there is no {name} {wrong[0] if wrong else 'named'}",
+            f"this model has {count}, counted from 0 to {count - 1}",
+        )
+    return sorted(set(chosen))
+
+
+def _plain(indices: list[int]) -> int | list[int]:
+    return indices[0] if len(indices) == 1 else indices
+
+
+def _check_errors(errors: dict[str, float]) -> None:
+    worst = max(errors, key=lambda name: errors[name])
+    if not errors[worst] < validate.TOLERANCE:
+        raise ModelError(
+            f"the exported {worst} is off by {errors[worst]:.1e} of its largest value,"
+            f" more than {validate.TOLERANCE:.0e}; nothing was written",
+            "report it with the checkpoint's name and the output of: pnp-ovss doctor",
+        )
+
+
+def _publish(work: Path, output: Path) -> None:
+    """Move the finished folder into place; one that was there makes way only now."""
+    os.chmod(work, 0o755)
+    old = None
+    if output.exists():
+        old = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.old."))
+        os.replace(output, old / output.name)
+    os.replace(work, output)
+    if old:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,177 @@
+"""Holds an exported pair of graphs to PyTorch: Hugging Face's own forward, and autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BlipForImageTextRetrieval
+
+from ..engine.artifact import SALIENCE, VISION
+from ..engine.runners import open_runner
+from .salience_graph import MATCH
+
+BATCHES = (1, 3)
+CAPTION_LENGTHS = (6, 17)
+TOLERANCE = 1e-4  # float32; of the output's largest value
+
+
+def export_error(
+    model: BlipForImageTextRetrieval,
+    folder: Path,
+    layers: Sequence[int],
+    heads: Sequence[int],
+    *,
+    separate: bool,
+    seed: int = 0,
+) -> dict[str, float]:
+    """The largest error of each output, relative to the output's largest value, on random inputs.
+
+    Two batch sizes and two caption lengths are tried, with padding, masked patches, and one picture
+    shared by several captions.
+
+    Args:
+        model: resized to the exported image size.
+        folder: of the exported graphs.
+        layers: as exported.
+        heads: as exported.
+        separate: as exported.
+        seed: of the inputs.
+    """
+    random = np.random.default_rng(seed)
+    vision = open_runner(folder / VISION, device="cpu")
+    size = model.vision_model.config.image_size
+    errors: dict[str, float] = {"image_embeds": 0.0, "itm_logits": 0.0, "salience": 0.0}
+    cases: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
+    for batch in BATCHES:
+        pixels = random.normal(size=(batch, 3, size, size)).astype(np.float32)
+        with torch.no_grad():
+            wanted = model.vision_model(torch.from_numpy(pixels)).last_hidden_state.numpy()
+        embeds = vision.run({"pixel_values": pixels})["image_embeds"]
+        errors["image_embeds"] = max(errors["image_embeds"], relative_error(embeds, wanted))
+        cases += [(_inputs(random, model, wanted, batch, n), wanted) for n in CAPTION_LENGTHS]
+    cases.append((_inputs(random, model, wanted[:1], BATCHES[-1], CAPTION_LENGTHS[0]), wanted))
+    vision.close()
+
+    salience = open_runner(folder / SALIENCE, device="cpu")
+    for feeds, _ in cases:
+        found = salience.run(feeds)
+        wanted = autograd_salience(model, feeds, layers, heads, separate=separate)
+        for name, value in found.items():
+            errors[name] = max(errors[name], relative_error(value, wanted[name]))
+    salience.close()
+    return errors
+
+
+def autograd_salience(
+    model: BlipForImageTextRetrieval,
+    feeds: dict[str, np.ndarray],
+    layers: Sequence[int],
+    heads: Sequence[int],
+    *,
+    separate: bool,
+) -> dict[str, np.ndarray]:
+    """What the salience graph should give, from Hugging Face's forward and autograd.
+
+    Each caption is run alone, without its padding and without the patches it must not see.
+    """
+    batch, length = feeds["input_ids"].shape
+    images, patches = feeds["patch_keep"].shape
+    logits = np.zeros((batch, 2), np.float32)
+    maps = np.zeros((batch, len(layers), len(heads), length, patches), np.float32)
+    for row in range(batch):
+        image = row if images > 1 else 0
+        kept = np.flatnonzero(feeds["patch_keep"][image])
+        tokens = int(feeds["attention_mask"][row].sum())
+        logits[row], own = _autograd_of_one(
+            model,
+            torch.from_numpy(feeds["image_embeds"][image][[0, *(kept + 1)]])[None],
+            torch.from_numpy(feeds["input_ids"][row, :tokens])[None],
+            layers,
+            heads,
+        )
+        maps[row, :, :, :tokens, kept] = np.moveaxis(own, -1, 0)
+    return {"itm_logits": logits, "salience": maps if separate else maps.mean(axis=(1, 2))}
+
+
+def _autograd_of_one(
+    model: BlipForImageTextRetrieval,
+    embeds: torch.Tensor,
+    ids: torch.Tensor,
+    layers: Sequence[int],
+    heads: Sequence[int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [2] and salience [L, H, T, P] of one caption about one picture."""
+    with _tapped(model, layers) as taps, torch.enable_grad():
+        hidden = model.text_encoder(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            encoder_hidden_states=embeds,
+            encoder_attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+        ).last_hidden_state
+        logits = model.itm_head(hidden[:, 0])
+        gradients = torch.autograd.grad(logits[:, MATCH].sum(), taps)
+    maps = [
+        (a * g.clamp(min=0))[0, list(heads), :, 1:] for a, g in zip(taps, gradients, strict=True)
+    ]
+    return logits[0].detach().numpy(), torch.stack(maps).detach().numpy()
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference, relative to the largest value wanted; infinite if one is not finite."""
+    if not np.isfinite(found).all():
+        return float("inf")
+    difference = float(np.abs(found - wanted).max())
+    return difference and difference / max(float(np.abs(wanted).max()), np.finfo(np.float32).tiny)
+
+
+@contextmanager
+def _tapped(
+    model: BlipForImageTextRetrieval, layers: Sequence[int]
+) -> Iterator[list[torch.Tensor]]:
+    """Collect the cross-attention of `layers`, cut off from what lies below the lowest.
+
+    The tap is the attention's dropout, which passes its input on in eval mode.
+    """
+    found: dict[int, torch.Tensor] = {}
+    taps: list[torch.Tensor] = []
+
+    def hook(layer: int):
+        def replace(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
+            found[layer] = output.detach().requires_grad_() if layer == min(layers) else output
+            if len(found) == len(layers):
+                taps.extend(found[index] for index in layers)
+            return found[layer]
+
+        return replace
+
+    handles = [
+        model.text_encoder.encoder.layer[layer].crossattention.self.dropout.register_forward_hook(
+            hook(layer)
+        )
+        for layer in layers
+    ]
+    try:
+        yield taps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _inputs(
+    random: np.random.Generator,
+    model: BlipForImageTextRetrieval,
+    embeds: np.ndarray,
+    batch: int,
+    length: int,
+) -> dict[str, np.ndarray]:
+    config = model.config.text_config
+    length = min(length, config.max_position_embeddings)
+    ids = random.integers(0, config.vocab_size, (batch, length))
+    mask = np.ones((batch, length), np.int64)
+    mask[-1, 1 + length // 2 :] = 0
+    keep = (random.random((len(embeds), embeds.shape[1] - 1)) < 0.7).astype(np.float32)
+    return {"image_embeds": embeds, "input_ids": ids, "attention_mask": mask, "patch_keep": keep}

@@ -1,0 +1,1 @@
+"""The numeric kernels: `reference` defines them in NumPy."""
