@@ -32,14 +32,14 @@ class FileRecord(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """Where the weights came from: hub id, or file or folder name; and the commit, if one is known."""
+    """Where the weights came from: hub id, file or folder name; and the commit, if known."""
 
     source: str
     revision: str | None = None
 
 
 class Caption(msgspec.Struct, frozen=True):
-    """What turns class names into tokens: the words before them, special ids, and how many tokens fit."""
+    """Class names to tokens: the words before them, special ids, and how many tokens fit."""
 
     prompt: str
     enc_id: int
@@ -154,7 +154,7 @@ def _read_manifest(path: Path) -> Manifest:
         version = msgspec.json.decode(text, type=_Versioned).schema_version
         if version > SCHEMA_VERSION:
             raise ModelError(
-                f"'{path}' has schema version {version}; this software reads up to {SCHEMA_VERSION}",
+                f"'{path}' has schema version {version}; this one reads up to {SCHEMA_VERSION}",
                 "it was written by a newer pnp-ovss: pip install --upgrade pnp-ovss",
             )
         manifest = msgspec.json.decode(text, type=Manifest)

@@ -113,7 +113,7 @@ class Captioner:
         if not self._fits([self._caption.enc_id, *self._prompt], pieces):
             raise InputError(
                 f"class {name!r} is {len(pieces)} word pieces long",
-                f"a caption of this model holds {self._caption.max_tokens} tokens: shorten the name",
+                f"a caption of this model holds {self._caption.max_tokens} tokens: shorten it",
             )
         return pieces
 

@@ -1,4 +1,4 @@
-"""Salience DropOut: K passes over a batch, each without the patches that the passes before found."""
+"""Salience DropOut: K passes over a batch, each without the patches found before."""
 
 from __future__ import annotations
 

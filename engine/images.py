@@ -21,8 +21,8 @@ ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 def load_rgb(image: ImageLike) -> Image.Image:
     """Any picture as 8-bit RGB, upright.
 
-    EXIF rotation is applied; transparency is laid on white; 16-bit greys are scaled to 8 bits; of an
-    animation the first frame is taken.
+    EXIF rotation is applied; transparency is laid on white; 16-bit greys are scaled to 8 bits; of
+    an animation the first frame is taken.
 
     Args:
         image: a PIL image, a uint8 array [H, W, 3], or a path.
@@ -42,7 +42,7 @@ def load_rgb(image: ImageLike) -> Image.Image:
 
 
 def preprocess(image: Image.Image, size: int) -> np.ndarray:
-    """The model's input: resized to a square by Pillow's bicubic, normalised; float32 [3, size, size]."""
+    """The model's input, float32 [3, size, size]: a square by Pillow's bicubic, normalised."""
     square = image.resize((size, size), Image.Resampling.BICUBIC)
     scaled = np.asarray(square, np.float32) / np.float32(255)
     return np.ascontiguousarray(((scaled - MEAN) / STD).transpose(2, 0, 1))

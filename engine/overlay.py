@@ -116,7 +116,7 @@ class _Entry(NamedTuple):
 def _describe(name: str, share: float, present: bool) -> tuple[str, str]:
     short = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "\u2026"
     if not share:
-        return short, "nowhere" if present else "not in the picture"
+        return short, "not found" if present else "no match"
     return short, f"{share:.0%}" if share >= 0.01 else "<1%"
 
 

@@ -53,7 +53,7 @@ class Segmentation:
         return np.bincount(self.labels.ravel(), minlength=len(self.classes) + 1)
 
     def label_image(self) -> Image.Image:
-        """The label map as a palette image (mode P), or as 16-bit greys for more than 255 classes."""
+        """The labels as a palette image (mode P); as 16-bit greys for more than 255 classes."""
         if len(self.classes) > 255:
             return Image.fromarray(self.labels)
         image = Image.fromarray(self.labels.astype(np.uint8), mode="P")

@@ -204,6 +204,15 @@ class Segmenter:
         )
         return _raising(results) if errors == "raise" else results
 
+    def check_classes(self, classes: Sequence[str], settings: Settings | None = None) -> None:
+        """Find out, before any picture is read, whether this model can be asked for `classes`.
+
+        Raises:
+            InputError: a name is empty, repeated, or cannot be written in the model's vocabulary.
+        """
+        join = (settings or self.settings).join_words
+        self._network.captioner.write(clean_names(classes), join=join)
+
     def _check(self, settings: Settings | None, present: str) -> Settings:
         if present not in ("given", "match"):
             raise InputError(f"present is {present!r}", 'it must be "given" or "match"')

@@ -17,10 +17,10 @@ IR_VERSION = 10
 
 
 class Graph(Tape):
-    """Collects nodes and initializers; `graph.Softmax(x, axis=-1)` appends a node and returns its value.
+    """Collects nodes and initializers; `graph.Softmax(x, axis=-1)` appends a node.
 
-    Weights are stored under the name that the PyTorch module gives them, and written lazily, so that
-    building a graph copies none of them.
+    Weights are stored under the name that the PyTorch module gives them, and written lazily, so
+    that building a graph copies none of them.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from .graph import Graph
 
 
 def vision_graph(model: BlipForImageTextRetrieval) -> ir.Model:
-    """pixel_values [B, 3, S, S] -> image_embeds [B, 1 + P, D], S being the size the model was resized to."""
+    """pixel_values [B, 3, S, S] -> image_embeds [B, 1 + P, D], S being the model's image size."""
     encoder = model.vision_model
     graph = Graph(model)
     size = encoder.config.image_size

@@ -204,7 +204,7 @@ class EagerSegmenter:
     def _attention(
         self, layers: Sequence[int], *, detach: bool
     ) -> Iterator[dict[int, torch.Tensor]]:
-        """Cross-attention [1, H, T, 1 + P] of `layers`; gradients reach the lowest of them and stop."""
+        """Cross-attention [1, H, T, 1 + P] of `layers`; gradients stop at the lowest of them."""
         kept: dict[int, torch.Tensor] = {}
 
         def hook(layer: int):

@@ -22,7 +22,7 @@ class Runner(Protocol):
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """The graph's outputs by name; where `outputs` names some, only what they need is computed."""
+        """Outputs by name; where `outputs` names some, only what they need is computed."""
         ...
 
     def close(self) -> None:

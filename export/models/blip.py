@@ -1,4 +1,4 @@
-"""BLIP's image-text-matching branch: where checkpoints come from, and what is known of the family."""
+"""BLIP's image-text-matching branch: its checkpoints, and what is known of the family."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def load(
         else:
             raise ModelError(
                 f"no checkpoint {checkpoint!r}: no such file or folder, and no hub id",
-                "give a hub id such as Salesforce/blip-itm-large-flickr, a folder, or a .pth file",
+                "give a hub id (Salesforce/blip-itm-large-flickr), a folder, or a .pth file",
             )
         model = _load_folder(files)
     source = checkpoint if commit else path.name
@@ -99,8 +99,8 @@ def default_layer_and_head(model: BlipForImageTextRetrieval) -> tuple[int, int, 
         head,
         (
             f"layer {_KNOWN_LAYER}, head {_KNOWN_HEAD} is known to be good in text encoders of"
-            f" {_KNOWN_SIZE} layers and heads; this one has {layers} and {heads}: took layer {layer},"
-            f" head {head}. Choose others with --layer and --head."
+            f" {_KNOWN_SIZE} layers and heads; this one has {layers} and {heads}: took layer"
+            f" {layer}, head {head}. Choose others with --layer and --head."
         ),
     )
 

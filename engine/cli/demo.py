@@ -1,0 +1,52 @@
+"""`pnp-ovss demo`: the shipped pictures, segmented by the shipped model."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from . import DONE, FAILED, complain
+
+
+@click.command("demo")
+@click.option(
+    "-o",
+    "--output",
+    default="pnp-ovss-demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the results.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the reports on standard output.")
+def command(output: Path, as_json: bool) -> int:
+    """Segment the sample pictures with the demo model; needs no network."""
+    from dataclasses import replace
+
+    import msgspec
+
+    from .. import crf
+    from ..segmenter import Segmenter
+    from .segment import print_json, run
+
+    samples = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
+    with Segmenter.load("demo") as segmenter:
+        settings = segmenter.settings
+        if not segmenter.model.manifest.trained:
+            complain("note: the demo model has random weights, so its masks mean nothing yet")
+        if not crf.available():
+            settings = replace(settings, crf=None)
+            complain("note: without the dense CRF; for sharper masks: pip install 'pnp-ovss[crf]'")
+        jobs = [
+            (samples / sample["file"], sample["classes"])
+            for sample in msgspec.json.decode((samples / "samples.json").read_bytes())
+        ]
+        reports, failed = run(segmenter, jobs, output, settings)
+    if as_json:
+        print_json(reports)
+    else:
+        for report in reports:
+            names = ", ".join(found["name"] for found in report["classes"])
+            click.echo(f"{report['files']['overlay']}  ({names})")
+    return FAILED if failed else DONE

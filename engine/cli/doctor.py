@@ -1,0 +1,160 @@
+"""`pnp-ovss doctor`: what this machine can do, and the command that gets the rest."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from . import DONE, FAILED
+
+_PACKAGES = {
+    "run-time": ("numpy", "pillow", "tokenizers", "msgspec", "click", "platformdirs"),
+    "backend": ("onnxruntime", "onnxruntime-gpu"),
+    "crf": ("pydensecrf2",),
+    "export": ("torch", "transformers", "onnx", "onnx-ir"),
+    "interop": ("pycocotools", "supervision"),
+}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(as_json: bool) -> int:
+    """Report versions, providers and devices, what is missing and how to get it."""
+    from .segment import print_json
+
+    report = examine()
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    return DONE if report["ready"] else FAILED
+
+
+def examine() -> dict[str, Any]:
+    """The report; `ready` says whether pictures can be segmented."""
+    packages = {
+        group: {name: _version(name) for name in names} for group, names in _PACKAGES.items()
+    }
+    problems: list[dict[str, str]] = []
+    report = {
+        "pnp-ovss": version("pnp-ovss"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "providers": _providers(packages["backend"], problems),
+        "gpu": _gpu(),
+        "models": _models(problems),
+        "problems": problems,
+    }
+    _check_extras(packages, problems)
+    report["ready"] = not any(problem["severity"] == "error" for problem in problems)
+    return report
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _providers(backend: dict[str, str | None], problems: list[dict[str, str]]) -> list[str]:
+    if all(backend.values()):
+        _add(
+            problems,
+            "error",
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'pnp-ovss[gpu]'",
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        _add(
+            problems,
+            "error",
+            f"no backend: {error}",
+            "pip install 'pnp-ovss[cpu]' (or 'pnp-ovss[gpu]' for NVIDIA GPUs)",
+        )
+        return []
+    return onnxruntime.get_available_providers()
+
+
+def _gpu() -> list[str]:
+    """NVIDIA GPUs and their driver, as nvidia-smi names them."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return found.stdout.strip().splitlines()
+
+
+def _models(problems: list[dict[str, str]]) -> dict[str, str]:
+    from .. import artifact
+    from ..errors import ModelError
+
+    folder = artifact.cache_folder("any/name").parent
+    cached = sorted(folder.iterdir()) if folder.is_dir() else []
+    states: dict[str, str] = {}
+    for model in (artifact.DEMO, *cached):
+        try:
+            found = artifact.open_artifact(model, verify=model == artifact.DEMO)
+            size = found.manifest.image_size
+            states[str(model)] = f"{found.manifest.checkpoint.source}, {size} px"
+        except ModelError as error:
+            states[str(model)] = "damaged"
+            severity = "error" if model == artifact.DEMO else "warning"
+            _add(problems, severity, error.cause, error.cure)
+    return states
+
+
+def _check_extras(
+    packages: dict[str, dict[str, str | None]], problems: list[dict[str, str]]
+) -> None:
+    for extra, use in (
+        ("crf", "the dense CRF (until then: --crf none)"),
+        ("export", "exporting checkpoints"),
+        ("interop", "COCO RLE and supervision"),
+    ):
+        missing = [name for name, found in packages[extra].items() if found is None]
+        if missing:
+            _add(
+                problems,
+                "note",
+                f"{use} needs {', '.join(missing)}",
+                f"pip install 'pnp-ovss[{extra}]'",
+            )
+
+
+def _add(problems: list[dict[str, str]], severity: str, cause: str, cure: str) -> None:
+    problems.append({"severity": severity, "cause": cause, "cure": cure})
+
+
+def _show(report: dict[str, Any]) -> None:
+    rows = [
+        ("pnp-ovss", report["pnp-ovss"]),
+        ("Python", f"{report['python']} on {report['platform']}"),
+    ]
+    for group, packages in report["packages"].items():
+        found = [f"{name} {number}" for name, number in packages.items() if number]
+        rows.append((group, ", ".join(found) or "-"))
+    rows.append(("providers", ", ".join(report["providers"]) or "-"))
+    rows.append(("GPU", "; ".join(report["gpu"]) or "none found"))
+    rows += [("model", f"{name}: {state}") for name, state in report["models"].items()]
+    for name, value in rows:
+        click.echo(f"{name:<10} {value}")
+    for problem in report["problems"]:
+        click.echo(f"\n{problem['severity']}: {problem['cause']}\n  {problem['cure']}")
+    click.echo("\nready" if report["ready"] else "\nnot ready")

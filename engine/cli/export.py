@@ -1,0 +1,75 @@
+"""`pnp-ovss export`: checkpoint to model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import DONE
+
+
+class _Selection(click.ParamType):
+    name = "N[,N...]|all"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...] | str:
+        if not isinstance(value, str) or value == "all":
+            return value
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is neither 'all' nor numbers such as 7 or 0,1", param, ctx)
+
+
+@click.command("export")
+@click.argument("checkpoint")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New folder.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(1),
+    default=336,
+    show_default=True,
+    help="Side of the model's input in pixels; a multiple of the patch size.",
+)
+@click.option(
+    "--layer",
+    type=_Selection(),
+    help="Cross-attention layers to read, from 0; several are averaged.  [default: known best]",
+)
+@click.option("--head", type=_Selection(), help="Heads to read, likewise.  [default: known best]")
+@click.option("--all-heads", is_flag=True, help="Keep every map apart, for tuning.")
+@click.option("--revision", help="Branch, tag or commit of a hub id.")
+@click.option(
+    "--tokenizer",
+    type=click.Path(exists=True, path_type=Path),
+    help="tokenizer.json or vocab.txt, in place of the checkpoint's own.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a model folder that is already there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest on standard output.")
+def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> int:
+    """Export CHECKPOINT for the engine, and compare the result with PyTorch.
+
+    CHECKPOINT is a hub id (Salesforce/blip-itm-large-flickr, ...), a Hugging Face folder, or an
+    original BLIP file (model_large_retrieval_flickr.pth).
+    """
+    from ..errors import BackendError
+    from .segment import print_json
+
+    if options["head"] is not None and options["all_heads"]:
+        raise click.UsageError("--head and --all-heads exclude each other")
+    try:
+        from ...export import export
+    except ImportError as error:
+        raise BackendError(
+            f"exporting needs PyTorch, Transformers and ONNX: {error}",
+            "pip install 'pnp-ovss[export]'",
+        ) from error
+    manifest = export(checkpoint, output, say=lambda text: click.echo(text, err=True), **options)
+    if as_json:
+        print_json(manifest)
+    else:
+        click.echo(
+            f"{output}  (salience within {manifest.export_error['salience']:.0e} of autograd)"
+        )
+    return DONE
