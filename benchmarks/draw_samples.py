@@ -23,7 +23,7 @@ SCALE = 4
 QUALITY = 88
 
 Array = np.ndarray
-Points = list[tuple[float, float]]
+Points = list[tuple[float, ...]]
 
 
 def rgb(colour: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,8 +23,8 @@ BLIP_LARGE = {
 
 
 def random_blip(
-    vision: dict[str, object],
-    text: dict[str, object],
+    vision: Mapping[str, object],
+    text: Mapping[str, object],
     *,
     seed: int = 0,
     spread: float = 1.0,
@@ -37,7 +38,9 @@ def random_blip(
         spread: standard deviation of the weights times the square root of their fan-in.
     """
     torch.manual_seed(seed)
-    model = BlipForImageTextRetrieval(BlipConfig(vision_config=vision, text_config=text)).eval()
+    model = BlipForImageTextRetrieval(
+        BlipConfig(vision_config=dict(vision), text_config=dict(text))
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

@@ -77,8 +77,10 @@ def add_legend(
         present: whether each class was looked for, [C].
     """
     width = max(image.width, MIN_LEGEND_WIDTH)
-    font = ImageFont.load_default(max(15, width // 42))
-    unit = int(font.size)
+    unit = max(15, width // 42)
+    font = ImageFont.load_default(unit)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        return image  # this Pillow was built without FreeType, and can write in no readable size
     order = sorted(range(len(classes)), key=lambda i: -shares[i])
     entries = [
         _Entry(
@@ -90,7 +92,7 @@ def add_legend(
     if len(order) > MAX_ENTRIES:
         entries.append(_Entry(f"and {len(order) - MAX_ENTRIES} more", "", None))
 
-    places, height = _flow(entries, font, width)
+    places, height = _flow(entries, font, unit, width)
     page = Image.new("RGB", (width, image.height + height), _PAPER)
     page.paste(image, ((width - image.width) // 2, 0))
     pen = ImageDraw.Draw(page)
@@ -121,10 +123,9 @@ def _describe(name: str, share: float, present: bool) -> tuple[str, str]:
 
 
 def _flow(
-    entries: Sequence[_Entry], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+    entries: Sequence[_Entry], font: ImageFont.FreeTypeFont, unit: int, width: int
 ) -> tuple[list[tuple[int, int]], int]:
     """Where each entry stands, from left to right in as many rows as it takes; and the height."""
-    unit = int(getattr(font, "size", 12))
     x, y = unit, unit
     places = []
     for entry in entries:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from transformers import BlipForImageTextRetrieval
@@ -90,23 +91,24 @@ def export(
         say("comparing with autograd")
         errors = validate.export_error(model, work, layers, heads, separate=all_heads)
         _check_errors(errors)
-        config = model.config
+        vision: Any = model.config.vision_config
+        text: Any = model.config.text_config
         manifest = artifact.Manifest(
             schema_version=artifact.SCHEMA_VERSION,
             software_version=version("pnp-ovss"),
             checkpoint=source.origin,
             family=blip.FAMILY,
             image_size=image_size,
-            patch_size=config.vision_config.patch_size,
+            patch_size=vision.patch_size,
             layer=_plain(layers),
             head=_plain(heads),
             all_heads=all_heads,
             caption=artifact.Caption(
                 prompt=blip.PROMPT,
                 enc_id=enc,
-                sep_id=source.tokenizer.token_to_id("[SEP]"),
-                pad_id=source.tokenizer.token_to_id("[PAD]"),
-                max_tokens=config.text_config.max_position_embeddings,
+                sep_id=blip.special_id(source.tokenizer, "[SEP]"),
+                pad_id=blip.special_id(source.tokenizer, "[PAD]"),
+                max_tokens=text.max_position_embeddings,
             ),
             dtype="float32",
             export_error=errors,
@@ -115,8 +117,8 @@ def export(
             trained=trained,
             classes=list(classes),
         )
-        text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-        (work / artifact.MANIFEST).write_bytes(text + b"\n")
+        written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+        (work / artifact.MANIFEST).write_bytes(written + b"\n")
         _publish(work, output)
     except OSError as error:
         raise OutputError(
@@ -146,7 +148,7 @@ def _choose(
     all_heads: bool,
     say: Callable[[str], None],
 ) -> tuple[list[int], list[int]]:
-    config = model.config.text_config
+    config: Any = model.config.text_config
     if all_heads:
         layer, head = layer if layer is not None else ALL, ALL
     known_layer, known_head, note = blip.default_layer_and_head(model)

@@ -7,13 +7,13 @@ cross-attention, and no further: that is all GradCAM needs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from transformers import BlipForImageTextRetrieval
-from transformers.models.blip.modeling_blip_text import BlipTextEmbeddings, BlipTextLayer
 
-from .blocks import attention, gelu, layer_norm, linear, merge_heads, split_heads
+from .blocks import Attention, attention, gelu, layer_norm, linear, merge_heads, split_heads
 from .graph import Graph
 
 MATCH = 1  # row of the ITM head that says "match"
@@ -37,7 +37,7 @@ def salience_graph(
     """
     graph = Graph(model)
     patches = model.vision_model.embeddings.position_embedding.shape[1] - 1
-    width = model.config.vision_config.hidden_size
+    width = model.vision_model.post_layernorm.weight.shape[0]
     image = graph.input("image_embeds", ir.DataType.FLOAT, ["images", 1 + patches, width])
     ids = graph.input("input_ids", ir.DataType.INT64, ["batch", "tokens"])
     mask = graph.input("attention_mask", ir.DataType.INT64, ["batch", "tokens"])
@@ -83,7 +83,7 @@ class _TextLayer:
     def __init__(
         self,
         graph: Graph,
-        module: BlipTextLayer,
+        module: Any,  # BlipTextLayer
         hidden: ir.Value,
         image: ir.Value,
         text_bias: ir.Value,
@@ -97,7 +97,7 @@ class _TextLayer:
         query, self._to_query = linear(graph, hidden, own.query)
         key, self._to_key = linear(graph, hidden, own.key)
         value, self._to_value = linear(graph, hidden, own.value)
-        self._self = attention(graph, *self._split(query, key, value), width, text_bias)
+        self._self = self._attend(query, key, value, width, text_bias)
         mixed, self._to_self = linear(
             graph, merge_heads(graph, self._self.output), module.attention.output.dense
         )
@@ -108,7 +108,7 @@ class _TextLayer:
         query, self._to_cross_query = linear(graph, text, cross.query)
         key, _ = linear(graph, image, cross.key)
         value, _ = linear(graph, image, cross.value)
-        self._cross = attention(graph, *self._split(query, key, value), width, image_bias)
+        self._cross = self._attend(query, key, value, width, image_bias)
         mixed, self._to_cross = linear(
             graph, merge_heads(graph, self._cross.output), module.crossattention.output.dense
         )
@@ -133,7 +133,7 @@ class _TextLayer:
         dsum = self._to_sum(doutput)
         dfused = self._graph.Add(dsum, self._to_narrow(self._to_wide(self._to_active(dsum))))
         dresidual = self._to_fused_sum(dfused)
-        (dcross,) = self._split(self._to_cross(dresidual))
+        dcross = self._split(self._to_cross(dresidual))
         return self._cross.gradient_of_probabilities(self._graph, dcross), dresidual
 
     def gradient_of_input(self, dprobabilities: ir.Value, dresidual: ir.Value) -> ir.Value:
@@ -142,7 +142,7 @@ class _TextLayer:
         dquery = self._cross.gradient_of_query(graph, dprobabilities)
         dtext = graph.Add(dresidual, self._to_cross_query(merge_heads(graph, dquery)))
         dsum = self._to_text_sum(dtext)
-        (dself,) = self._split(self._to_self(dsum))
+        dself = self._split(self._to_self(dsum))
         dhidden = dsum
         for pullback, part in zip(
             (self._to_query, self._to_key, self._to_value),
@@ -152,8 +152,14 @@ class _TextLayer:
             dhidden = graph.Add(dhidden, pullback(merge_heads(graph, part)))
         return dhidden
 
-    def _split(self, *values: ir.Value) -> tuple[ir.Value, ...]:
-        return tuple(split_heads(self._graph, value, self._heads) for value in values)
+    def _attend(
+        self, query: ir.Value, key: ir.Value, value: ir.Value, head_width: int, bias: ir.Value
+    ) -> Attention:
+        parts = (self._split(part) for part in (query, key, value))
+        return attention(self._graph, *parts, head_width=head_width, bias=bias)
+
+    def _split(self, value: ir.Value) -> ir.Value:
+        return split_heads(self._graph, value, self._heads)
 
 
 def _bias(graph: Graph, keep: ir.Value) -> ir.Value:
@@ -162,7 +168,7 @@ def _bias(graph: Graph, keep: ir.Value) -> ir.Value:
     return graph.Unsqueeze(masked, graph.ints(1, 2))
 
 
-def _embed(graph: Graph, embeddings: BlipTextEmbeddings, ids: ir.Value) -> ir.Value:
+def _embed(graph: Graph, embeddings: Any, ids: ir.Value) -> ir.Value:
     words = graph.Gather(graph.weight(embeddings.word_embeddings.weight), ids, axis=0)
     length = graph.Shape(ids, start=1, end=2)
     positions = graph.Slice(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,21 +44,23 @@ def export_error(
     """
     random = np.random.default_rng(seed)
     vision = open_runner(folder / VISION, device="cpu")
-    size = model.vision_model.config.image_size
+    encoder: Any = model.vision_model
+    size = encoder.config.image_size
     errors: dict[str, float] = {"image_embeds": 0.0, "itm_logits": 0.0, "salience": 0.0}
-    cases: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
+    cases: list[dict[str, np.ndarray]] = []
     for batch in BATCHES:
         pixels = random.normal(size=(batch, 3, size, size)).astype(np.float32)
         with torch.no_grad():
-            wanted = model.vision_model(torch.from_numpy(pixels)).last_hidden_state.numpy()
-        embeds = vision.run({"pixel_values": pixels})["image_embeds"]
-        errors["image_embeds"] = max(errors["image_embeds"], relative_error(embeds, wanted))
-        cases += [(_inputs(random, model, wanted, batch, n), wanted) for n in CAPTION_LENGTHS]
-    cases.append((_inputs(random, model, wanted[:1], BATCHES[-1], CAPTION_LENGTHS[0]), wanted))
+            wanted = encoder(torch.from_numpy(pixels)).last_hidden_state.numpy()
+        found = vision.run({"pixel_values": pixels})["image_embeds"]
+        errors["image_embeds"] = max(errors["image_embeds"], relative_error(found, wanted))
+        cases += [_inputs(random, model, wanted, batch, length) for length in CAPTION_LENGTHS]
+        shared = _inputs(random, model, wanted[:1], batch, CAPTION_LENGTHS[0])
+        cases.append(shared)
     vision.close()
 
     salience = open_runner(folder / SALIENCE, device="cpu")
-    for feeds, _ in cases:
+    for feeds in cases:
         found = salience.run(feeds)
         wanted = autograd_salience(model, feeds, layers, heads, separate=separate)
         for name, value in found.items():
@@ -148,10 +151,9 @@ def _tapped(
 
         return replace
 
+    text_layers: Any = model.text_encoder.encoder.layer
     handles = [
-        model.text_encoder.encoder.layer[layer].crossattention.self.dropout.register_forward_hook(
-            hook(layer)
-        )
+        text_layers[layer].crossattention.self.dropout.register_forward_hook(hook(layer))
         for layer in layers
     ]
     try:
@@ -168,7 +170,7 @@ def _inputs(
     batch: int,
     length: int,
 ) -> dict[str, np.ndarray]:
-    config = model.config.text_config
+    config: Any = model.config.text_config
     length = min(length, config.max_position_embeddings)
     ids = random.integers(0, config.vocab_size, (batch, length))
     mask = np.ones((batch, length), np.int64)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
 from transformers import BlipForImageTextRetrieval
-from transformers.models.blip.modeling_blip import BlipVisionModel
 
 from .blocks import attention, gelu, layer_norm, linear, merge_heads, split_heads
 from .graph import Graph
@@ -12,7 +13,7 @@ from .graph import Graph
 
 def vision_graph(model: BlipForImageTextRetrieval) -> ir.Model:
     """pixel_values [B, 3, S, S] -> image_embeds [B, 1 + P, D], S being the model's image size."""
-    encoder = model.vision_model
+    encoder: Any = model.vision_model
     graph = Graph(model)
     size = encoder.config.image_size
     pixels = graph.input("pixel_values", ir.DataType.FLOAT, ["batch", 3, size, size])
@@ -33,7 +34,7 @@ def vision_graph(model: BlipForImageTextRetrieval) -> ir.Model:
     )
 
 
-def _embed(graph: Graph, encoder: BlipVisionModel, pixels: ir.Value) -> ir.Value:
+def _embed(graph: Graph, encoder: Any, pixels: ir.Value) -> ir.Value:
     embeddings = encoder.embeddings
     projection = embeddings.patch_embedding
     patch, width = encoder.config.patch_size, encoder.config.hidden_size
@@ -52,7 +53,7 @@ def _embed(graph: Graph, encoder: BlipVisionModel, pixels: ir.Value) -> ir.Value
     return graph.Add(tokens, graph.weight(embeddings.position_embedding))
 
 
-def _self_attention(graph: Graph, x: ir.Value, module) -> ir.Value:
+def _self_attention(graph: Graph, x: ir.Value, module: Any) -> ir.Value:
     packed, _ = linear(graph, x, module.qkv)
     query, key, value = (
         split_heads(graph, part, module.num_heads)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -78,14 +78,15 @@ class EagerSegmenter:
         device: str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.model = model.eval().to(self.device)
+        self.model: Any = model.eval()
+        self.model.to(self.device)
         self.model.requires_grad_(form == "released")
         self.tokenizer = tokenizer
         self.image_size = image_size
         self.layers = list(layers)
         self.heads = list(heads)
         self.form = form
-        self.patch = model.config.vision_config.patch_size
+        self.patch: int = self.model.config.vision_config.patch_size
 
     def maps(
         self, image: Image.Image, classes: Sequence[str], preset: Preset = PRESETS["paper"]
@@ -131,7 +132,9 @@ class EagerSegmenter:
         return (channels.argmax(axis=0) + (0 if background else 1)).astype(np.uint16)
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
-        square = image.convert("RGB").resize((self.image_size,) * 2, Image.Resampling.BICUBIC)
+        square = image.convert("RGB").resize(
+            (self.image_size, self.image_size), Image.Resampling.BICUBIC
+        )
         values = torch.from_numpy(np.array(square)).float() / 255
         return ((values - MEAN) / STD).permute(2, 0, 1)[None].contiguous().to(self.device)
 
@@ -161,8 +164,8 @@ class EagerSegmenter:
         return torch.tensor([ids], device=self.device), owned
 
     def _enc_id(self) -> int:
-        vocabulary = self.tokenizer.get_vocab()
-        return vocabulary.get("[ENC]", self.model.config.text_config.bos_token_id + 1)
+        own = self.tokenizer.get_vocab().get("[ENC]")
+        return self.model.config.text_config.bos_token_id + 1 if own is None else own
 
     def _blank(self, pixels: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
         grid = self.image_size // self.patch
@@ -185,17 +188,16 @@ class EagerSegmenter:
                 encoder_attention_mask=torch.ones(embeds.shape[:2], device=ids.device).long(),
             ).last_hidden_state
             logits = self.model.itm_head(hidden[:, 0])
+            taps = [attention[layer] for layer in self.layers]
             if released:
                 self.model.zero_grad()
                 logits[:, 1].sum().backward()
-                gradients = {layer: value.grad for layer, value in attention.items()}
+                gradients = [tap.grad for tap in taps if tap.grad is not None]
             else:
-                taps = [attention[layer] for layer in self.layers]
-                found = torch.autograd.grad(logits[:, 1].sum(), taps)
-                gradients = dict(zip(self.layers, found, strict=True))
+                gradients = torch.autograd.grad(logits[:, 1].sum(), taps)
         maps = [
-            (attention[layer] * gradients[layer].clamp(min=0))[0, self.heads, :, 1:]
-            for layer in self.layers
+            (tap * functional.relu(gradient))[0, self.heads, :, 1:]
+            for tap, gradient in zip(taps, gradients, strict=True)
         ]
         probability = logits.softmax(dim=-1)[0, 1].item()
         return probability, torch.stack(maps).mean(dim=(0, 1)).detach()
@@ -249,7 +251,7 @@ def refine(
 
 def dense_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
     """Marginals of the dense CRF, float32 [C, H, W]."""
-    from pydensecrf import densecrf
+    from pydensecrf import densecrf  # pyright: ignore[reportAttributeAccessIssue]
 
     labels, height, width = channels.shape
     probabilities = torch.from_numpy(channels).softmax(dim=0).numpy()

@@ -59,7 +59,7 @@ class OnnxRuntimeRunner:
         """See `Runner.run`."""
         names = list(outputs or self._names)
         values = self._session.run(names, dict(feeds), self._partial if outputs else None)
-        return dict(zip(names, values, strict=True))
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
         """See `Runner.close`."""

@@ -89,7 +89,7 @@ def default_layer_and_head(model: BlipForImageTextRetrieval) -> tuple[int, int, 
 
     In a text encoder of another depth or width the same relative place is taken.
     """
-    config = model.config.text_config
+    config: Any = model.config.text_config
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     layer, head = _KNOWN_LAYER * layers // _KNOWN_SIZE, _KNOWN_HEAD * heads // _KNOWN_SIZE
     if (layers, heads) == (_KNOWN_SIZE, _KNOWN_SIZE):
@@ -111,7 +111,7 @@ def enc_id(checkpoint: Checkpoint) -> int:
     Raises:
         ModelError: the model has no embedding for it.
     """
-    config = checkpoint.model.config.text_config
+    config: Any = checkpoint.model.config.text_config
     found = checkpoint.tokenizer.token_to_id("[ENC]")
     if found is None:
         found = (config.bos_token_id if config.bos_token_id is not None else config.vocab_size) + 1
@@ -119,8 +119,20 @@ def enc_id(checkpoint: Checkpoint) -> int:
         raise ModelError(
             f"the token [ENC] would have id {found}, but the model's vocabulary has"
             f" {config.vocab_size} entries",
-            "give a tokenizer with an [ENC] token (--tokenizer), or mend bos_token_id in config.json",
+            "give a tokenizer with an [ENC] token: --tokenizer",
         )
+    return found
+
+
+def special_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a special token.
+
+    Raises:
+        ModelError: the tokenizer has none.
+    """
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ModelError(f"the tokenizer has no {token}", "give a BERT WordPiece one")
     return found
 
 
@@ -130,7 +142,7 @@ def resize_positions(model: BlipForImageTextRetrieval, image_size: int) -> None:
     Raises:
         ModelError: the patch size does not divide the image size.
     """
-    encoder = model.vision_model
+    encoder: Any = model.vision_model
     patch = encoder.config.patch_size
     if image_size < patch or image_size % patch:
         near = max(1, round(image_size / patch)) * patch
@@ -205,9 +217,10 @@ def _from_pretrained(folder: Path) -> tuple[BlipForImageTextRetrieval, dict[str,
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
-        return BlipForImageTextRetrieval.from_pretrained(
+        loaded: Any = BlipForImageTextRetrieval.from_pretrained(
             folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
         )
+        return loaded
     except Exception as error:  # of many kinds, from the weight format up to the configuration
         raise ModelError(
             f"'{folder}' cannot be loaded: {str(error).strip().splitlines()[0]}",
@@ -218,7 +231,8 @@ def _from_pretrained(folder: Path) -> tuple[BlipForImageTextRetrieval, dict[str,
 
 
 def _check_shape(model: BlipForImageTextRetrieval) -> None:
-    vision, text = model.config.vision_config, model.config.text_config
+    vision: Any = model.config.vision_config
+    text: Any = model.config.text_config
     if not text.is_decoder:
         raise ModelError("the checkpoint's text encoder has no cross-attention", "take an ITM one")
     for name, config in (("image", vision), ("text", text)):
@@ -235,7 +249,8 @@ def _check_shape(model: BlipForImageTextRetrieval) -> None:
 def _load_tokenizer(
     source: Path | None, model: BlipForImageTextRetrieval, notes: list[str], *, required: bool
 ) -> Tokenizer:
-    size = model.config.text_config.vocab_size
+    config: Any = model.config.text_config
+    size = config.vocab_size
     tokenizer = _read_tokenizer(source) if source else None
     if tokenizer is None and required:
         raise ModelError(f"no tokenizer at '{source}'", "give a tokenizer.json or a vocab.txt")
@@ -246,15 +261,12 @@ def _load_tokenizer(
                 "name one with --tokenizer (a tokenizer.json or a vocab.txt)",
             )
         vocabulary = resources.files("pnp_ovss.export") / "data" / "bert-base-uncased-vocab.txt"
-        tokenizer = _word_piece(vocabulary.read_text(encoding="utf-8"))
+        tokenizer = read_word_piece(vocabulary.read_text(encoding="utf-8"))
         notes.append(
             "the checkpoint has no tokenizer: took BERT's uncased vocabulary, as BLIP does"
         )
-    special = [
-        token for token in ("[UNK]", "[SEP]", "[PAD]") if tokenizer.token_to_id(token) is None
-    ]
-    if special:
-        raise ModelError(f"the tokenizer has no {', '.join(special)}", "give a BERT WordPiece one")
+    for token in ("[UNK]", "[SEP]", "[PAD]"):
+        special_id(tokenizer, token)
     largest = max(tokenizer.get_vocab(with_added_tokens=False).values())
     if largest >= size:
         raise ModelError(
@@ -275,7 +287,7 @@ def _read_tokenizer(source: Path) -> Tokenizer | None:
         try:
             if path.suffix == ".json":
                 return Tokenizer.from_file(str(path))
-            return _word_piece(path.read_text(encoding="utf-8"))
+            return read_word_piece(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(
                 f"'{path}' cannot be read as a tokenizer: {error}", "give a BERT WordPiece one"
@@ -283,7 +295,7 @@ def _read_tokenizer(source: Path) -> Tokenizer | None:
     return None
 
 
-def _word_piece(vocabulary: str) -> Tokenizer:
+def read_word_piece(vocabulary: str) -> Tokenizer:
     """BERT's uncased tokenizer over a vocabulary of one piece a line."""
     ids = {piece: index for index, piece in enumerate(vocabulary.rstrip("\n").split("\n"))}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))

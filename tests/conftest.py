@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.random_models import random_blip, save_checkpoint, transformers_tokenizer
+from hypothesis import settings
+from PIL import Image
+from pnp_ovss.engine import Segmenter
+from pnp_ovss.export import export
+from tokenizers import Tokenizer
+from transformers import BlipForImageTextRetrieval
+
+settings.register_profile("default", deadline=None, max_examples=50)
+settings.load_profile("default")
+
+SAMPLES = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
+
+VISION = {
+    "hidden_size": 96,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 64,
+}
+TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+}
+IMAGE_SIZE = 96  # not the 64 of the checkpoint: position embeddings are interpolated
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A random model, its checkpoint and its export."""
+
+    model: BlipForImageTextRetrieval
+    checkpoint: Path
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """BERT's uncased vocabulary, as BLIP has it, without [DEC] and [ENC]."""
+    from pnp_ovss.export.models.blip import read_word_piece
+
+    vocabulary = resources.files("pnp_ovss.export") / "data" / "bert-base-uncased-vocab.txt"
+    return read_word_piece(vocabulary.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """One small model, exported at layer 2, head 3 (the default for its size)."""
+    root = tmp_path_factory.mktemp("exported")
+    model = random_blip(VISION, TEXT)
+    save_checkpoint(model, tokenizer, root / "checkpoint")
+    export(str(root / "checkpoint"), root / "model", image_size=IMAGE_SIZE)
+    return Exported(model, root / "checkpoint", root / "model")
+
+
+@pytest.fixture(scope="session")
+def fast_tokenizer(tokenizer: Tokenizer):
+    """The same tokenizer as Transformers wraps it, for the eager baseline."""
+    return transformers_tokenizer(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def segmenter(exported: Exported) -> Segmenter:
+    return Segmenter.load(exported.folder, device="cpu")
+
+
+@pytest.fixture
+def model_copy(exported: Exported, tmp_path: Path) -> Path:
+    """A model folder that the test may damage."""
+    return Path(shutil.copytree(exported.folder, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Image.Image]:
+    """Smooth random pictures: `picture(seed, width, height)`."""
+
+    def make(seed: int = 0, width: int = 80, height: int = 60) -> Image.Image:
+        noise = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+    return make
