@@ -248,6 +248,8 @@ class Segmenter:
             for query, own in zip(queries, embeds, strict=True)
         ]
         rows = [row for row, one in enumerate(found) if one.present]
+        if not rows:
+            return found
         captions = [
             network.captioner.write(
                 [found[row].query.classes[i] for i in found[row].present],

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,23 +74,20 @@ def export(
     enc = blip.enc_id(source)
     layers, heads = _choose(model, layer, head, all_heads, say)
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
-        (work / "onnx").mkdir()
-        source.tokenizer.save(str(work / artifact.TOKENIZER))
-        files = [work / artifact.TOKENIZER]
+    with _appearing(output) as work:
         say("writing the image encoder")
-        files += graph.save(vision_graph(model), work / artifact.VISION)
+        (work / "onnx").mkdir()
+        files = graph.save(vision_graph(model), work / artifact.VISION)
         say("writing the matching branch with its gradient")
         files += graph.save(
             salience_graph(model, layers, heads, separate=all_heads), work / artifact.SALIENCE
         )
-        gc.collect()
+        source.tokenizer.save(str(work / artifact.TOKENIZER))
+        files.append(work / artifact.TOKENIZER)
+
         say("comparing with autograd")
         errors = validate.export_error(model, work, layers, heads, separate=all_heads)
         _check_errors(errors)
-        vision: Any = model.config.vision_config
         text: Any = model.config.text_config
         manifest = artifact.Manifest(
             schema_version=artifact.SCHEMA_VERSION,
@@ -99,7 +95,7 @@ def export(
             checkpoint=source.origin,
             family=blip.FAMILY,
             image_size=image_size,
-            patch_size=vision.patch_size,
+            patch_size=model.vision_model.embeddings.patch_embedding.kernel_size[0],
             layer=_plain(layers),
             head=_plain(heads),
             all_heads=all_heads,
@@ -119,14 +115,6 @@ def export(
         )
         written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         (work / artifact.MANIFEST).write_bytes(written + b"\n")
-        _publish(work, output)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write '{output}': {error.strerror or error}",
-            "free some space, or choose another folder with -o",
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return manifest
 
 
@@ -188,13 +176,23 @@ def _check_errors(errors: dict[str, float]) -> None:
         )
 
 
-def _publish(work: Path, output: Path) -> None:
-    """Move the finished folder into place; one that was there makes way only now."""
-    os.chmod(work, 0o755)
-    old = None
-    if output.exists():
-        old = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.old."))
-        os.replace(output, old / output.name)
-    os.replace(work, output)
-    if old:
-        shutil.rmtree(old, ignore_errors=True)
+@contextmanager
+def _appearing(output: Path) -> Iterator[Path]:
+    """A folder to work in, which takes its place at `output` when all went well."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+        try:
+            work = room / "new"
+            work.mkdir()
+            yield work
+            if output.exists():
+                output.replace(room / "old")
+            work.replace(output)
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write '{output}': {error.strerror or error}",
+            "free some space, or choose another folder with -o",
+        ) from error

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from benchmarks.baselines.eager import PRESETS, EagerSegmenter
+from PIL import Image
+from pnp_ovss.engine import BackendError, InputError, Segmenter, Settings
+
+from tests import thresholds
+from tests.conftest import IMAGE_SIZE, Exported
+
+CLASSES = [
+    ["cat"],
+    ["potted plant", "zebra"],
+    ["dog", "tv-monitor", "hot air balloon"],
+    ["sky", "antidisestablishmentarianism", "fire engine", "x-ray machine"],
+    ["car", "bus", "traffic light", "person", "dining table"],
+    ["grass", "water", "cow", "playing field", "wall-concrete", "Scissors"],
+]
+
+
+@pytest.fixture(scope="module", params=["lean", "released"])
+def eager(request, exported: Exported, fast_tokenizer) -> EagerSegmenter:
+    return EagerSegmenter(
+        exported.model,
+        fast_tokenizer,
+        image_size=IMAGE_SIZE,
+        layers=[2],
+        heads=[3],
+        form=request.param,
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("classes", CLASSES, ids=len)
+def test_class_maps_are_those_of_eager_pytorch(segmenter, eager, picture, classes, preset):
+    image = picture(len(classes))
+    wanted = eager.maps(image, classes, PRESETS[preset])
+    found = segmenter.segment(image, classes, settings=Settings.preset(preset, crf=None))
+    assert wanted.class_maps.max() > 0
+    difference = np.abs(found.class_maps - wanted.class_maps).max()
+    assert difference <= thresholds.CLASS_MAPS * wanted.class_maps.max()
+    np.testing.assert_allclose(found.match, wanted.match, rtol=0, atol=thresholds.MATCH)
+
+
+@pytest.mark.parametrize("background", ["always", "never"])
+@pytest.mark.parametrize("crf", ["pydensecrf", None])
+def test_labels_are_those_of_eager_pytorch(segmenter, eager, picture, background, crf):
+    image, classes = picture(9, 101, 67), ["cat", "potted plant", "sky"]
+    wanted = eager.segment(image, classes, background=background == "always", crf=crf is not None)
+    found = segmenter.segment(image, classes, settings=Settings(background=background, crf=crf))
+    assert len(np.unique(wanted)) > 1
+    assert (found.labels != wanted).mean() <= thresholds.LABELS
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("drop_mode", ["pixels", "attention"])
+def test_result_does_not_depend_on_the_batch(segmenter, picture, preset, drop_mode):
+    settings = Settings.preset(preset, drop_mode=drop_mode)
+    pairs = [(picture(seed, 40 + 3 * seed, 50), CLASSES[seed % len(CLASSES)]) for seed in range(8)]
+    together = segmenter.segment_batch(pairs, settings=settings)
+    for (image, classes), result in zip(pairs, together, strict=True):
+        alone = segmenter.segment(image, classes, settings=settings)
+        np.testing.assert_array_equal(result.labels, alone.labels)
+        np.testing.assert_allclose(
+            result.class_maps, alone.class_maps, rtol=0, atol=1e-5 * alone.class_maps.max()
+        )
+
+
+def test_result_has_the_shapes_of_the_contract(segmenter, picture):
+    result = segmenter.segment(picture(0, 31, 17), ["cat", "potted plant"])
+    assert (result.labels.shape, result.labels.dtype) == ((17, 31), np.uint16)
+    assert (result.class_maps.shape, result.class_maps.dtype) == ((2, 6, 6), np.float32)
+    assert (result.match.shape, result.match.dtype) == ((4,), np.float32)
+    assert (result.scores.shape, result.scores.dtype) == ((2,), np.float32)
+    assert result.classes == ("cat", "potted plant")
+    assert result.labels.max() <= 2
+
+
+def test_image_may_be_a_path_an_array_or_a_picture(segmenter, picture, tmp_path):
+    image = picture()
+    image.save(tmp_path / "picture.png")
+    results = [
+        segmenter.segment(given, ["cat", "sky"]).labels
+        for given in (
+            image,
+            np.asarray(image),
+            tmp_path / "picture.png",
+            str(tmp_path / "picture.png"),
+        )
+    ]
+    for labels in results[1:]:
+        np.testing.assert_array_equal(labels, results[0])
+
+
+def test_score_is_the_match_of_a_class_by_itself(segmenter, picture):
+    classes = ["cat", "potted plant", "sky"]
+    together = segmenter.segment(picture(), classes)
+    for name, score in zip(classes, together.scores, strict=True):
+        alone = segmenter.segment(picture(), [name])
+        assert score == pytest.approx(alone.match[0], abs=thresholds.MATCH)
+
+
+def test_match_keeps_only_classes_above_the_threshold(segmenter, picture):
+    classes = ["cat", "potted plant", "sky", "dog", "zebra"]
+    given = segmenter.segment(picture(2), classes)
+    level = float(np.median(given.scores))
+    settings = Settings(match_threshold=level)
+    found = segmenter.segment(picture(2), classes, settings=settings, present="match")
+    kept = [name for name, score in zip(classes, given.scores, strict=True) if score > level]
+    assert 0 < len(kept) < len(classes)
+    assert [name for name, there in zip(classes, found.present, strict=True) if there] == kept
+    np.testing.assert_array_equal(found.scores, given.scores)
+
+    alone = segmenter.segment(picture(2), kept, settings=settings)
+    renamed = np.array([0, *(1 + classes.index(name) for name in kept)])[alone.labels]
+    np.testing.assert_array_equal(found.labels, renamed)
+    for name, class_map in zip(kept, alone.class_maps, strict=True):
+        np.testing.assert_array_equal(found.class_maps[classes.index(name)], class_map)
+    assert not found.class_maps[~np.array(found.present)].any()
+
+
+def test_match_of_nothing_is_all_background(segmenter, picture):
+    result = segmenter.segment(
+        picture(), ["cat", "sky"], settings=Settings(match_threshold=1.0), present="match"
+    )
+    assert result.present == (False, False)
+    assert not result.labels.any()
+    assert result.match.shape == (0,)
+
+
+def test_one_picture_of_a_batch_without_any_class_leaves_the_others_alone(segmenter, picture):
+    pairs = [(picture(seed), ["cat", "sky", "zebra"]) for seed in range(4)]
+    scores = np.array([segmenter.segment(*pair).scores.max() for pair in pairs])
+    settings = Settings(match_threshold=float(np.sort(scores)[1]))
+    together = segmenter.segment_batch(pairs, settings=settings, present="match")
+    assert [any(result.present) for result in together] == list(scores > settings.match_threshold)
+    for pair, result in zip(pairs, together, strict=True):
+        alone = segmenter.segment(*pair, settings=settings, present="match")
+        np.testing.assert_array_equal(result.labels, alone.labels)
+
+
+def test_classes_that_need_several_captions_share_the_drops(exported, picture, monkeypatch):
+    """What fits in one caption must be found alike when it is split over two."""
+    from pnp_ovss.engine.caption import Captioner
+
+    names = ["cat", "sky"]
+    with Segmenter.load(exported.folder, device="cpu") as segmenter:
+        monkeypatch.setattr(
+            Captioner, "_fits", lambda self, ids, pieces: len(ids) + len(pieces) <= 5
+        )
+        split = segmenter.segment(picture(), names, settings=Settings(passes=1, crf=None))
+        for name, class_map in zip(names, split.class_maps, strict=True):
+            alone = segmenter.segment(picture(), [name], settings=Settings(passes=1, crf=None))
+            np.testing.assert_allclose(class_map, alone.class_maps[0], rtol=1e-5, atol=1e-9)
+        together = segmenter.segment_batch([(picture(), names), (picture(1), ["dog"])])
+        again = segmenter.segment(picture(), names)
+        np.testing.assert_array_equal(together[0].labels, again.labels)
+
+
+def test_five_hundred_classes(segmenter, tokenizer, picture):
+    words = [word for word in tokenizer.get_vocab() if word.isalpha() and word.isascii()]
+    names = sorted(words)[:500]
+    result = segmenter.segment(picture(0, 24, 20), names, settings=Settings(crf=None))
+    assert result.class_maps.shape == (500, 6, 6)
+    assert result.class_maps.max(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_stream_keeps_order(segmenter, picture, batch_size):
+    pairs = [(picture(seed, 20 + seed, 20), ["cat", "sky"]) for seed in range(7)]
+    results = segmenter.stream(iter(pairs), batch_size=batch_size)
+    assert [r.labels.shape[1] for r in results] == [20 + seed for seed in range(7)]
+
+
+def test_stream_raises_or_returns_the_error_of_a_picture(segmenter, picture, tmp_path):
+    bad = tmp_path / "missing.jpg"
+    pairs = [(picture(), ["cat"]), (bad, ["cat"]), (picture(), ["cat"])]
+    results = list(segmenter.stream(pairs, errors="return"))
+    assert [isinstance(result, InputError) for result in results] == [False, True, False]
+    stream = segmenter.stream(pairs)
+    next(stream)
+    with pytest.raises(InputError, match=r"missing\.jpg"):
+        next(stream)
+
+
+def test_a_small_image_and_a_tall_one(segmenter):
+    for size in ((1, 1), (1, 300), (300, 1), (2, 3)):
+        result = segmenter.segment(Image.new("RGB", size, "red"), ["cat", "sky"])
+        assert result.labels.shape == size[::-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"present": "perhaps"}, "present"),
+        ({"classes": []}, "no class was named"),
+        ({"classes": "cat"}, "classes is 'cat'"),
+        ({"classes": ["cat", " Cat "]}, "named twice"),
+        ({"image": np.zeros((4, 4), np.uint8)}, r"uint8 \[4, 4\]"),
+    ],
+)
+def test_bad_arguments_are_input_errors(segmenter, picture, changes, message):
+    arguments = {"image": picture(), "classes": ["cat"], "present": "given", **changes}
+    image, classes = arguments.pop("image"), arguments.pop("classes")
+    with pytest.raises(InputError, match=message):
+        segmenter.segment(image, classes, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda"}, "no CUDA provider"),
+        ({"device": "cuda:1"}, "no CUDA provider"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"backend": "abacus"}, "unknown backend 'abacus'"),
+    ],
+)
+def test_backend_or_device_that_cannot_be_had_is_an_error(exported, options, message):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(BackendError, match=message):
+        Segmenter.load(exported.folder, **options)
+
+
+def test_manifest_settings_are_the_default(exported, model_copy, picture):
+    import msgspec
+    from pnp_ovss.engine.artifact import MANIFEST
+
+    manifest = msgspec.json.decode((model_copy / MANIFEST).read_bytes())
+    manifest["settings"] |= {"passes": 2, "crf": None}
+    (model_copy / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    with Segmenter.load(model_copy) as segmenter:
+        assert segmenter.settings == Settings(passes=2, crf=None)
+        assert segmenter.segment(picture(), ["cat"]).match.shape == (2,)

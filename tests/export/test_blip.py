@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+from benchmarks.random_models import random_blip
+from pnp_ovss.engine import ModelError
+from pnp_ovss.export.models import blip
+
+from tests.conftest import TEXT, VISION, Exported
+
+
+@pytest.fixture
+def checkpoint(exported: Exported, tmp_path: Path) -> Path:
+    """A checkpoint that the test may damage."""
+    return Path(shutil.copytree(exported.checkpoint, tmp_path / "checkpoint"))
+
+
+def change_config(checkpoint: Path, **changes) -> None:
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in changes.items():
+        part, _, name = key.rpartition("__")
+        (config[part] if part else config)[name] = value
+    path.write_text(json.dumps(config))
+
+
+def test_known_best_layer_and_head_are_kept_for_blip_and_scaled_for_others():
+    large = random_blip(VISION, {"hidden_size": 24, "num_attention_heads": 12})
+    assert blip.default_layer_and_head(large) == (7, 9, "")
+    layer, head, note = blip.default_layer_and_head(random_blip(VISION, TEXT))
+    assert (layer, head) == (2, 3)
+    assert "--layer" in note
+
+
+def test_tokenizer_is_berts_where_the_checkpoint_has_none(checkpoint: Path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (checkpoint / name).unlink()
+    loaded = blip.load(str(checkpoint))
+    assert loaded.tokenizer.encode("potted plant").tokens == ["pot", "##ted", "plant"]
+    assert any("BERT" in note for note in loaded.notes)
+
+
+def test_tokenizer_is_read_from_vocab_txt(checkpoint: Path, tokenizer):
+    (checkpoint / "tokenizer.json").unlink()
+    words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    (checkpoint / "vocab.txt").write_text("\n".join([*words, "[DEC]", "[ENC]"]) + "\n")
+    loaded = blip.load(str(checkpoint))
+    assert loaded.notes == []
+    assert blip.enc_id(loaded) == 30523
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "clip"}, "holds a 'clip' model"),
+        ({"text_config__hidden_act": "relu"}, "activation is 'relu'"),
+        ({"text_config__vocab_size": 30522}, "cannot be loaded|lacks .* weights"),
+        ({"text_config__is_decoder": False}, "no cross-attention"),
+    ],
+)
+def test_unfit_configurations_are_refused(checkpoint: Path, changes, message: str):
+    change_config(checkpoint, **changes)
+    with pytest.raises(ModelError, match=message):
+        blip.load(str(checkpoint))
+
+
+def test_missing_weights_are_refused_not_made_up(checkpoint: Path):
+    path = checkpoint / "model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    del weights["itm_head.weight"]
+    safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 1 weights.*itm_head\.weight"):
+        blip.load(str(checkpoint))
+
+
+def test_truncated_weights_are_refused(checkpoint: Path):
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        blip.load(str(checkpoint))
+
+
+def test_vocabulary_too_small_for_enc_is_refused(tmp_path: Path, tokenizer):
+    from benchmarks.random_models import save_checkpoint
+
+    save_checkpoint(random_blip(VISION, {**TEXT, "vocab_size": 30522}), tokenizer, tmp_path)
+    loaded = blip.load(str(tmp_path))
+    with pytest.raises(ModelError, match=r"\[ENC\] would have id 30523"):
+        blip.enc_id(loaded)
+
+
+def test_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path: Path, tokenizer):
+    from benchmarks.random_models import save_checkpoint
+
+    save_checkpoint(random_blip(VISION, {**TEXT, "vocab_size": 1000}), tokenizer, tmp_path)
+    with pytest.raises(ModelError, match="ids up to 30521"):
+        blip.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["nowhere", "./no/such/folder", "a/b/c"])
+def test_what_is_neither_file_nor_hub_id_is_named(name: str):
+    with pytest.raises(ModelError, match="no such file or folder"):
+        blip.load(name)
+
+
+def test_hub_id_without_network_says_so(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match="cannot fetch 'Salesforce/blip-itm-base-coco'"):
+        blip.load("Salesforce/blip-itm-base-coco")

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+from pnp_ovss.engine import ModelError, OutputError, Segmenter, Settings
+from pnp_ovss.engine.artifact import MANIFEST, SALIENCE, Manifest, open_artifact
+from pnp_ovss.export import export, validate
+
+from tests.conftest import IMAGE_SIZE, Exported
+
+
+def test_manifest_says_what_was_exported(exported: Exported):
+    manifest = open_artifact(exported.folder).manifest
+    assert manifest.checkpoint.source == "checkpoint"
+    assert (manifest.image_size, manifest.patch_size, manifest.grid) == (IMAGE_SIZE, 16, 6)
+    assert (manifest.layer, manifest.head) == (2, 3)
+    assert manifest.caption.enc_id == 30523  # [DEC] + 1: the tokenizer has no [ENC] of its own
+    assert 0 < manifest.export_error["salience"] < validate.TOLERANCE
+    assert manifest.settings == Settings()
+    assert set(manifest.files) == {
+        "tokenizer.json",
+        "onnx/vision.onnx",
+        "onnx/vision.onnx_data",
+        "onnx/salience.onnx",
+        "onnx/salience.onnx_data",
+    }
+
+
+def test_manifest_survives_json(exported: Exported):
+    text = (exported.folder / MANIFEST).read_bytes()
+    manifest = msgspec.json.decode(text, type=Manifest)
+    assert msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest) == manifest
+
+
+def test_batch_and_tokens_are_dynamic(exported: Exported):
+    session = onnxruntime.InferenceSession(str(exported.folder / SALIENCE))
+    shapes = {value.name: value.shape for value in session.get_inputs() + session.get_outputs()}
+    assert shapes == {
+        "image_embeds": ["images", 37, 96],
+        "input_ids": ["batch", "tokens"],
+        "attention_mask": ["batch", "tokens"],
+        "patch_keep": ["images", 36],
+        "itm_logits": ["batch", 2],
+        "salience": ["batch", "tokens", 36],
+    }
+
+
+def test_several_layers_and_all_heads(exported: Exported, tmp_path: Path):
+    manifest = export(
+        str(exported.checkpoint), tmp_path / "m", image_size=64, layer=(1, 0), head="all"
+    )
+    assert manifest.layer == [0, 1]
+    assert manifest.head == [0, 1, 2, 3]
+
+
+def test_all_heads_folder_is_for_tuning_only(exported: Exported, tmp_path: Path):
+    manifest = export(str(exported.checkpoint), tmp_path / "m", image_size=64, all_heads=True)
+    assert manifest.all_heads
+    session = onnxruntime.InferenceSession(str(tmp_path / "m" / SALIENCE))
+    assert session.get_outputs()[1].shape == ["batch", 4, 4, "tokens", 16]
+    with pytest.raises(ModelError, match="--all-heads"):
+        Segmenter.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": 100}, "not a multiple of the model's patch size 16"),
+        ({"layer": (4,)}, "there is no layer 4"),
+        ({"head": (-1,)}, "there is no head -1"),
+        ({"layer": ()}, "there is no layer"),
+        ({"tokenizer": Path("nowhere.json")}, "no tokenizer at 'nowhere.json'"),
+    ],
+)
+def test_wrong_choices_leave_nothing_behind(exported: Exported, tmp_path: Path, options, message):
+    with pytest.raises(ModelError, match=message):
+        export(str(exported.checkpoint), tmp_path / "m", **{"image_size": 64, **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_out_of_tolerance_leaves_nothing_behind(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(validate, "TOLERANCE", 1e-12)
+    with pytest.raises(ModelError, match="nothing was written"):
+        export(str(exported.checkpoint), tmp_path / "m", image_size=64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_folder_is_replaced_only_on_demand(exported: Exported, model_copy: Path):
+    checkpoint = str(exported.checkpoint)
+    with pytest.raises(OutputError, match="--overwrite"):
+        export(checkpoint, model_copy, image_size=64)
+    assert open_artifact(model_copy).manifest.image_size == IMAGE_SIZE
+    export(checkpoint, model_copy, image_size=64, overwrite=True)
+    assert open_artifact(model_copy).manifest.image_size == 64
+    assert [path.name for path in model_copy.parent.iterdir()] == ["model"]
+
+
+def test_folder_of_something_else_is_never_replaced(exported: Exported, tmp_path: Path):
+    (tmp_path / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="not a model folder"):
+        export(str(exported.checkpoint), tmp_path, image_size=64, overwrite=True)
+    assert (tmp_path / "photo.jpg").read_bytes() == b"mine"
+
+
+def test_empty_folder_is_taken(exported: Exported, tmp_path: Path):
+    export(str(exported.checkpoint), tmp_path, image_size=64)
+    assert open_artifact(tmp_path).manifest.image_size == 64
+
+
+def test_unwritable_place_is_named(exported: Exported, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        export(str(exported.checkpoint), tmp_path / "file" / "m", image_size=64)
+
+
+def test_folder_is_readable_by_others(exported: Exported):
+    assert os.stat(exported.folder).st_mode & 0o777 == 0o755
+
+
+def test_position_embeddings_are_those_of_transformers(exported: Exported):
+    import torch
+    from pnp_ovss.engine.artifact import VISION
+    from pnp_ovss.engine.runners import open_runner
+
+    pixels = np.random.default_rng(0).normal(size=(2, 3, IMAGE_SIZE, IMAGE_SIZE)).astype("f")
+    with torch.no_grad():
+        wanted = exported.model.vision_model(
+            torch.from_numpy(pixels), interpolate_pos_encoding=True
+        ).last_hidden_state.numpy()
+    found = open_runner(exported.folder / VISION).run({"pixel_values": pixels})["image_embeds"]
+    assert validate.relative_error(found, wanted) < validate.TOLERANCE

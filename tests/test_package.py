@@ -1,0 +1,67 @@
+"""What the wheel contains, and that it works where nothing else is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOWNLOAD_LIMIT = 200e6  # bytes, without a GPU
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def run(*command: object, **options) -> str:
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_wheel_puts_nothing_generic_into_site_packages(wheel: Path):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names} == {"pnp_ovss", f"{wheel.stem[:14]}.dist-info"}
+    assert {name.split("/")[1] for name in names if name.startswith("pnp_ovss/")} == {
+        "engine",
+        "export",
+        "kernels",
+    }
+
+
+def test_wheel_has_every_module_and_the_data(wheel: Path):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        f"pnp_ovss/{path.relative_to(ROOT)}"
+        for room in ("engine", "export", "kernels")
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert not expected - names
+
+
+@pytest.mark.slow
+def test_demo_runs_from_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    downloads = tmp_path / "downloads"
+    run(python, "-m", "pip", "download", "-q", "-d", downloads, f"{wheel}[cpu]")
+    size = sum(path.stat().st_size for path in downloads.iterdir())
+    assert size < DOWNLOAD_LIMIT
+    run(python, "-m", "pip", "install", "-q", "--no-index", "-f", downloads, f"{wheel}[cpu]")
+    shown = run(tmp_path / "venv" / "bin" / "pnp-ovss", "demo", cwd=tmp_path)
+    assert len(shown.splitlines()) == 3
+    assert len(list((tmp_path / "pnp-ovss-demo").glob("*.overlay.png"))) == 3
+    assert "torch" not in run(python, "-m", "pip", "list")
+    run(python, "-m", "pip", "check")
