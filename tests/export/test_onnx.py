@@ -39,7 +39,7 @@ def test_manifest_survives_json(exported: Exported):
 
 def test_batch_and_tokens_are_dynamic(exported: Exported):
     session = onnxruntime.InferenceSession(str(exported.folder / SALIENCE))
-    shapes = {value.name: value.shape for value in session.get_inputs() + session.get_outputs()}
+    shapes = {v.name: v.shape for v in (*session.get_inputs(), *session.get_outputs())}
     assert shapes == {
         "image_embeds": ["images", 37, 96],
         "input_ids": ["batch", "tokens"],
