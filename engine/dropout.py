@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from ..kernels import reference
-from .caption import Captioner, CaptionTokens
-from .runners import Runner
+from .caption import CaptionTokens
+from .network import Network
 from .settings import Settings
-
-MAX_CAPTIONS = 32  # in one call of the salience graph: bounds its memory
-
-
-class Reading(NamedTuple):
-    """One caption read in one pass: salience float32 [T, P], and the ITM match probability."""
-
-    salience: np.ndarray
-    match: float
 
 
 @dataclass(frozen=True)
@@ -34,80 +25,6 @@ class Accumulated:
 
     salience: list[np.ndarray]
     match: np.ndarray
-
-
-@dataclass(frozen=True)
-class Network:
-    """The two graphs of a model and what is needed to feed them."""
-
-    vision: Runner
-    salience: Runner
-    captioner: Captioner
-    patch_size: int
-
-    def embed(self, pixels: np.ndarray) -> np.ndarray:
-        """[B, 3, S, S] -> [B, 1 + P, D]."""
-        return self.vision.run({"pixel_values": pixels})["image_embeds"]
-
-    def match(self, embeds: np.ndarray, captions: Sequence[CaptionTokens]) -> np.ndarray:
-        """ITM match probability of each caption with one picture, float32 [N].
-
-        Args:
-            embeds: of the picture, [1 + P, D].
-            captions: any number of them.
-        """
-        keep = np.ones((1, len(embeds) - 1), np.float32)
-        logits = [
-            self.salience.run(self._feeds(embeds[None], keep, part), ["itm_logits"])["itm_logits"]
-            for part in _parts(captions)
-        ]
-        return _match_probability(np.concatenate(logits))
-
-    def read(
-        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[Sequence[CaptionTokens]]
-    ) -> list[list[Reading]]:
-        """Salience of every caption of every picture.
-
-        Pictures with one caption each share a call; the captions of one picture share its keys and
-        values.
-
-        Args:
-            embeds: [B, 1 + P, D].
-            keep: [B, P], 0 where cross-attention must not look.
-            captions: of each picture.
-        """
-        if all(len(own) == 1 for own in captions):
-            return [[one] for one in self._read(embeds, keep, [own[0] for own in captions])]
-        return [
-            [
-                one
-                for part in _parts(own)
-                for one in self._read(embeds[i : i + 1], keep[i : i + 1], part)
-            ]
-            for i, own in enumerate(captions)
-        ]
-
-    def _read(
-        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]
-    ) -> list[Reading]:
-        out = self.salience.run(self._feeds(embeds, keep, captions))
-        return [
-            Reading(salience[: len(caption.ids)], float(match))
-            for caption, salience, match in zip(
-                captions, out["salience"], _match_probability(out["itm_logits"]), strict=True
-            )
-        ]
-
-    def _feeds(
-        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]
-    ) -> dict[str, np.ndarray]:
-        ids, mask = self.captioner.pad(captions)
-        return {
-            "image_embeds": embeds,
-            "input_ids": ids,
-            "attention_mask": mask,
-            "patch_keep": keep,
-        }
 
 
 def salience_dropout(
@@ -138,7 +55,9 @@ def salience_dropout(
         if index and settings.drop_mode == "attention":
             keep[dropped] = 0
         elif index:
-            embeds = network.embed(reference.blank_patches(pixels, dropped, network.patch_size))
+            embeds = network.embed(
+                reference.blank_patches(pixels, dropped, network.manifest.patch_size)
+            )
         readings = network.read(embeds, keep, captions)
         salience = [
             [one.salience * ~gone for one in own]
@@ -206,12 +125,3 @@ def _drop(
         scores += values[tokens].sum(axis=0)
     count = np.count_nonzero(~dropped) // 2 if schedule == "halving" else schedule
     return reference.drop_salient(scores, dropped, count)
-
-
-def _parts(captions: Sequence[CaptionTokens]) -> Iterator[Sequence[CaptionTokens]]:
-    for start in range(0, len(captions), MAX_CAPTIONS):
-        yield captions[start : start + MAX_CAPTIONS]
-
-
-def _match_probability(logits: np.ndarray) -> np.ndarray:
-    return reference.softmax(logits.T)[1]

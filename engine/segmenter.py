@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
-from PIL import Image
 
-from . import artifact, crf, dropout, images, pipeline, refine
-from .caption import Captioner, CaptionTokens, clean_names
+from . import artifact, crf, pipeline, refine
+from .caption import Captioner, clean_names
 from .errors import InputError, ModelError, PnpOvssError
-from .images import ImageLike
+from .images import ImageLike, load_rgb
+from .network import Network
 from .runners import open_runner
+from .search import Found, Present, Query, search
 from .segmentation import Segmentation
 from .settings import Settings
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-Present = Literal["given", "match"]
 Pair = tuple[ImageLike, Sequence[str]]
-
-
-@dataclass(frozen=True)
-class _Query:
-    """A picture and the classes to look for in it."""
-
-    image: Image.Image
-    classes: list[str]
-    alone: list[CaptionTokens]  # a caption for each class by itself
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A picture after the passes, before refinement."""
-
-    query: _Query
-    present: list[int]  # indices of the classes that were looked for
-    class_maps: np.ndarray  # [C, p, p]
-    match: np.ndarray  # [K]
-    scores: np.ndarray  # [C]
 
 
 class Segmenter:
@@ -54,7 +33,7 @@ class Segmenter:
         device: where the model runs, "cpu" or "cuda:N".
     """
 
-    def __init__(self, model: artifact.Artifact, network: dropout.Network) -> None:
+    def __init__(self, model: artifact.Artifact, network: Network) -> None:
         self.model = model
         self.settings = model.manifest.settings
         self.device = network.vision.device
@@ -93,13 +72,11 @@ class Segmenter:
             open_runner(found.path / name, backend=backend, device=device)
             for name in (artifact.VISION, artifact.SALIENCE)
         )
-        patch = found.manifest.patch_size
-        return cls(found, dropout.Network(vision, salience, captioner, patch))
+        return cls(found, Network(vision, salience, captioner, found.manifest))
 
     def close(self) -> None:
         """Free the model."""
-        self._network.vision.close()
-        self._network.salience.close()
+        self._network.close()
 
     def __enter__(self) -> Segmenter:
         return self
@@ -223,66 +200,20 @@ class Segmenter:
 
     def _find(
         self, pairs: Sequence[Pair], settings: Settings, present: Present
-    ) -> list[_Found | PnpOvssError]:
-        """Everything up to the class maps, for a batch; an error for a picture that has none."""
+    ) -> list[Found | PnpOvssError]:
+        """The search in a batch; an error for a picture that cannot be searched."""
         queries = [_attempt(self._query, image, names, settings) for image, names in pairs]
-        found = iter(self._look([q for q in queries if isinstance(q, _Query)], settings, present))
-        return [next(found) if isinstance(query, _Query) else query for query in queries]
+        good = [query for query in queries if isinstance(query, Query)]
+        found = iter(search(self._network, good, settings, present))
+        return [next(found) if isinstance(query, Query) else query for query in queries]
 
-    def _query(self, image: ImageLike, classes: Sequence[str], settings: Settings) -> _Query:
+    def _query(self, image: ImageLike, classes: Sequence[str], settings: Settings) -> Query:
         names = clean_names(classes)
         write = self._network.captioner.write
         alone = [write([name], join=settings.join_words)[0] for name in names]
-        return _Query(images.load_rgb(image), names, alone)
+        return Query(load_rgb(image), names, alone)
 
-    def _look(
-        self, queries: Sequence[_Query], settings: Settings, present: Present
-    ) -> list[_Found]:
-        if not queries:
-            return []
-        manifest, network = self.model.manifest, self._network
-        pixels = np.stack([images.preprocess(q.image, manifest.image_size) for q in queries])
-        embeds = network.embed(pixels)
-        found = [
-            self._not_looked_at(query, network.match(own, query.alone), settings, present)
-            for query, own in zip(queries, embeds, strict=True)
-        ]
-        rows = [row for row, one in enumerate(found) if one.present]
-        if not rows:
-            return found
-        captions = [
-            network.captioner.write(
-                [found[row].query.classes[i] for i in found[row].present],
-                indices=found[row].present,
-                join=settings.join_words,
-            )
-            for row in rows
-        ]
-        totals = dropout.salience_dropout(network, pixels[rows], embeds[rows], captions, settings)
-        for row, written, total in zip(rows, captions, totals, strict=True):
-            maps = dropout.class_maps(
-                total.salience,
-                written,
-                len(found[row].query.classes),
-                sum_last=settings.sum_last_class,
-            )
-            found[row] = replace(found[row], class_maps=maps, match=total.match)
-        return found
-
-    def _not_looked_at(
-        self, query: _Query, scores: np.ndarray, settings: Settings, present: Present
-    ) -> _Found:
-        level = settings.match_threshold if present == "match" else -np.inf
-        grid = self.model.manifest.grid
-        return _Found(
-            query,
-            present=np.flatnonzero(scores > level).tolist(),
-            class_maps=np.zeros((len(scores), grid, grid), np.float32),
-            match=np.zeros(0, np.float32),
-            scores=scores,
-        )
-
-    def _finish(self, found: _Found | PnpOvssError, settings: Settings) -> Segmentation:
+    def _finish(self, found: Found | PnpOvssError, settings: Settings) -> Segmentation:
         """Refinement and CRF of one picture."""
         if isinstance(found, PnpOvssError):
             raise found
@@ -297,7 +228,7 @@ class Segmenter:
         )
 
 
-def _labels(found: _Found, settings: Settings) -> np.ndarray:
+def _labels(found: Found, settings: Settings) -> np.ndarray:
     image = found.query.image
     if not found.present:
         return np.zeros((image.height, image.width), np.uint16)
