@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), _help_of(error))
     except PnpOvssError as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _fail(error.cause, error.cure)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", code=INTERRUPTED)
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _fail(
             f"unexpected {type(error).__name__}: {error}".splitlines()[0],
             "this is a defect: please report it with the output of the same command and --debug",

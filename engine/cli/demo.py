@@ -28,16 +28,15 @@ def command(output: Path, as_json: bool) -> int:
 
     from .. import crf
     from ..segmenter import Segmenter
-    from .segment import print_json, run
+    from .segment import print_json, run, warn_if_untrained
 
     samples = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
     with Segmenter.load("demo") as segmenter:
         settings = segmenter.settings
-        if not segmenter.model.manifest.trained:
-            complain("note: the demo model has random weights, so its masks mean nothing yet")
+        warn_if_untrained(segmenter)
         if not crf.available():
             settings = replace(settings, crf=None)
-            complain("note: without the dense CRF; for sharper masks: pip install 'pnp-ovss[crf]'")
+            complain("note: without the dense CRF, which is not installed: see pnp-ovss doctor")
         jobs = [
             (samples / sample["file"], sample["classes"])
             for sample in msgspec.json.decode((samples / "samples.json").read_bytes())

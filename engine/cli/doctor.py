@@ -124,7 +124,7 @@ def _check_extras(
     packages: dict[str, dict[str, str | None]], problems: list[dict[str, str]]
 ) -> None:
     for extra, use in (
-        ("crf", "the dense CRF (until then: --crf none)"),
+        ("crf", "the dense CRF (Python up to 3.12; until then: --crf none)"),
         ("export", "exporting checkpoints"),
         ("interop", "COCO RLE and supervision"),
     ):

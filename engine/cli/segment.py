@@ -148,6 +148,7 @@ def command(
     with Segmenter.load(model, backend=backend, device=device) as segmenter:
         settings = choose_settings(segmenter.settings, preset, given)
         segmenter.check_classes(names, settings)
+        warn_if_untrained(segmenter)
         jobs = [(path, names) for path in paths]
         reports, failed = run(
             segmenter, jobs, output, settings, present=present, batch_size=batch_size
@@ -195,6 +196,12 @@ def run(
         files = save(result, load_rgb(path), record, output, path.stem)
         reports.append({**record, "files": {kind: str(file) for kind, file in files.items()}})
     return reports, failed
+
+
+def warn_if_untrained(segmenter: Segmenter) -> None:
+    """Say so where masks mean nothing."""
+    if not segmenter.model.manifest.trained:
+        complain("note: this model has random weights, so its masks mean nothing")
 
 
 def print_json(value: object) -> None:
