@@ -84,7 +84,7 @@ class Canvas:
     def at(self, x: float, y: float) -> Canvas:
         """Return the same picture, seen from a new origin."""
         view = copy.copy(self)
-        view.origin, view.x, view.y = (*self.origin, x, y), self.x - x, self.y - y
+        view.origin, view.x, view.y = self.origin + np.array((x, y)), self.x - x, self.y - y
         return view
 
     def pixels(self, points: Points) -> Points:
