@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,8 +20,11 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 VISION = "onnx/vision.onnx"
 SALIENCE = "onnx/salience.onnx"
+WEIGHTS = "_data"  # ends the name of the file of a graph's weights
+FILES = {TOKENIZER, VISION, VISION + WEIGHTS, SALIENCE, SALIENCE + WEIGHTS}
 
 DEMO = "demo"
+AGAIN = "the folder is damaged: export or copy it again"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -96,7 +100,7 @@ def cache_folder(hub_id: str) -> Path:
 
 def is_hub_id(model: str) -> bool:
     """Whether a name has the form `organisation/name` and no such folder exists here."""
-    return bool(_HUB_ID.fullmatch(model)) and not Path(model).exists()
+    return bool(_HUB_ID.fullmatch(model)) and not os.path.exists(model)
 
 
 def find(model: str | Path) -> Path:
@@ -116,8 +120,8 @@ def find(model: str | Path) -> Path:
                 f"export it once: pnp-ovss export {name} -o '{folder}'",
             )
         return folder
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
+    folder = Path(os.path.expanduser(name))
+    if not os.path.isdir(folder):
         raise ModelError(
             f"no model folder at '{folder}'",
             "make one with: pnp-ovss export CHECKPOINT -o DIR (or use --model demo)",
@@ -143,12 +147,12 @@ def open_artifact(model: str | Path, *, verify: bool = True) -> Artifact:
 
 
 def _read_manifest(path: Path) -> Manifest:
-    again = f"export the model again: pnp-ovss export CHECKPOINT -o '{path}' --overwrite"
     try:
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
         raise ModelError(
-            f"'{path}' is not a model folder: no readable {MANIFEST}", again
+            f"'{path}' is not a model folder: no readable {MANIFEST}",
+            "make one with: pnp-ovss export CHECKPOINT -o DIR (or use --model demo)",
         ) from error
     try:
         version = msgspec.json.decode(text, type=_Versioned).schema_version
@@ -159,10 +163,11 @@ def _read_manifest(path: Path) -> Manifest:
             )
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.MsgspecError as error:
-        raise ModelError(f"'{path / MANIFEST}' is damaged: {error}", again) from error
-    missing = {TOKENIZER, VISION, SALIENCE} - manifest.files.keys()
+        reason = " ".join(str(error).split())
+        raise ModelError(f"'{path / MANIFEST}' is damaged: {reason}", AGAIN) from error
+    missing = sorted(FILES - manifest.files.keys())
     if missing:
-        raise ModelError(f"'{path / MANIFEST}' does not list {', '.join(sorted(missing))}", again)
+        raise ModelError(f"'{path / MANIFEST}' does not list {', '.join(missing)}", AGAIN)
     return manifest
 
 
@@ -171,17 +176,23 @@ class _Versioned(msgspec.Struct):
 
 
 def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> None:
-    again = "the folder is damaged: export or copy it again"
     path = folder / name
-    if not path.is_file():
-        raise ModelError(f"model file '{path}' is missing", again)
-    size = path.stat().st_size
-    if size != record.size:
-        raise ModelError(f"model file '{path}' has {size} bytes instead of {record.size}", again)
-    if verify and record_of(path).sha256 != record.sha256:
+    try:
+        size = path.stat().st_size
+        if size != record.size:
+            raise ModelError(
+                f"model file '{path}' has {size} bytes instead of {record.size}", AGAIN
+            )
+        if verify and record_of(path).sha256 != record.sha256:
+            raise ModelError(
+                f"model file '{path}' was changed: its sha256 is not the manifest's", AGAIN
+            )
+    except FileNotFoundError as error:
+        raise ModelError(f"model file '{path}' is missing", AGAIN) from error
+    except OSError as error:
         raise ModelError(
-            f"model file '{path}' was changed: its sha256 is not the manifest's", again
-        )
+            f"model file '{path}' cannot be read: {error.strerror}", "check its permissions"
+        ) from error
 
 
 def record_of(path: Path) -> FileRecord:

@@ -133,6 +133,8 @@ def clean_names(classes: Sequence[str]) -> list[str]:
     for position, name in enumerate(names, 1):
         if not name:
             raise InputError(f"class {position} of {len(names)} has an empty name", "remove it")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise InputError(f"class {name!r} is not valid text", "give it in UTF-8")
         if name.lower() in seen:
             raise InputError(f"class {name!r} is named twice", "name each class once")
         seen.add(name.lower())

@@ -31,13 +31,13 @@ def load_rgb(image: ImageLike) -> Image.Image:
         InputError: it is missing, damaged, too large, or not a picture.
     """
     if isinstance(image, Image.Image):
-        return _to_rgb(image)
+        return _decode(image, "the image")
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(
                 f"image array is {image.dtype} {list(image.shape)}", "it must be uint8 [H, W, 3]"
             )
-        return _to_rgb(Image.fromarray(image))
+        return _decode(Image.fromarray(image), "the image")
     return _read(Path(image))
 
 
@@ -49,50 +49,67 @@ def preprocess(image: Image.Image, size: int) -> np.ndarray:
 
 
 def _read(path: Path) -> Image.Image:
+    name = f"image '{path}'"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _to_rgb(image, str(path))
+        # An open file, since Pillow maps a named one into memory with its sides already swapped
+        # where an uncompressed TIFF is to be turned.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                return _decode(image, name)
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"no image at '{path}'", "check the path") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"image '{path}' is too large: {error}", "scale it down first") from error
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(
-            f"image '{path}' cannot be read: {reason}", "it is damaged, or no picture"
-        ) from error
+        raise InputError(f"{name} is too large: {error}", "scale it down first") from error
+    except Exception as error:  # Pillow's readers raise what they like on damaged files
+        raise _unreadable(name, error) from error
 
 
-def _to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+def _unreadable(name: str, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return InputError(f"{name} cannot be read: {reason}", "it is damaged, or no picture")
+
+
+def _decode(image: Image.Image, name: str) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(
-            f"'{name}' is {width}x{height}, {width * height / 1e6:.0f} megapixels",
+            f"{name} is {width}x{height}, {width * height / 1e6:.0f} megapixels",
             f"the limit is {MAX_PIXELS // 10**6} megapixels: scale it down first",
         )
     if width < 1 or height < 1:
-        raise InputError(f"'{name}' is {width}x{height}", "it has no pixels")
+        raise InputError(f"{name} is {width}x{height}", "it has no pixels")
+    try:
+        return _to_rgb(image, name)
+    except InputError:
+        raise
+    except Exception as error:  # as above; a file is decoded only when its pixels are asked for
+        raise _unreadable(name, error) from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
-        return image.copy()
-    if image.mode.startswith("I"):
-        return _grey16_to_rgb(image, name)
     if image.mode == "F":
-        raise InputError(f"'{name}' holds floating-point values", "convert it to 8 or 16 bits")
+        raise InputError(f"{name} holds floating-point values", "convert it to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bits(image, name)
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey16_to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 0xFFFF:
-        raise InputError(f"'{name}' holds greys outside 16 bits", "convert it to 8 or 16 bits")
+        raise InputError(f"{name} holds greys outside 16 bits", "convert it to 8 or 16 bits")
     grey = ((values + 128) // 257).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
     return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from .errors import InputError
@@ -24,7 +25,7 @@ def require_memory(needed: int, purpose: str, cure: str) -> None:
         return
     if needed > present:
         raise InputError(
-            f"{purpose} needs about {needed / 2**30:.0f} GiB of memory;"
-            f" this machine has {present / 2**30:.0f}",
+            f"{purpose} needs about {math.ceil(needed / 2**30)} GiB of memory;"
+            f" this machine has {present // 2**30}",
             cure,
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 from PIL import Image
@@ -21,10 +22,10 @@ from .settings import Settings
 
 
 def paths(folder: Path, stem: str) -> dict[str, Path]:
-    """The files of one picture: labels, overlay, report."""
+    """The files of one picture, the one with the longest name first."""
     return {
-        "labels": folder / f"{stem}.png",
         "overlay": folder / f"{stem}.overlay.png",
+        "labels": folder / f"{stem}.png",
         "report": folder / f"{stem}.json",
     }
 
@@ -88,34 +89,55 @@ def save(
         OutputError: a file cannot be written. Nothing half-written is left behind.
     """
     files = paths(folder, stem)
-    try:
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(files["labels"]) as file:
-            result.label_image().save(file, format="PNG", optimize=True)
-        with _replacing(files["overlay"]) as file:
-            result.overlay(image).save(file, format="PNG")
-        with _replacing(files["report"]) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to '{folder}': {error.strerror or error}",
-            "free some space, or choose another folder with --output",
-        ) from error
+        _write(result, image, text, files)
     return files
 
 
+def _write(result: Segmentation, image: Image.Image, text: bytes, files: dict[str, Path]) -> None:
+    with _replacing(files) as parts:
+        result.label_image().save(parts["labels"], format="PNG", optimize=True)
+        result.overlay(image).save(parts["overlay"], format="PNG")
+        parts["report"].write_bytes(text)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder and find out whether files can be written there.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+
+
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside `path` that takes its place once it is complete."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
+        yield
+    except OSError as error:
+        cure = "free some space, or choose another folder with --output"
+        if error.errno == errno.ENAMETOOLONG:
+            cure = "rename the picture"
+        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}", cure) from error
+
+
+@contextlib.contextmanager
+def _replacing(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
+    """Temporary paths that take the place of `files` together, once all are complete."""
+    parts = {kind: path.with_name(f".{os.getpid()}.{kind}.partial") for kind, path in files.items()}
+    moved: list[Path] = []
+    try:
+        yield parts
+        for kind, path in files.items():
+            parts[kind].replace(path)
+            moved.append(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
+        for path in (*parts.values(), *moved):
+            with contextlib.suppress(OSError):
+                path.unlink()
         raise

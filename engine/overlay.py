@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-MIN_SIDE = (
-    640  # smaller pictures are enlarged to about this, so that outline and legend are readable
-)
+MIN_SIDE, MAX_SIDE = 640, 2048  # pictures are scaled into this, to be readable
 OPACITY = 0.45
 MIN_LEGEND_WIDTH = 360
 MAX_ENTRIES = 24
-MAX_NAME = 40
 
 _INK = (32, 33, 36)
 _PALE = (120, 124, 130)
@@ -29,21 +27,28 @@ def draw(image: Image.Image, labels: np.ndarray, colours: np.ndarray) -> Image.I
         labels: uint16 [H, W].
         colours: uint8 [1 + C, 3].
     """
-    factor = max(1, round(MIN_SIDE / max(image.size)))
-    if factor > 1:
-        size = (image.width * factor, image.height * factor)
-        image = image.resize(size, Image.Resampling.BICUBIC)
-        labels = labels.repeat(factor, axis=0).repeat(factor, axis=1)
-    picture = np.asarray(image, np.float32)
-    colour = colours[labels].astype(np.float32)
-    named = (labels > 0)[..., None]
-    out = np.where(named, (1 - OPACITY) * picture + OPACITY * colour, picture)
+    image, labels = _scale(image, labels)
+    named = labels > 0
+    colour = Image.fromarray(colours[labels])
+    width = max(2, min(round(max(image.size) / 400), min(image.size) // 20))
+    line = _edges(labels, width)
+    halo = _edges(labels, width + max(1, width // 3))
 
-    width = max(2, round(max(image.size) / 400))
-    halo, line = _edges(labels, width + 1), _edges(labels, width)
-    out[halo] = 255
-    out[line & (labels > 0)] = colour[line & (labels > 0)]
-    return Image.fromarray(out.astype(np.uint8))
+    out = image.copy()
+    out.paste(Image.blend(image, colour, OPACITY), mask=Image.fromarray(named))
+    out.paste((255, 255, 255), mask=Image.fromarray(halo))
+    out.paste(colour, mask=Image.fromarray(line & named))
+    return out
+
+
+def _scale(image: Image.Image, labels: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    longer = max(image.size)
+    factor = MAX_SIDE / longer if longer > MAX_SIDE else max(1, round(MIN_SIDE / longer))
+    if factor == 1:
+        return image, labels
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    resized = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
+    return image.resize(size, Image.Resampling.BICUBIC), np.asarray(resized)
 
 
 def _edges(labels: np.ndarray, width: int) -> np.ndarray:
@@ -80,17 +85,15 @@ def add_legend(
     unit = max(15, width // 42)
     font = ImageFont.load_default(unit)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        return image  # this Pillow was built without FreeType, and can write in no readable size
+        return image  # this Pillow was built without FreeType, and writes in no readable size
     order = sorted(range(len(classes)), key=lambda i: -shares[i])
     entries = [
-        _Entry(
-            *_describe(classes[i], float(shares[i]), present[i]),
-            tuple(colours[i + 1].tolist()) if shares[i] else None,
-        )
+        _entry(classes[i], float(shares[i]), present[i], tuple(colours[i + 1].tolist()))
         for i in order[:MAX_ENTRIES]
     ]
     if len(order) > MAX_ENTRIES:
-        entries.append(_Entry(f"and {len(order) - MAX_ENTRIES} more", "", None))
+        entries.append(_Entry("", f"and {len(order) - MAX_ENTRIES} more", None))
+    entries = [_shorten(entry, font, unit, width - 2 * unit) for entry in entries]
 
     places, height = _flow(entries, font, unit, width)
     page = Image.new("RGB", (width, image.height + height), _PAPER)
@@ -98,14 +101,13 @@ def add_legend(
     pen = ImageDraw.Draw(page)
     for entry, (x, y) in zip(entries, places, strict=True):
         y += image.height
-        box = (x, y, x + unit, y + unit)
-        pen.rounded_rectangle(box, unit // 4, fill=entry.colour, outline=entry.colour or _PALE)
-        x += unit + unit // 2
-        ink = _INK if entry.colour else _PALE
-        pen.text((x, y + unit / 2), entry.name, ink, font, anchor="lm")
-        pen.text(
-            (x + font.getlength(entry.name + " "), y + unit / 2), entry.note, _PALE, font, "lm"
-        )
+        if entry.name:
+            box = (x, y, x + unit, y + unit)
+            pen.rounded_rectangle(box, unit // 4, entry.colour, entry.colour or _PALE)
+            x += unit + unit // 2
+        middle = y + unit / 2
+        pen.text((x, middle), entry.name, _INK if entry.colour else _PALE, font, "lm")
+        pen.text((x + font.getlength(f"{entry.name} "), middle), entry.note, _PALE, font, "lm")
     return page
 
 
@@ -115,11 +117,29 @@ class _Entry(NamedTuple):
     colour: tuple[int, ...] | None
 
 
-def _describe(name: str, share: float, present: bool) -> tuple[str, str]:
-    short = name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "\u2026"
+def _entry(name: str, share: float, present: bool, colour: tuple[int, ...]) -> _Entry:
     if not share:
-        return short, "not found" if present else "no match"
-    return short, f"{share:.0%}" if share >= 0.01 else "<1%"
+        return _Entry(_writable(name), "not found" if present else "no match", None)
+    return _Entry(_writable(name), f"{share:.0%}" if share >= 0.01 else "<1%", colour)
+
+
+def _writable(name: str) -> str:
+    """The name in letters that Pillow's own font has: no accents, ? for other scripts."""
+    letters = (c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+    return " ".join("".join(letters).encode("ascii", "replace").decode().split())
+
+
+def _shorten(entry: _Entry, font: ImageFont.FreeTypeFont, unit: int, room: int) -> _Entry:
+    """The entry with its name cut until it fits into a row."""
+    name = entry.name
+    while name and _length(entry, font, unit) > room:
+        name = name[:-1]
+        entry = entry._replace(name=f"{name.rstrip()}...")
+    return entry
+
+
+def _length(entry: _Entry, font: ImageFont.FreeTypeFont, unit: int) -> int:
+    return round(1.5 * unit + font.getlength(f"{entry.name} {entry.note}"))
 
 
 def _flow(
@@ -129,7 +149,7 @@ def _flow(
     x, y = unit, unit
     places = []
     for entry in entries:
-        length = round(1.5 * unit + font.getlength(f"{entry.name} {entry.note}"))
+        length = _length(entry, font, unit)
         if x > unit and x + length > width - unit:
             x, y = unit, y + round(1.7 * unit)
         places.append((x, y))

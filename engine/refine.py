@@ -10,6 +10,12 @@ from .settings import Settings
 
 FEW_CLASSES = 3  # in Context-style sets, fewer named classes than this leave room for a background
 
+# peak bytes a pixel beside the channels themselves, measured
+_BLUR_BYTES = 120
+_MAP_BYTES = 16
+
+_ROUNDING = 1e-5  # of a blurred constant, relative; the faintest contrast left by blur=1 is 7e-3
+
 
 def has_background(classes: int, settings: Settings) -> bool:
     """Whether a background channel is added when `classes` classes are named."""
@@ -40,7 +46,7 @@ def channels(class_maps: np.ndarray, height: int, width: int, settings: Settings
     classes, grid, _ = class_maps.shape
     background = has_background(classes, settings)
     require_memory(
-        3 * 4 * (classes + background) * height * width,
+        height * width * (4 * (classes + background) + (_BLUR_BYTES if background else _MAP_BYTES)),
         f"{classes} classes on {width}x{height} pixels",
         "name fewer classes, or scale the picture down",
     )
@@ -53,9 +59,16 @@ def channels(class_maps: np.ndarray, height: int, width: int, settings: Settings
     if background:
         empty = (rows @ kept.max(axis=0) @ columns.T == 0).astype(np.float32)
         blurred = reference.gaussian_blur(reference.gaussian_blur(empty, sigma, 0), sigma, 1)
-        out[0] = reference.min_max(blurred)
+        out[0] = _min_max(blurred)
     rows = reference.gaussian_blur(rows, sigma, 0)
     columns = reference.gaussian_blur(columns, sigma, 0)
     for channel, class_map in zip(out[background:], kept, strict=True):
-        channel[:] = reference.min_max(rows @ class_map @ columns.T)
+        channel[:] = _min_max(rows @ class_map @ columns.T)
     return out
+
+
+def _min_max(channel: np.ndarray) -> np.ndarray:
+    """Scale to [0, 1]; a channel that is constant but for the rounding of the blur becomes zero."""
+    if np.ptp(channel) <= _ROUNDING * np.abs(channel).max():
+        return np.zeros_like(channel)
+    return reference.min_max(channel)

@@ -61,7 +61,7 @@ class Segmentation:
         return image
 
     def overlay(self, image: ImageLike, *, legend: bool = True) -> Image.Image:
-        """The picture with its classes coloured and outlined, small ones enlarged; RGB.
+        """The picture with its classes coloured and outlined, RGB, scaled to a readable size.
 
         Args:
             image: the picture that was segmented.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from .errors import InputError
@@ -24,7 +25,7 @@ class Settings:
         threshold: a class map, scaled to [0, 1], counts as nothing where it is below this.
         blur: standard deviation of the Gaussian, as a fraction of the longer side of the picture.
         background: "always" adds a background channel, "never" leaves it out, "auto" adds it where
-            fewer than three classes are named (the rule for Context-style data sets).
+            fewer than three classes are looked for (the rule for Context-style data sets).
         crf: the dense CRF that sharpens the result, or None to go without.
         match_threshold: with `present="match"`, the ITM probability above which a class is taken
             to be in the picture.
@@ -46,37 +47,20 @@ class Settings:
     sum_last_class: bool = False
 
     def __post_init__(self) -> None:
-        _require("passes", self.passes, "a whole number from 1", _is_int(self.passes, 1))
+        for name in ("passes", "first_pass_weight"):
+            _require(name, getattr(self, name), "a whole number from 1", _is_int(1))
+        for name in ("threshold", "match_threshold", "blur"):
+            _require(name, getattr(self, name), "a number from 0 to 1", _is_fraction)
+        for name in ("join_words", "sum_last_class"):
+            _require(name, getattr(self, name), "True or False", lambda v: isinstance(v, bool))
+        for name, choices in _CHOICES.items():
+            listed = ", ".join(map(repr, choices))
+            _require(name, getattr(self, name), f"one of {listed}", _is_one_of(choices))
         _require(
             "drop_schedule",
             self.drop_schedule,
-            '"halving" or a whole number from 0',
-            self.drop_schedule == "halving" or _is_int(self.drop_schedule, 0),
-        )
-        _require(
-            "drop_mode",
-            self.drop_mode,
-            '"pixels" or "attention"',
-            self.drop_mode in ("pixels", "attention"),
-        )
-        for name in ("threshold", "match_threshold"):
-            value = getattr(self, name)
-            _require(name, value, "a number from 0 to 1", _is_real(value) and 0 <= value <= 1)
-        _require(
-            "blur", self.blur, "a number from 0 to 1", _is_real(self.blur) and 0 <= self.blur <= 1
-        )
-        _require(
-            "background",
-            self.background,
-            '"auto", "always" or "never"',
-            self.background in ("auto", "always", "never"),
-        )
-        _require("crf", self.crf, '"pydensecrf" or None', self.crf in ("pydensecrf", None))
-        _require(
-            "first_pass_weight",
-            self.first_pass_weight,
-            "a whole number from 1",
-            _is_int(self.first_pass_weight, 1),
+            "'halving' or a whole number from 0",
+            lambda v: _is_one_of(("halving",))(v) or _is_int(0)(v),
         )
 
     @classmethod
@@ -91,9 +75,11 @@ class Settings:
             InputError: the preset or a field does not exist, or a value is out of range.
         """
         if name not in PRESETS:
-            raise InputError(
-                f"unknown preset {name!r}", f"the presets are: {', '.join(sorted(PRESETS))}"
-            )
+            raise InputError(f"unknown preset {name!r}", f"the presets are: {', '.join(PRESETS)}")
+        known = [field.name for field in fields(cls)]
+        for change in changes:
+            if change not in known:
+                raise InputError(f"unknown setting {change!r}", f"there are: {', '.join(known)}")
         return cls(**{**PRESETS[name], **changes})
 
 
@@ -108,14 +94,27 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def _is_int(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "drop_mode": ("pixels", "attention"),
+    "background": ("auto", "always", "never"),
+    "crf": ("pydensecrf", None),
+}
+
+Check = Callable[[object], bool]
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_int(least: int) -> Check:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= least
 
 
-def _require(name: str, value: object, wanted: str, ok: bool) -> None:
-    if not ok:
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_one_of(choices: tuple[str | None, ...]) -> Check:
+    return lambda v: isinstance(v, str | None) and v in choices
+
+
+def _require(name: str, value: object, wanted: str, is_good: Check) -> None:
+    if not is_good(value):
         raise InputError(f"{name} is {value!r}", f"it must be {wanted}")

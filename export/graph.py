@@ -12,6 +12,8 @@ import torch
 from onnx_ir.tape import Tape
 from torch import nn
 
+from ..engine.artifact import WEIGHTS
+
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and TensorRT 10 both read it
 IR_VERSION = 10
 
@@ -89,6 +91,6 @@ class Graph(Tape):
 
 def save(model: ir.Model, path: Path) -> list[Path]:
     """Write `path` and, beside it, its weights as `<name>_data`; return the files written."""
-    data = path.with_name(path.name + "_data")
+    data = path.with_name(path.name + WEIGHTS)
     ir.save(model, path, external_data=data.name)
     return [path, data]

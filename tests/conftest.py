@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.random_models import random_blip, save_checkpoint, transformers_tokenizer
 from hypothesis import settings
 from PIL import Image
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.export import export
 from tokenizers import Tokenizer
 from transformers import BlipForImageTextRetrieval
+
+from benchmarks.random_models import random_blip, save_checkpoint, transformers_tokenizer
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")

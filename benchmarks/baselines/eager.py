@@ -243,8 +243,9 @@ def refine(
         torch.from_numpy(maps)[None], size=size, mode="bilinear", align_corners=True
     )[0].numpy()
     if background:
-        empty = (channels == 0).all(axis=0)[None].astype(np.float32)
-        channels = np.concatenate([empty, channels])
+        # PyTorch rounds source positions, which leaves traces of 1e-7 where there is nothing
+        empty = (channels.max(axis=0) < 1e-6).astype(np.float32)
+        channels = np.concatenate([empty[None], channels])
     sigma = preset.blur * max(size)
     return np.stack([_min_max(gaussian_filter(channel, sigma)) for channel in channels])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from . import DONE, FAILED, complain
+from . import DONE, FAILED, complain, say
 
 
 @click.command("demo")
@@ -47,5 +47,5 @@ def command(output: Path, as_json: bool) -> int:
     else:
         for report in reports:
             names = ", ".join(found["name"] for found in report["classes"])
-            click.echo(f"{report['files']['overlay']}  ({names})")
+            say(f"{report['files']['overlay']}  ({names})")
     return FAILED if failed else DONE

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from . import DONE, FAILED
+from . import DONE, FAILED, say
 
 _PACKAGES = {
     "run-time": ("numpy", "pillow", "tokenizers", "msgspec", "click", "platformdirs"),
@@ -106,7 +106,7 @@ def _models(problems: list[dict[str, str]]) -> dict[str, str]:
     from ..errors import ModelError
 
     folder = artifact.cache_folder("any/name").parent
-    cached = sorted(folder.iterdir()) if folder.is_dir() else []
+    cached = sorted(p for p in folder.glob("*--*") if not p.name.startswith("."))
     states: dict[str, str] = {}
     for model in (artifact.DEMO, *cached):
         try:
@@ -154,7 +154,7 @@ def _show(report: dict[str, Any]) -> None:
     rows.append(("GPU", "; ".join(report["gpu"]) or "none found"))
     rows += [("model", f"{name}: {state}") for name, state in report["models"].items()]
     for name, value in rows:
-        click.echo(f"{name:<10} {value}")
+        say(f"{name:<10} {value}")
     for problem in report["problems"]:
-        click.echo(f"\n{problem['severity']}: {problem['cause']}\n  {problem['cure']}")
-    click.echo("\nready" if report["ready"] else "\nnot ready")
+        say(f"\n{problem['severity']}: {problem['cause']}\n  {problem['cure']}")
+    say("\nready" if report["ready"] else "\nnot ready")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import DONE
+from . import DONE, progress, say
 
 
 class _Selection(click.ParamType):
@@ -65,11 +65,9 @@ def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> int
             f"exporting needs PyTorch, Transformers and ONNX: {error}",
             "pip install 'pnp-ovss[export]'",
         ) from error
-    manifest = export(checkpoint, output, say=lambda text: click.echo(text, err=True), **options)
+    manifest = export(checkpoint, output, say=progress, **options)
     if as_json:
         print_json(manifest)
     else:
-        click.echo(
-            f"{output}  (salience within {manifest.export_error['salience']:.0e} of autograd)"
-        )
+        say(f"{output}  (salience within {manifest.export_error['salience']:.0e} of autograd)")
     return DONE

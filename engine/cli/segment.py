@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import BAD_INPUT, DONE, complain
+from . import BAD_INPUT, DONE, complain, printable, progress, say
 
 if TYPE_CHECKING:
     from ..segmenter import Segmenter
@@ -77,7 +78,9 @@ def choose_settings(recommended: Settings, preset: str | None, given: dict[str, 
 
 
 @click.command("segment")
-@click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
+@click.argument(
+    "pictures", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False)
+)
 @click.option(
     "-c",
     "--classes",
@@ -87,7 +90,7 @@ def choose_settings(recommended: Settings, preset: str | None, given: dict[str, 
 )
 @click.option(
     "--classes-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="A text file with one name a line.",
 )
 @click.option(
@@ -157,7 +160,7 @@ def command(
         print_json(reports)
     else:
         for report in reports:
-            click.echo(report["files"]["overlay"])
+            say(report["files"]["overlay"])
     return BAD_INPUT if failed else DONE
 
 
@@ -178,13 +181,14 @@ def run(
     Raises:
         OutputError: the folder cannot be written to.
     """
-    from ..errors import PnpOvssError
+    from ..errors import OutputError, PnpOvssError
     from ..images import load_rgb
-    from ..output import report, save
+    from ..output import check_folder, report, save
 
     results = segmenter.stream(
         jobs, batch_size=batch_size, settings=settings, present=present, errors="return"
     )
+    check_folder(output)
     reports: list[dict[str, Any]] = []
     failed = 0
     for (path, _), result in zip(jobs, _progress(results, len(jobs)), strict=True):
@@ -192,9 +196,15 @@ def run(
             complain(result.cause, result.cure)
             failed += 1
             continue
-        record = report(result, str(path), settings, segmenter.model)
-        files = save(result, load_rgb(path), record, output, path.stem)
-        reports.append({**record, "files": {kind: str(file) for kind, file in files.items()}})
+        record = report(result, printable(str(path)), settings, segmenter.model)
+        try:
+            files = save(result, load_rgb(path), record, output, path.stem)
+        except OutputError as error:
+            complain(f"{path}: {error.cause}", error.cure)
+            failed += 1
+            continue
+        written = {kind: printable(str(file)) for kind, file in files.items()}
+        reports.append({**record, "files": written})
     return reports, failed
 
 
@@ -208,7 +218,7 @@ def print_json(value: object) -> None:
     """A value as indented JSON on standard output."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def _names(classes: Sequence[str], file: Path | None) -> list[str]:
@@ -218,7 +228,7 @@ def _names(classes: Sequence[str], file: Path | None) -> list[str]:
     if file:
         try:
             names += [
-                line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
+                line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()
             ]
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
@@ -228,25 +238,29 @@ def _names(classes: Sequence[str], file: Path | None) -> list[str]:
 
 
 def _check_outputs(paths: Sequence[Path], output: Path) -> None:
-    """No two pictures may write the same files, and none may be overwritten."""
+    """No two pictures may write the same files, and no picture may be overwritten."""
     from ..errors import InputError
     from ..output import paths as outputs
 
-    written: dict[Path, Path] = {}
+    written: dict[str, Path] = {}
     for path in paths:
         for target in outputs(output, path.stem).values():
-            other = written.setdefault(target.resolve(), path)
+            other = written.setdefault(os.path.realpath(target), path)
             if other is not path:
                 raise InputError(
                     f"'{other}' and '{path}' would both be written to '{target}'",
                     "segment them into different folders with --output",
                 )
+    taken = {os.path.realpath(path) for path in paths}
     for path in paths:
-        if path.resolve() in written:
-            raise InputError(
-                f"the results in '{output}' would overwrite the picture '{path}'",
-                "choose another folder with --output",
-            )
+        files = outputs(output, path.stem)
+        foreign = files["labels"].exists() and not files["report"].exists()
+        for target in files.values():
+            if os.path.realpath(target) in taken or (foreign and target == files["labels"]):
+                raise InputError(
+                    f"the results of '{path}' would overwrite the picture '{target}'",
+                    "choose another folder with --output",
+                )
 
 
 def _ensure_exported(model: str) -> None:
@@ -266,7 +280,7 @@ def _ensure_exported(model: str) -> None:
             f"{model!r} has not been exported here yet, and that needs PyTorch: {error}",
             "pip install 'pnp-ovss[export]'",
         ) from error
-    export(model, folder, say=lambda text: click.echo(text, err=True))
+    export(model, folder, say=progress)
 
 
 def _progress(results: Iterator[Any], length: int) -> Iterator[Any]:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmarks.baselines.eager import PRESETS, EagerSegmenter
 from PIL import Image
 from pnp_ovss.engine import BackendError, InputError, Segmenter, Settings
 
+from benchmarks.baselines.eager import PRESETS, EagerSegmenter
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from benchmarks.random_models import random_blip
 from pnp_ovss.engine import ModelError
 from pnp_ovss.export.models import blip
 
+from benchmarks.random_models import random_blip
 from tests.conftest import TEXT, VISION, Exported
 
 

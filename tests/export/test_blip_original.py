@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.random_models import random_blip
 from pnp_ovss.engine import ModelError
 from pnp_ovss.export import export
 from pnp_ovss.export.models import blip, blip_original
+
+from benchmarks.random_models import random_blip
 
 TO_ORIGINAL = (
     ("vision_model.embeddings.class_embedding", "visual_encoder.cls_token"),

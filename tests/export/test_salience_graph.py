@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from benchmarks.random_models import random_blip
 from pnp_ovss.engine.artifact import SALIENCE, VISION
 from pnp_ovss.export import graph, validate
 from pnp_ovss.export.salience_graph import salience_graph
 from pnp_ovss.export.vision_graph import vision_graph
 
+from benchmarks.random_models import random_blip
 from tests import thresholds
-from tests.conftest import TEXT, VISION as VISION_SHAPE
+from tests.conftest import TEXT
+from tests.conftest import VISION as VISION_SHAPE
 
 SHAPES = {
     "as the fixture": ({}, {}),

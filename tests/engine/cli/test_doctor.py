@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pnp_ovss.engine import artifact
+from pnp_ovss.engine.cli import doctor, main
+
+from tests.conftest import Exported
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def folder(hub_id: str) -> Path:
+        return tmp_path / "models" / hub_id.replace("/", "--")
+
+    monkeypatch.setattr(artifact, "cache_folder", folder)
+    return tmp_path / "models"
+
+
+def examine(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    code = main(["doctor", "--json"])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return code, json.loads(printed.out)
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    def version(name: str) -> str:
+        if name in packages:
+            raise PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(doctor, "version", version)
+
+
+def causes(report: dict[str, Any], severity: str) -> str:
+    found = [p for p in report["problems"] if p["severity"] == severity]
+    assert all(problem["cure"] for problem in found)
+    return "\n".join(problem["cause"] for problem in found)
+
+
+def test_this_machine_is_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    code, report = examine(capsys)
+    assert code == 0
+    assert report["ready"] is True
+    assert "CPUExecutionProvider" in report["providers"]
+    assert report["models"]["demo"].endswith(" px")
+
+
+def test_the_text_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("pnp-ovss")
+    assert lines[-1] == "ready"
+    assert any(line.startswith("providers") and "CPU" in line for line in lines)
+
+
+def test_no_backend_is_an_error_with_its_cure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, report = examine(capsys)
+    assert (code, report["ready"], report["providers"]) == (1, False, [])
+    assert "no backend" in causes(report, "error")
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.endswith("\nnot ready\n")
+
+
+def test_two_onnxruntimes_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without(monkeypatch)
+    code, report = examine(capsys)
+    assert code == 1
+    assert "overwrite each other" in causes(report, "error")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("pydensecrf2", "crf"), ("torch", "export"), ("supervision", "interop")]
+)
+def test_a_missing_extra_is_a_note(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str, extra: str
+) -> None:
+    without(monkeypatch, package, "onnxruntime-gpu")
+    code, report = examine(capsys)
+    assert code == 0
+    (problem,) = report["problems"]
+    assert package in problem["cause"]
+    assert problem["cure"] == f"pip install 'pnp-ovss[{extra}]'"
+
+
+def test_exported_models_are_listed_and_a_damaged_one_is_a_warning(
+    cache: Path, exported: Exported, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Path(shutil.copytree(exported.folder, cache / "org--whole"))
+    damaged = Path(shutil.copytree(exported.folder, cache / "org--damaged"))
+    (damaged / artifact.TOKENIZER).write_text("{")
+    code, report = examine(capsys)
+    assert code == 0
+    assert report["models"][str(whole)].endswith(" px")
+    assert report["models"][str(damaged)] == "damaged"
+    assert str(damaged) in causes(report, "warning")
+
+
+def test_a_damaged_demo_model_is_an_error(
+    model_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model_copy / artifact.VISION).unlink()
+    monkeypatch.setattr(artifact, "find", lambda _: model_copy)
+    code, report = examine(capsys)
+    assert code == 1
+    assert "is missing" in causes(report, "error")
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        subprocess.TimeoutExpired("nvidia-smi", 20),
+        subprocess.CalledProcessError(9, "nvidia-smi"),
+        OSError("exec format error"),
+    ],
+    ids=["hangs", "fails", "cannot run"],
+)
+def test_an_nvidia_smi_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outcome: Exception
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise outcome
+
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(doctor.subprocess, "run", run)
+    code, report = examine(capsys)
+    assert code == 0
+    assert report["gpu"] == []

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from pnp_ovss.engine import BackendError, InputError, crf
+
+from benchmarks.baselines import eager
+from tests import thresholds
+
+SHAPES = [(1, 1, 1), (3, 1, 1), (1, 8, 9), (2, 1, 30), (2, 40, 1), (3, 40, 51), (21, 17, 30)]
+
+
+def random_channels(labels: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(labels).random((labels, height, width), dtype=np.float32)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_marginals_are_those_of_the_eager_baseline(picture, shape):
+    _, height, width = shape
+    image, channels = picture(0, width, height), random_channels(*shape)
+    marginals = crf.marginals(image, channels)
+    assert marginals.dtype == np.float32
+    np.testing.assert_allclose(
+        marginals, eager.dense_crf(image, channels), rtol=0, atol=thresholds.MARGINALS
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("level", [0, 1])
+def test_marginals_sum_to_one(picture, shape, level):
+    _, height, width = shape
+    channels = np.maximum(random_channels(*shape), np.float32(level))
+    marginals = crf.marginals(picture(1, width, height), channels)
+    assert (marginals >= 0).all()
+    np.testing.assert_allclose(marginals.sum(axis=0), 1, rtol=0, atol=thresholds.SOFTMAX)
+
+
+def test_marginals_leave_their_input_alone(picture):
+    image, channels = picture(0, 12, 9), random_channels(3, 9, 12)
+    before = image.tobytes(), channels.copy()
+    crf.marginals(image, channels)
+    assert image.tobytes() == before[0]
+    np.testing.assert_array_equal(channels, before[1])
+
+
+def test_the_boundary_moves_to_the_edge_in_the_picture():
+    image = np.zeros((30, 60, 3), np.uint8)
+    image[:, 30:] = 255
+    channels = np.zeros((2, 30, 60), np.float32)
+    channels[0, :, :34] = channels[1, :, 34:] = 1
+    labels = crf.marginals(Image.fromarray(image), channels).argmax(axis=0)
+    np.testing.assert_array_equal(labels, np.repeat([[0, 1]], 30, axis=0).repeat(30, axis=1))
+
+
+def test_more_pixels_than_memory_are_refused():
+    channels = np.broadcast_to(np.float32(0), (2, 10**7, 10**7))
+    with pytest.raises(InputError, match="dense CRF on 10000000x10000000 pixels and 2 labels"):
+        crf.marginals(Image.new("RGB", (1, 1)), channels)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
+    assert crf.available()
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    assert not crf.available()
+    with pytest.raises(BackendError, match=r"pydensecrf2.*\n.*pnp-ovss\[crf\]"):
+        crf.marginals(Image.new("RGB", (1, 1)), np.zeros((1, 1, 1), np.float32))
