@@ -104,11 +104,16 @@ class Captioner:
         return self._tokenizer.encode(text.lower(), add_special_tokens=False).ids
 
     def _pieces_of_class(self, name: str, join: bool) -> list[int]:
+        if self._known and name.lower() not in self._known:
+            raise InputError(
+                f"class {name!r} was not taught to this model",
+                f"it knows: {', '.join(self._known)}",
+            )
         pieces = self._pieces(re.sub(r"[\s-]+", "", name) if join else name)
         if not pieces or self._barred.intersection(pieces):
             raise InputError(
                 f"class {name!r} cannot be written in this model's vocabulary",
-                f"it knows: {', '.join(self._known)}" if self._known else "use another word for it",
+                "use another word for it",
             )
         if not self._fits([self._caption.enc_id, *self._prompt], pieces):
             raise InputError(

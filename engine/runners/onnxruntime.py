@@ -58,7 +58,13 @@ class OnnxRuntimeRunner:
     ) -> dict[str, np.ndarray]:
         """See `Runner.run`."""
         names = list(outputs or self._names)
-        values = self._session.run(names, dict(feeds), self._partial if outputs else None)
+        try:
+            values = self._session.run(names, dict(feeds), self._partial if outputs else None)
+        except Exception as error:  # the library's exceptions share no base of their own
+            raise BackendError(
+                f"ONNX Runtime failed on {self.device}: {str(error).strip().splitlines()[0]}",
+                "if memory ran out, take a smaller --batch-size; else export the model again",
+            ) from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
