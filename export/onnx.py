@@ -66,12 +66,12 @@ def export(
     output = output.expanduser().absolute()
     _check_target(output, overwrite)
     say(f"loading {checkpoint}")
-    source = blip.load(checkpoint, revision=revision, tokenizer=tokenizer)
+    source = blip.load(checkpoint, revision=revision, tokenizer_path=tokenizer)
     for note in source.notes:
         say(f"note: {note}")
     model = source.model.requires_grad_(False)
     blip.resize_positions(model, image_size)
-    enc = blip.enc_id(source)
+    caption = blip.caption(source)
     layers, heads = _choose(model, layer, head, all_heads, say)
 
     with _appearing(output) as work:
@@ -82,13 +82,12 @@ def export(
         files += graph.save(
             salience_graph(model, layers, heads, separate=all_heads), work / artifact.SALIENCE
         )
-        source.tokenizer.save(str(work / artifact.TOKENIZER))
+        (work / artifact.TOKENIZER).write_text(source.tokenizer.to_str(), encoding="utf-8")
         files.append(work / artifact.TOKENIZER)
 
         say("comparing with autograd")
         errors = validate.export_error(model, work, layers, heads, separate=all_heads)
         _check_errors(errors)
-        text: Any = model.config.text_config
         manifest = artifact.Manifest(
             schema_version=artifact.SCHEMA_VERSION,
             software_version=version("pnp-ovss"),
@@ -99,13 +98,7 @@ def export(
             layer=_plain(layers),
             head=_plain(heads),
             all_heads=all_heads,
-            caption=artifact.Caption(
-                prompt=blip.PROMPT,
-                enc_id=enc,
-                sep_id=blip.special_id(source.tokenizer, "[SEP]"),
-                pad_id=blip.special_id(source.tokenizer, "[PAD]"),
-                max_tokens=text.max_position_embeddings,
-            ),
+            caption=caption,
             dtype="float32",
             export_error=errors,
             settings=settings or Settings(),

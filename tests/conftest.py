@@ -12,6 +12,7 @@ from hypothesis import settings
 from PIL import Image
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.export import export
+from pnp_ovss.export.tokenizer import bert
 from tokenizers import Tokenizer
 from transformers import BlipForImageTextRetrieval
 
@@ -50,10 +51,7 @@ class Exported:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """BERT's uncased vocabulary, as BLIP has it, without [DEC] and [ENC]."""
-    from pnp_ovss.export.models.blip import read_word_piece
-
-    vocabulary = resources.files("pnp_ovss.export") / "data" / "bert-base-uncased-vocab.txt"
-    return read_word_piece(vocabulary.read_text(encoding="utf-8"))
+    return bert()
 
 
 @pytest.fixture(scope="session")

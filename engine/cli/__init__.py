@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 import click
 
-from ..errors import OutputError, PnpOvssError
+from ..errors import PnpOvssError
+from .terminal import complain
 
 _COMMANDS = ("demo", "segment", "export", "doctor")
 
@@ -60,42 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "this is a defect: please report it with the output of the same command and --debug",
             code=FAILED,
         )
-
-
-def complain(cause: str, cure: str = "") -> None:
-    """A line or two on standard error."""
-    click.echo(f"pnp-ovss: {_in_one_line(cause)}", err=True)
-    if cure:
-        click.echo(f"  {_in_one_line(cure)}", err=True)
-
-
-def say(text: str) -> None:
-    """A line on standard output, which may be a pipe that was closed, or a full disk.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        sys.stdout.write(f"{printable(text)}\n")
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that nothing fails again at exit
-        if not isinstance(error, BrokenPipeError):  # whoever read it has gone, as with `| head`
-            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def progress(text: str) -> None:
-    """A line on standard error that tells of a step."""
-    click.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    """Text with what is not valid Unicode, as in some file names, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _in_one_line(text: str) -> str:
-    return printable(" ".join(text.split()))
 
 
 def _fail(cause: str, cure: str = "", code: int = BAD_INPUT) -> int:

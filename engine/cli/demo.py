@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from . import DONE, FAILED, complain, say
+from . import DONE, FAILED
+from .batch import run, warn_if_untrained
+from .terminal import complain, print_json, say
 
 
 @click.command("demo")
@@ -28,7 +30,6 @@ def command(output: Path, as_json: bool) -> int:
 
     from .. import crf
     from ..segmenter import Segmenter
-    from .segment import print_json, run, warn_if_untrained
 
     samples = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
     with Segmenter.load("demo") as segmenter:

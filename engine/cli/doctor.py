@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from . import DONE, FAILED, say
+from . import DONE, FAILED
+from .terminal import print_json, say
 
 _PACKAGES = {
     "run-time": ("numpy", "pillow", "tokenizers", "msgspec", "click", "platformdirs"),
@@ -25,8 +26,6 @@ _PACKAGES = {
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(as_json: bool) -> int:
     """Report versions, providers and devices, what is missing and how to get it."""
-    from .segment import print_json
-
     report = examine()
     if as_json:
         print_json(report)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from . import DONE, progress, say
+from . import DONE
+from .terminal import print_json, progress, say
 
 
 class _Selection(click.ParamType):
@@ -54,7 +55,6 @@ def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> int
     original BLIP file (model_large_retrieval_flickr.pth).
     """
     from ..errors import BackendError
-    from .segment import print_json
 
     if options["head"] is not None and options["all_heads"]:
         raise click.UsageError("--head and --all-heads exclude each other")

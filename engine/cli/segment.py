@@ -3,78 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from . import BAD_INPUT, DONE, complain, printable, progress, say
-
-if TYPE_CHECKING:
-    from ..segmenter import Segmenter
-    from ..settings import Settings
-
-NONE = "none"
-
-
-class _Schedule(click.ParamType):
-    name = "halving|COUNT"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        if value == "halving" or isinstance(value, int):
-            return value
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither 'halving' nor a whole number", param, ctx)
-
-
-def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that become `Settings`; each is None where it is not given."""
-    options = [
-        click.option(
-            "--preset",
-            type=click.Choice(["paper", "released"]),
-            help="Follow the paper, or its authors' code.  [default: what the model recommends]",
-        ),
-        click.option("--passes", type=int, help="Passes of Salience DropOut."),
-        click.option(
-            "--drop-schedule", type=_Schedule(), help="Patches dropped in a pass: half, or so many."
-        ),
-        click.option(
-            "--drop-mode",
-            type=click.Choice(["pixels", "attention"]),
-            help="Blank dropped patches in the picture, or (faster) mask them in the attention.",
-        ),
-        click.option("--threshold", type=float, help="Salience below this part of the range is 0."),
-        click.option("--blur", type=float, help="Sigma, as a part of the picture's longer side."),
-        click.option(
-            "--background",
-            type=click.Choice(["auto", "always", "never"]),
-            help="Whether pixels may belong to no class.",
-        ),
-        click.option(
-            "--crf", type=click.Choice(["pydensecrf", NONE]), help="The dense CRF, or none."
-        ),
-        click.option(
-            "--match-threshold", type=float, help="Score that a class needs with --present match."
-        ),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def choose_settings(recommended: Settings, preset: str | None, given: dict[str, Any]) -> Settings:
-    """The preset, or what the model recommends, changed by the options that were given."""
-    from ..settings import Settings
-
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if "crf" in changes and changes["crf"] == NONE:
-        changes["crf"] = None
-    return replace(Settings.preset(preset) if preset else recommended, **changes)
+from . import BAD_INPUT, DONE
+from .batch import run, warn_if_untrained
+from .options import choose_settings, settings_options
+from .terminal import print_json, progress, say
 
 
 @click.command("segment")
@@ -164,63 +102,6 @@ def command(
     return BAD_INPUT if failed else DONE
 
 
-def run(
-    segmenter: Segmenter,
-    jobs: Sequence[tuple[Path, Sequence[str]]],
-    output: Path,
-    settings: Settings,
-    *,
-    present: Any = "given",
-    batch_size: int = 4,
-) -> tuple[list[dict[str, Any]], int]:
-    """Segment pictures and write their files; a picture that fails fails alone.
-
-    Returns:
-        The reports of the pictures that were done, and how many failed.
-
-    Raises:
-        OutputError: the folder cannot be written to.
-    """
-    from ..errors import OutputError, PnpOvssError
-    from ..images import load_rgb
-    from ..output import check_folder, report, save
-
-    results = segmenter.stream(
-        jobs, batch_size=batch_size, settings=settings, present=present, errors="return"
-    )
-    check_folder(output)
-    reports: list[dict[str, Any]] = []
-    failed = 0
-    for (path, _), result in zip(jobs, _progress(results, len(jobs)), strict=True):
-        if isinstance(result, PnpOvssError):
-            complain(result.cause, result.cure)
-            failed += 1
-            continue
-        record = report(result, printable(str(path)), settings, segmenter.model)
-        try:
-            files = save(result, load_rgb(path), record, output, path.stem)
-        except OutputError as error:
-            complain(f"{path}: {error.cause}", error.cure)
-            failed += 1
-            continue
-        written = {kind: printable(str(file)) for kind, file in files.items()}
-        reports.append({**record, "files": written})
-    return reports, failed
-
-
-def warn_if_untrained(segmenter: Segmenter) -> None:
-    """Say so where masks mean nothing."""
-    if not segmenter.model.manifest.trained:
-        complain("note: this model has random weights, so its masks mean nothing")
-
-
-def print_json(value: object) -> None:
-    """A value as indented JSON on standard output."""
-    import msgspec
-
-    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
 def _names(classes: Sequence[str], file: Path | None) -> list[str]:
     from ..errors import InputError
 
@@ -281,13 +162,3 @@ def _ensure_exported(model: str) -> None:
             "pip install 'pnp-ovss[export]'",
         ) from error
     export(model, folder, say=progress)
-
-
-def _progress(results: Iterator[Any], length: int) -> Iterator[Any]:
-    """A bar on standard error; nothing where that is no terminal."""
-    import sys
-
-    with click.progressbar(
-        results, length=length, label="segmenting", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        yield from bar

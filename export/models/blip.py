@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer
 from torch import nn
 from transformers import BlipForImageTextRetrieval
 from transformers.utils import logging as transformers_logging
 
 from ...engine import artifact
 from ...engine.errors import ModelError
+from .. import tokenizer
 from . import blip_original
 
 FAMILY = "blip"
@@ -25,9 +25,8 @@ PROMPT = "A picture of"
 # The layer and head that work best in BLIP's text encoder of 12 layers with 12 heads (PnP-OVSS).
 _KNOWN_LAYER, _KNOWN_HEAD, _KNOWN_SIZE = 7, 9, 12
 
+_HUB_FILES = ["config.json", *tokenizer.FILES, "model*.safetensors*"]
 _NEEDED = ("vision_model.", "text_encoder.", "itm_head.")  # what image-text matching runs on
-_HUB_FILES = ["config.json", "tokenizer.json", "vocab.txt"]
-_BERT_VOCABULARY_SIZES = (30522, 30524)  # as published; and with BLIP's [DEC] and [ENC]
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,14 @@ class Checkpoint:
 
 
 def load(
-    checkpoint: str, *, revision: str | None = None, tokenizer: Path | None = None
+    checkpoint: str, *, revision: str | None = None, tokenizer_path: Path | None = None
 ) -> Checkpoint:
     """Load a checkpoint.
 
     Args:
         checkpoint: a hub id, a Hugging Face folder, or an original BLIP `.pth` file.
         revision: branch, tag or commit of a hub id.
-        tokenizer: a `tokenizer.json`, a `vocab.txt`, or a folder with one, in place of the
+        tokenizer_path: a `tokenizer.json`, a `vocab.txt`, or a folder with one, in place of the
             checkpoint's own.
 
     Raises:
@@ -80,7 +79,7 @@ def load(
             )
         model = _load_folder(files)
     source = checkpoint if commit else path.name
-    words = _load_tokenizer(tokenizer or files, model, notes, required=tokenizer is not None)
+    words = _tokenizer(tokenizer_path, files, model, notes)
     return Checkpoint(model.eval(), words, artifact.Checkpoint(source, commit), notes)
 
 
@@ -105,35 +104,30 @@ def default_layer_and_head(model: BlipForImageTextRetrieval) -> tuple[int, int, 
     )
 
 
-def enc_id(checkpoint: Checkpoint) -> int:
-    """The id of [ENC]: the tokenizer's own, else the one after [DEC].
+def caption(checkpoint: Checkpoint) -> artifact.Caption:
+    """How captions are written for a model. [ENC] is the tokenizer's own, else follows [DEC].
 
     Raises:
-        ModelError: the model has no embedding for it.
+        ModelError: the model has no embedding for [ENC].
     """
     config: Any = checkpoint.model.config.text_config
-    found = checkpoint.tokenizer.token_to_id("[ENC]")
-    if found is None:
-        found = (config.bos_token_id if config.bos_token_id is not None else config.vocab_size) + 1
-    if found >= config.vocab_size:
+    enc_id = checkpoint.tokenizer.token_to_id("[ENC]")
+    if enc_id is None:
+        dec_id = config.vocab_size if config.bos_token_id is None else config.bos_token_id
+        enc_id = dec_id + 1
+    if enc_id >= config.vocab_size:
         raise ModelError(
-            f"the token [ENC] would have id {found}, but the model's vocabulary has"
+            f"the token [ENC] would have id {enc_id}, but the model's vocabulary has"
             f" {config.vocab_size} entries",
             "give a tokenizer with an [ENC] token: --tokenizer",
         )
-    return found
-
-
-def special_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a special token.
-
-    Raises:
-        ModelError: the tokenizer has none.
-    """
-    found = tokenizer.token_to_id(token)
-    if found is None:
-        raise ModelError(f"the tokenizer has no {token}", "give a BERT WordPiece one")
-    return found
+    return artifact.Caption(
+        prompt=PROMPT,
+        enc_id=enc_id,
+        sep_id=tokenizer.special_id(checkpoint.tokenizer, "[SEP]"),
+        pad_id=tokenizer.special_id(checkpoint.tokenizer, "[PAD]"),
+        max_tokens=config.max_position_embeddings,
+    )
 
 
 def resize_positions(model: BlipForImageTextRetrieval, image_size: int) -> None:
@@ -169,7 +163,9 @@ def _download(hub_id: str, revision: str | None) -> Path:
     try:
         folder = Path(
             snapshot_download(
-                hub_id, revision=revision, allow_patterns=[*_HUB_FILES, "model*.safetensors*"]
+                hub_id,
+                revision=revision,
+                allow_patterns=_HUB_FILES,
             )
         )
         if not any(folder.glob("*.safetensors")):
@@ -246,59 +242,25 @@ def _check_shape(model: BlipForImageTextRetrieval) -> None:
             raise ModelError(f"{name} is {getattr(vision, name)}", "only square images can be used")
 
 
-def _load_tokenizer(
-    source: Path | None, model: BlipForImageTextRetrieval, notes: list[str], *, required: bool
+def _tokenizer(
+    given: Path | None, own: Path | None, model: BlipForImageTextRetrieval, notes: list[str]
 ) -> Tokenizer:
+    """The tokenizer that was given, else the checkpoint's own, else BERT's where it fits."""
     config: Any = model.config.text_config
     size = config.vocab_size
-    tokenizer = _read_tokenizer(source) if source else None
-    if tokenizer is None and required:
-        raise ModelError(f"no tokenizer at '{source}'", "give a tokenizer.json or a vocab.txt")
-    if tokenizer is None:
-        if size not in _BERT_VOCABULARY_SIZES:
+    source = given or own
+    found = tokenizer.read(source) if source else None
+    if found is None and given:
+        raise ModelError(f"no tokenizer at '{given}'", "give a tokenizer.json or a vocab.txt")
+    if found is None:
+        if size not in tokenizer.BERT_SIZES:
             raise ModelError(
                 f"the checkpoint has no tokenizer, and its vocabulary of {size} is not BERT's",
                 "name one with --tokenizer (a tokenizer.json or a vocab.txt)",
             )
-        vocabulary = resources.files("pnp_ovss.export") / "data" / "bert-base-uncased-vocab.txt"
-        tokenizer = read_word_piece(vocabulary.read_text(encoding="utf-8"))
-        notes.append(
-            "the checkpoint has no tokenizer: took BERT's uncased vocabulary, as BLIP does"
-        )
-    for token in ("[UNK]", "[SEP]", "[PAD]"):
-        special_id(tokenizer, token)
-    largest = max(tokenizer.get_vocab(with_added_tokens=False).values())
-    if largest >= size:
-        raise ModelError(
-            f"the tokenizer has ids up to {largest}, the model's vocabulary {size} entries",
-            "give the model's own tokenizer with --tokenizer",
-        )
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _read_tokenizer(source: Path) -> Tokenizer | None:
-    """From a file, or from the files of a folder; None where there is none."""
-    candidates = [source / "tokenizer.json", source / "vocab.txt"] if source.is_dir() else [source]
-    for path in candidates:
-        if not path.is_file():
-            continue
-        try:
-            if path.suffix == ".json":
-                return Tokenizer.from_file(str(path))
-            return read_word_piece(path.read_text(encoding="utf-8"))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(
-                f"'{path}' cannot be read as a tokenizer: {error}", "give a BERT WordPiece one"
-            ) from error
-    return None
-
-
-def read_word_piece(vocabulary: str) -> Tokenizer:
-    """BERT's uncased tokenizer over a vocabulary of one piece a line."""
-    ids = {piece: index for index, piece in enumerate(vocabulary.rstrip("\n").split("\n"))}
-    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
+        found = tokenizer.bert()
+        notes.append("the checkpoint has no tokenizer: took BERT's uncased one, as BLIP does")
+    tokenizer.check(found, size)
+    found.no_padding()
+    found.no_truncation()
+    return found

@@ -50,7 +50,7 @@ def test_tokenizer_is_read_from_vocab_txt(checkpoint: Path, tokenizer):
     (checkpoint / "vocab.txt").write_text("\n".join([*words, "[DEC]", "[ENC]"]) + "\n")
     loaded = blip.load(str(checkpoint))
     assert loaded.notes == []
-    assert blip.enc_id(loaded) == 30523
+    assert blip.caption(loaded).enc_id == 30523
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_vocabulary_too_small_for_enc_is_refused(tmp_path: Path, tokenizer):
     save_checkpoint(random_blip(VISION, {**TEXT, "vocab_size": 30522}), tokenizer, tmp_path)
     loaded = blip.load(str(tmp_path))
     with pytest.raises(ModelError, match=r"\[ENC\] would have id 30523"):
-        blip.enc_id(loaded)
+        blip.caption(loaded)
 
 
 def test_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path: Path, tokenizer):

@@ -1,0 +1,53 @@
+"""What the commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from ..errors import OutputError
+
+
+def complain(cause: str, cure: str = "") -> None:
+    """A line or two on standard error."""
+    click.echo(f"pnp-ovss: {_in_one_line(cause)}", err=True)
+    if cure:
+        click.echo(f"  {_in_one_line(cure)}", err=True)
+
+
+def say(text: str) -> None:
+    """A line on standard output, which may be a pipe that was closed, or a full disk.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        sys.stdout.write(f"{printable(text)}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that nothing fails again at exit
+        if not isinstance(error, BrokenPipeError):  # whoever read it has gone, as with `| head`
+            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def progress(text: str) -> None:
+    """A line on standard error that tells of a step."""
+    click.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Text with what is not valid Unicode, as in some file names, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _in_one_line(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
+def print_json(value: object) -> None:
+    """A value as indented JSON on standard output."""
+    import msgspec
+
+    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
