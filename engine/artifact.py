@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from .errors import ModelError
+from .errors import ModelError, reason
 from .settings import Settings
 
 SCHEMA_VERSION = 1
@@ -124,7 +124,7 @@ def find(model: str | Path) -> Path:
     if not os.path.isdir(folder):
         raise ModelError(
             f"no model folder at '{folder}'",
-            "make one with: pnp-ovss export CHECKPOINT -o DIR (or use --model demo)",
+            "make one with: pnp-ovss export CHECKPOINT -o DIR (or use the model 'demo')",
         )
     return folder
 
@@ -150,9 +150,10 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         text = (path / MANIFEST).read_bytes()
     except OSError as error:
+        source = f"'{path}'" if (path / "config.json").exists() else "CHECKPOINT"
         raise ModelError(
             f"'{path}' is not a model folder: no readable {MANIFEST}",
-            "make one with: pnp-ovss export CHECKPOINT -o DIR (or use --model demo)",
+            f"make one with: pnp-ovss export {source} -o DIR (or use the model 'demo')",
         ) from error
     try:
         version = msgspec.json.decode(text, type=_Versioned).schema_version
@@ -163,12 +164,26 @@ def _read_manifest(path: Path) -> Manifest:
             )
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.MsgspecError as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"'{path / MANIFEST}' is damaged: {reason}", AGAIN) from error
+        why = " ".join(str(error).split())
+        raise ModelError(f"'{path / MANIFEST}' is damaged: {why}", AGAIN) from error
+    wrong = _unusable(manifest)
+    if wrong:
+        raise ModelError(f"'{path / MANIFEST}' cannot be used: {wrong}", AGAIN)
     missing = sorted(FILES - manifest.files.keys())
     if missing:
         raise ModelError(f"'{path / MANIFEST}' does not list {', '.join(missing)}", AGAIN)
     return manifest
+
+
+def _unusable(manifest: Manifest) -> str:
+    """Why this software cannot run such a model; empty where it can."""
+    for name, known in (("family", "blip"), ("dtype", "float32")):
+        if getattr(manifest, name) != known:
+            return f"its {name} is {getattr(manifest, name)!r}, and only {known!r} is known"
+    size, patch = manifest.image_size, manifest.patch_size
+    if patch < 1 or size < 1 or size % patch:
+        return f"its image size {size} is no multiple of its patch size {patch}"
+    return ""
 
 
 class _Versioned(msgspec.Struct):
@@ -191,7 +206,7 @@ def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> No
         raise ModelError(f"model file '{path}' is missing", AGAIN) from error
     except OSError as error:
         raise ModelError(
-            f"model file '{path}' cannot be read: {error.strerror}", "check its permissions"
+            f"model file '{path}' cannot be read: {reason(error)}", "check its permissions"
         ) from error
 
 

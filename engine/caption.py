@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,11 @@ class Captioner:
             caption.pad_id,
         }
         self._prompt = self._pieces(caption.prompt)
+        if self._barred.intersection(self._prompt):
+            raise ModelError(
+                f"the prompt {caption.prompt!r} cannot be written in this model's vocabulary",
+                "export it again with the model's own tokenizer",
+            )
 
     @classmethod
     def load(cls, model: artifact.Artifact) -> Captioner:
@@ -107,13 +112,14 @@ class Captioner:
         if self._known and name.lower() not in self._known:
             raise InputError(
                 f"class {name!r} was not taught to this model",
-                f"it knows: {', '.join(self._known)}",
+                f"it knows: {', '.join(self._known)}; for other names take another model",
             )
-        pieces = self._pieces(re.sub(r"[\s-]+", "", name) if join else name)
+        written = re.sub(r"[\s-]+", "", name) if join else name
+        pieces = self._pieces(written)
         if not pieces or self._barred.intersection(pieces):
             raise InputError(
-                f"class {name!r} cannot be written in this model's vocabulary",
-                "use another word for it",
+                f"class {written!r} cannot be written in this model's vocabulary",
+                "join_words made one word of it" if written != name else "use another word for it",
             )
         if not self._fits([self._caption.enc_id, *self._prompt], pieces):
             raise InputError(
@@ -123,15 +129,16 @@ class Captioner:
         return pieces
 
 
-def clean_names(classes: Sequence[str]) -> list[str]:
+def clean_names(classes: Iterable[str]) -> list[str]:
     """Class names with outer and repeated white space removed.
 
     Raises:
         InputError: there is none, one is empty, or two are the same but for case and spaces.
     """
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+    given = list(classes) if isinstance(classes, Iterable) else [classes]
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in given):
         raise InputError(f"classes is {classes!r}", 'give a list of names: ["cat", "potted plant"]')
-    names = [" ".join(name.split()) for name in classes]
+    names = [" ".join(name.split()) for name in given]
     if not names:
         raise InputError("no class was named", 'name at least one: --classes "cat,potted plant"')
     seen: set[str] = set()

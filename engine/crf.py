@@ -21,7 +21,7 @@ BILATERAL = {"sxy": 50, "srgb": 5, "compat": 10}
 _BYTES_PER_PIXEL = 700
 _BYTES_PER_PIXEL_AND_LABEL = 32
 
-_CURE = (
+CURE = (
     "pip install 'pnp-ovss[crf]' (needs a C++ compiler), or go without: --crf none, crf=None"
     if sys.version_info < (3, 13)
     else "it does not support this Python: use 3.12, or go without: --crf none, crf=None"
@@ -37,7 +37,7 @@ def require() -> Any:
     try:
         return importlib.import_module("pydensecrf.densecrf")
     except ImportError as error:
-        raise BackendError(f"the dense CRF needs pydensecrf2: {error}", _CURE) from error
+        raise BackendError(f"the dense CRF needs pydensecrf2: {error}", CURE) from error
 
 
 def available() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -48,7 +49,8 @@ def salience_dropout(
         For each picture, what was accumulated; it does not depend on the rest of the batch.
     """
     dropped = np.zeros((len(pixels), embeds.shape[1] - 1), bool)
-    totals: list[list[np.ndarray]] = []
+    patches = dropped.shape[1]
+    totals = [[np.zeros((len(c.ids), patches), np.float32) for c in own] for own in captions]
     matches: list[list[float]] = []
     for index in range(settings.passes):
         keep = np.ones(dropped.shape, np.float32)
@@ -63,7 +65,9 @@ def salience_dropout(
             [one.salience * ~gone for one in own]
             for own, gone in zip(readings, dropped, strict=True)
         ]
-        totals = _accumulate(totals, salience, settings.first_pass_weight)
+        weight = np.float32(1 if index else settings.first_pass_weight)
+        for total, values in zip(chain(*totals), chain(*salience), strict=True):
+            total += weight * values
         matches.append([float(np.mean([one.match for one in own])) for own in readings])
         if index < settings.passes - 1:
             dropped = np.stack(
@@ -100,17 +104,6 @@ def class_maps(
             index, tokens = caption.owners[-1]
             maps[index] = values[tokens].sum(axis=0)
     return maps.reshape(classes, grid, grid)
-
-
-def _accumulate(
-    totals: list[list[np.ndarray]], salience: list[list[np.ndarray]], first_weight: int
-) -> list[list[np.ndarray]]:
-    if not totals:
-        return [[values * np.float32(first_weight) for values in own] for own in salience]
-    return [
-        [total + values for total, values in zip(*own, strict=True)]
-        for own in zip(totals, salience, strict=True)
-    ]
 
 
 def _drop(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 
 class PnpOvssError(Exception):
     """Base of every error this package raises on purpose.
@@ -10,6 +12,8 @@ class PnpOvssError(Exception):
         cause: what is wrong, with the value that was wrong.
         cure: what to do about it; a command where there is one.
     """
+
+    exit_code = 2
 
     def __init__(self, cause: str, cure: str = "") -> None:
         super().__init__(f"{cause}\n{cure}" if cure else cause)
@@ -31,3 +35,24 @@ class BackendError(PnpOvssError):
 
 class OutputError(PnpOvssError):
     """A result that cannot be written."""
+
+
+class ExecutionError(PnpOvssError):
+    """Good input, and work that failed all the same."""
+
+    exit_code = 1
+
+
+def reason(error: BaseException) -> str:
+    """What another library's error says, in one line; its kind, where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return getattr(error, "strerror", None) or (lines[0] if lines else type(error).__name__)
+
+
+def writing_cure(error: OSError, option: str) -> str:
+    """What mends a file that cannot be written, `option` being the one that names its folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"free some space, or choose another folder with {option}"
+    if error.errno == errno.ENAMETOOLONG:
+        return "shorten the name"
+    return f"choose another folder with {option}"

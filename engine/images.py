@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import InputError
+from .errors import InputError, reason
 
 MAX_PIXELS = 50_000_000
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's, in [0, 1], RGB
@@ -38,6 +38,10 @@ def load_rgb(image: ImageLike) -> Image.Image:
                 f"image array is {image.dtype} {list(image.shape)}", "it must be uint8 [H, W, 3]"
             )
         return _decode(Image.fromarray(image), "the image")
+    if not isinstance(image, str | os.PathLike):
+        raise InputError(
+            f"image is {type(image).__name__}", "give a PIL image, a uint8 array or a path"
+        )
     return _read(Path(image))
 
 
@@ -50,6 +54,8 @@ def preprocess(image: Image.Image, size: int) -> np.ndarray:
 
 def _read(path: Path) -> Image.Image:
     name = f"image '{path}'"
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder", f"name the pictures in it: {path}/*.jpg")
     try:
         # An open file, since Pillow maps a named one into memory with its sides already swapped
         # where an uncompressed TIFF is to be turned.
@@ -63,13 +69,14 @@ def _read(path: Path) -> Image.Image:
         raise InputError(f"no image at '{path}'", "check the path") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} is too large: {error}", "scale it down first") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"'{path}' is no picture of a known format", "give another") from error
     except Exception as error:  # Pillow's readers raise what they like on damaged files
         raise _unreadable(name, error) from error
 
 
 def _unreadable(name: str, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return InputError(f"{name} cannot be read: {reason}", "it is damaged, or no picture")
+    return InputError(f"{name} cannot be read: {reason(error)}", "it is damaged, or no picture")
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
@@ -101,7 +108,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_16_bits(image: Image.Image, name: str) -> Image.Image:

@@ -11,9 +11,10 @@ import numpy as np
 from ..kernels import reference
 from .artifact import Manifest
 from .caption import Captioner, CaptionTokens
+from .errors import ExecutionError
 from .runners import Runner
 
-MAX_CAPTIONS = 32  # in one call of the salience graph: bounds its memory
+MAX_CAPTIONS = 32  # of one picture in one call of the salience graph: bounds its memory
 
 
 class Reading(NamedTuple):
@@ -50,7 +51,7 @@ class Network:
         """
         keep = np.ones((1, len(embeds) - 1), np.float32)
         logits = [
-            self.salience.run(self._feeds(embeds[None], keep, part), ["itm_logits"])["itm_logits"]
+            self._run(self._feeds(embeds[None], keep, part), ["itm_logits"])["itm_logits"]
             for part in _parts(captions)
         ]
         return _match_probability(np.concatenate(logits))
@@ -82,13 +83,24 @@ class Network:
     def _read(
         self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]
     ) -> list[Reading]:
-        out = self.salience.run(self._feeds(embeds, keep, captions))
+        out = self._run(self._feeds(embeds, keep, captions))
         return [
             Reading(salience[: len(caption.ids)], float(match))
             for caption, salience, match in zip(
                 captions, out["salience"], _match_probability(out["itm_logits"]), strict=True
             )
         ]
+
+    def _run(
+        self, feeds: dict[str, np.ndarray], outputs: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        out = self.salience.run(feeds, outputs)
+        for name, value in out.items():
+            if not np.isfinite(value).all():
+                raise ExecutionError(
+                    f"the model's {name} is not finite", "its weights are damaged: export it again"
+                )
+        return out
 
     def _feeds(
         self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]

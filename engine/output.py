@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,10 +13,10 @@ from typing import Any
 import msgspec
 from PIL import Image
 
-from .artifact import Artifact
-from .errors import OutputError
+from .errors import OutputError, reason, writing_cure
 from .palette import colours
 from .segmentation import Segmentation
+from .segmenter import Segmenter
 from .settings import Settings
 
 
@@ -30,19 +29,21 @@ def paths(folder: Path, stem: str) -> dict[str, Path]:
     }
 
 
-def report(result: Segmentation, name: str, settings: Settings, model: Artifact) -> dict[str, Any]:
+def report(
+    result: Segmentation, name: str, settings: Settings, segmenter: Segmenter
+) -> dict[str, Any]:
     """What was found in a picture and how, ready for JSON.
 
     Args:
         result: of the picture.
         name: of the picture.
         settings: those in force.
-        model: that made it.
+        segmenter: that made it.
     """
     areas = result.areas().tolist()
     height, width = result.labels.shape
     palette = colours(len(result.classes))
-    manifest = model.manifest
+    manifest = segmenter.model.manifest
     return {
         "image": name,
         "width": width,
@@ -69,6 +70,7 @@ def report(result: Segmentation, name: str, settings: Settings, model: Artifact)
             "image_size": manifest.image_size,
             "layer": manifest.layer,
             "head": manifest.head,
+            "device": segmenter.device,
         },
     }
 
@@ -92,15 +94,21 @@ def save(
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(result, image, text, files)
+        with _replacing(files) as parts:
+            result.label_image().save(parts["labels"], format="PNG", optimize=True)
+            result.overlay(image).save(parts["overlay"], format="PNG")
+            parts["report"].write_bytes(text)
     return files
 
 
-def _write(result: Segmentation, image: Image.Image, text: bytes, files: dict[str, Path]) -> None:
-    with _replacing(files) as parts:
-        result.label_image().save(parts["labels"], format="PNG", optimize=True)
-        result.overlay(image).save(parts["overlay"], format="PNG")
-        parts["report"].write_bytes(text)
+def is_report(path: Path) -> bool:
+    """Whether a file is a report that `save` wrote."""
+    try:
+        return {"image", "classes", "match", "model"} <= msgspec.json.decode(
+            path.read_bytes()
+        ).keys()
+    except (OSError, AttributeError, msgspec.MsgspecError):
+        return False
 
 
 def check_folder(folder: Path) -> None:
@@ -120,24 +128,20 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cure = "free some space, or choose another folder with --output"
-        if error.errno == errno.ENAMETOOLONG:
-            cure = "rename the picture"
-        raise OutputError(f"cannot write to '{folder}': {error.strerror or error}", cure) from error
+        raise OutputError(
+            f"cannot write to '{folder}': {reason(error)}", writing_cure(error, "--output")
+        ) from error
 
 
 @contextlib.contextmanager
 def _replacing(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
     """Temporary paths that take the place of `files` together, once all are complete."""
-    parts = {kind: path.with_name(f".{os.getpid()}.{kind}.partial") for kind, path in files.items()}
-    moved: list[Path] = []
-    try:
+    folder = next(iter(files.values())).parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
+        parts = {kind: Path(work) / kind for kind in files}
         yield parts
+        for path in files.values():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"'{path.name}' is a folder")
         for kind, path in files.items():
             parts[kind].replace(path)
-            moved.append(path)
-    except BaseException:
-        for path in (*parts.values(), *moved):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        raise

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-MIN_SIDE, MAX_SIDE = 640, 2048  # pictures are scaled into this, to be readable
+MIN_SIDE, MAX_SIDE = 640, 2048  # small pictures are enlarged, by a whole factor, to be readable
 OPACITY = 0.45
 MIN_LEGEND_WIDTH = 360
 MAX_ENTRIES = 24

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, ParamSpec, TypeVar, overload
@@ -26,6 +27,8 @@ Pair = tuple[ImageLike, Sequence[str]]
 
 class Segmenter:
     """A loaded model. Make one with `Segmenter.load`; it may be used as a context manager.
+
+    Threads may share one: it holds no state of its own between calls.
 
     Attributes:
         model: the model folder and its manifest.
@@ -104,7 +107,8 @@ class Segmenter:
             classes: the names to look for, of one or several words.
             settings: by default those the model recommends.
             present: "given" takes every class to be in the picture; "match" first drops those
-                whose own caption the ITM head scores at or below `settings.match_threshold`.
+                whose own caption the ITM head scores at or below `settings.match_threshold`. Either
+                way every class is scored, which costs little beside the passes for a few classes.
 
         Raises:
             InputError: the image, a name or `present` cannot be used.
@@ -171,8 +175,10 @@ class Segmenter:
             InputError, BackendError: as `segment` does.
         """
         chosen = self._check(settings, present)
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}", "it must be at least 1")
+        if errors not in ("raise", "return"):
+            raise InputError(f"errors is {errors!r}", 'it must be "raise" or "return"')
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size is {batch_size!r}", "it must be a whole number from 1")
         results = pipeline.overlap(
             pairs,
             lambda batch: self._find(batch, chosen, present),
@@ -193,7 +199,11 @@ class Segmenter:
     def _check(self, settings: Settings | None, present: str) -> Settings:
         if present not in ("given", "match"):
             raise InputError(f"present is {present!r}", 'it must be "given" or "match"')
-        chosen = settings or self.settings
+        chosen = self.settings if settings is None else settings
+        if not isinstance(chosen, Settings):
+            raise InputError(
+                f"settings is {chosen!r}", "give a Settings, such as Settings(crf=None)"
+            )
         if chosen.crf is not None:
             crf.require()
         return chosen
@@ -252,8 +262,9 @@ def _attempt(
         return error
 
 
-def _raising(results: Iterator[Result | PnpOvssError]) -> Iterator[Result]:
-    for result in results:
-        if isinstance(result, PnpOvssError):
-            raise result
-        yield result
+def _raising(results: Generator[Result | PnpOvssError, None, None]) -> Iterator[Result]:
+    with closing(results):
+        for result in results:
+            if isinstance(result, PnpOvssError):
+                raise result
+            yield result

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+import numpy as np
+
 from .errors import InputError
 
 Crf = Literal["pydensecrf"]
@@ -47,13 +49,17 @@ class Settings:
     sum_last_class: bool = False
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):  # a number out of a NumPy array is one as well
+                object.__setattr__(self, field.name, value.item())
         for name in ("passes", "first_pass_weight"):
             _require(name, getattr(self, name), "a whole number from 1", _is_int(1))
         for name in ("threshold", "match_threshold", "blur"):
             _require(name, getattr(self, name), "a number from 0 to 1", _is_fraction)
         for name in ("join_words", "sum_last_class"):
             _require(name, getattr(self, name), "True or False", lambda v: isinstance(v, bool))
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             listed = ", ".join(map(repr, choices))
             _require(name, getattr(self, name), f"one of {listed}", _is_one_of(choices))
         _require(
@@ -94,7 +100,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-_CHOICES: dict[str, tuple[str | None, ...]] = {
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "drop_mode": ("pixels", "attention"),
     "background": ("auto", "always", "never"),
     "crf": ("pydensecrf", None),

@@ -41,7 +41,7 @@ class Graph(Tape):
 
     def weight(self, parameter: torch.Tensor, *, transpose: bool = False) -> ir.Value:
         """A parameter as an initializer (float32), transposed where the operator wants it so."""
-        name = self._names[id(parameter)]
+        name = self._names[id(parameter)] + (".transposed" if transpose else "")
         if name not in self._values:
             data = parameter.detach()
             data = data.t() if transpose else data
@@ -58,6 +58,10 @@ class Graph(Tape):
     def scalar(self, value: float) -> ir.Value:
         """A float32 constant of rank 0."""
         return self._constant(np.asarray(value, np.float32))
+
+    def integer(self, value: int) -> ir.Value:
+        """An int64 constant of rank 0."""
+        return self._constant(np.asarray(value, np.int64))
 
     def ints(self, *values: int) -> ir.Value:
         """An int64 vector constant: axes, shapes, slice bounds."""

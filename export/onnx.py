@@ -14,7 +14,8 @@ import msgspec
 from transformers import BlipForImageTextRetrieval
 
 from ..engine import artifact
-from ..engine.errors import ModelError, OutputError
+from ..engine.caption import Captioner
+from ..engine.errors import ExecutionError, ModelError, OutputError, reason, writing_cure
 from ..engine.settings import Settings
 from . import graph, validate
 from .models import blip
@@ -72,6 +73,7 @@ def export(
     model = source.model.requires_grad_(False)
     blip.resize_positions(model, image_size)
     caption = blip.caption(source)
+    Captioner(source.tokenizer, caption)  # refuses a tokenizer that cannot write the prompt
     layers, heads = _choose(model, layer, head, all_heads, say)
 
     with _appearing(output) as work:
@@ -104,7 +106,7 @@ def export(
             settings=settings or Settings(),
             files={f.relative_to(work).as_posix(): artifact.record_of(f) for f in files},
             trained=trained,
-            classes=list(classes),
+            classes=[name.lower() for name in classes],
         )
         written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         (work / artifact.MANIFEST).write_bytes(written + b"\n")
@@ -131,21 +133,25 @@ def _choose(
 ) -> tuple[list[int], list[int]]:
     config: Any = model.config.text_config
     if all_heads:
-        layer, head = layer if layer is not None else ALL, ALL
-    known_layer, known_head, note = blip.default_layer_and_head(model)
-    if note and (layer is None or head is None):
-        say(f"note: {note}")
-    return (
-        _resolve("layer", layer, known_layer, config.num_hidden_layers),
-        _resolve("head", head, known_head, config.num_attention_heads),
-    )
+        if head is not None:
+            raise ModelError("head and all_heads exclude each other", "give one of them")
+        layer, head = ALL if layer is None else layer, ALL
+    known_layer, known_head, sure = blip.known_best(model)
+    layers = _resolve("layer", layer, known_layer, config.num_hidden_layers)
+    heads = _resolve("head", head, known_head, config.num_attention_heads)
+    taken = [f"--layer {layers[0]}"] * (layer is None) + [f"--head {heads[0]}"] * (head is None)
+    if taken and not sure:
+        say(f"note: took {' '.join(taken)}; the best is not known for text encoders of this size")
+    return layers, heads
 
 
 def _resolve(name: str, chosen: Selection, known: int, count: int) -> list[int]:
     if chosen is None:
         return [known]
-    if isinstance(chosen, str):
+    if chosen == ALL:
         return list(range(count))
+    if isinstance(chosen, str):
+        raise ModelError(f"{name} is {chosen!r}", "give numbers, or 'all'")
     wrong = [index for index in chosen if not 0 <= index < count]
     if wrong or not chosen:
         raise ModelError(
@@ -162,7 +168,7 @@ def _plain(indices: list[int]) -> int | list[int]:
 def _check_errors(errors: dict[str, float]) -> None:
     worst = max(errors, key=lambda name: errors[name])
     if not errors[worst] < validate.TOLERANCE:
-        raise ModelError(
+        raise ExecutionError(
             f"the exported {worst} is off by {errors[worst]:.1e} of its largest value,"
             f" more than {validate.TOLERANCE:.0e}; nothing was written",
             "report it with the checkpoint's name and the output of: pnp-ovss doctor",
@@ -181,11 +187,15 @@ def _appearing(output: Path) -> Iterator[Path]:
             yield work
             if output.exists():
                 output.replace(room / "old")
-            work.replace(output)
+            try:
+                work.replace(output)
+            except OSError:
+                (room / "old").replace(output)
+                raise
         finally:
             shutil.rmtree(room, ignore_errors=True)
     except OSError as error:
         raise OutputError(
-            f"cannot write '{output}': {error.strerror or error}",
-            "free some space, or choose another folder with -o",
+            f"cannot write '{output}': {reason(error)}",
+            writing_cure(error, "-o"),
         ) from error

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import onnx_ir as ir
-import torch
 from transformers import BlipForImageTextRetrieval
 
 from .blocks import Attention, attention, gelu, layer_norm, linear, merge_heads, split_heads
 from .graph import Graph
 
 MATCH = 1  # row of the ITM head that says "match"
-MASKED = torch.finfo(torch.float32).min  # added to a score, it leaves a probability of exactly 0
+MASKED = -1e4  # added to a score, it leaves a probability of exactly 0; fits float16 too
 
 
 def salience_graph(
@@ -183,8 +182,8 @@ def _gradient_of_match(graph: Graph, model: BlipForImageTextRetrieval, ids: ir.V
         graph.weight(model.itm_head.weight, transpose=True), graph.ints(MATCH), axis=1
     )
     length = graph.Squeeze(graph.Shape(ids, start=1, end=2), graph.ints(0))
-    zero, one = (graph.Squeeze(graph.ints(n), graph.ints(0)) for n in (0, 1))
-    is_first = graph.Equal(graph.Range(zero, length, one), zero)
+    positions = graph.Range(graph.integer(0), length, graph.integer(1))
+    is_first = graph.Equal(positions, graph.integer(0))
     first = graph.Unsqueeze(graph.Cast(is_first, to=ir.DataType.FLOAT), graph.ints(0, 2))
     return graph.Mul(first, graph.Reshape(row, graph.ints(1, 1, -1)))
 

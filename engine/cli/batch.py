@@ -5,59 +5,55 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from .. import output
+from ..errors import PnpOvssError
+from ..images import load_rgb
+from ..search import Present
+from ..segmenter import Segmenter
+from ..settings import Settings
 from .terminal import complain, printable
-
-if TYPE_CHECKING:
-    from ..segmenter import Segmenter
-    from ..settings import Settings
 
 
 def run(
     segmenter: Segmenter,
     jobs: Sequence[tuple[Path, Sequence[str]]],
-    output: Path,
+    folder: Path,
     settings: Settings,
     *,
-    present: Any = "given",
+    present: Present = "given",
     batch_size: int = 4,
 ) -> tuple[list[dict[str, Any]], int]:
     """Segment pictures and write their files; a picture that fails fails alone.
 
     Returns:
-        The reports of the pictures that were done, and how many failed.
+        The reports of the pictures that were done; and the exit code, that of the first error.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
-    from ..errors import OutputError, PnpOvssError
-    from ..images import load_rgb
-    from ..output import check_folder, report, save
-
     results = segmenter.stream(
         jobs, batch_size=batch_size, settings=settings, present=present, errors="return"
     )
-    check_folder(output)
+    output.check_folder(folder)
     reports: list[dict[str, Any]] = []
-    failed = 0
+    exit_code = 0
     for (path, _), result in zip(jobs, _progress(results, len(jobs)), strict=True):
-        if isinstance(result, PnpOvssError):
-            complain(result.cause, result.cure)
-            failed += 1
-            continue
-        record = report(result, printable(str(path)), settings, segmenter.model)
         try:
-            files = save(result, load_rgb(path), record, output, path.stem)
-        except OutputError as error:
-            complain(f"{path}: {error.cause}", error.cure)
-            failed += 1
+            if isinstance(result, PnpOvssError):
+                raise result
+            report = output.report(result, printable(str(path)), settings, segmenter)
+            files = output.save(result, load_rgb(path), report, folder, path.stem)
+        except PnpOvssError as error:
+            complain(error.cause, error.cure)
+            exit_code = exit_code or error.exit_code
             continue
         written = {kind: printable(str(file)) for kind, file in files.items()}
-        reports.append({**record, "files": written})
-    return reports, failed
+        reports.append({**report, "files": written})
+    return reports, exit_code
 
 
 def warn_if_untrained(segmenter: Segmenter) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import click
+import msgspec
 
-from . import DONE, FAILED
+from .. import crf
+from ..artifact import DEMO
+from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
 from .terminal import complain, print_json, say
 
 
-@click.command("demo")
+@click.command("demo", short_help="Segment the sample pictures; needs no network.")
 @click.option(
     "-o",
     "--output",
@@ -24,15 +28,8 @@ from .terminal import complain, print_json, say
 @click.option("--json", "as_json", is_flag=True, help="Print the reports on standard output.")
 def command(output: Path, as_json: bool) -> int:
     """Segment the sample pictures with the demo model; needs no network."""
-    from dataclasses import replace
-
-    import msgspec
-
-    from .. import crf
-    from ..segmenter import Segmenter
-
     samples = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
-    with Segmenter.load("demo") as segmenter:
+    with Segmenter.load(DEMO) as segmenter:
         settings = segmenter.settings
         warn_if_untrained(segmenter)
         if not crf.available():
@@ -42,11 +39,11 @@ def command(output: Path, as_json: bool) -> int:
             (samples / sample["file"], sample["classes"])
             for sample in msgspec.json.decode((samples / "samples.json").read_bytes())
         ]
-        reports, failed = run(segmenter, jobs, output, settings)
+        reports, exit_code = run(segmenter, jobs, output.expanduser(), settings)
     if as_json:
         print_json(reports)
-    else:
-        for report in reports:
-            names = ", ".join(found["name"] for found in report["classes"])
-            say(f"{report['files']['overlay']}  ({names})")
-    return FAILED if failed else DONE
+        return exit_code
+    for report in reports:
+        names = ", ".join(found["name"] for found in report["classes"])
+        say(f"{report['files']['overlay']}  ({names})")
+    return exit_code

@@ -10,19 +10,20 @@ from typing import Any
 
 import click
 
-from . import DONE, FAILED
+from .. import artifact, crf
+from ..errors import BackendError, ModelError
 from .terminal import print_json, say
 
 _PACKAGES = {
     "run-time": ("numpy", "pillow", "tokenizers", "msgspec", "click", "platformdirs"),
     "backend": ("onnxruntime", "onnxruntime-gpu"),
     "crf": ("pydensecrf2",),
-    "export": ("torch", "transformers", "onnx", "onnx-ir"),
+    "export": ("torch", "transformers", "onnx", "onnx-ir", "safetensors"),
     "interop": ("pycocotools", "supervision"),
 }
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Report what this machine can do, and what is missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(as_json: bool) -> int:
     """Report versions, providers and devices, what is missing and how to get it."""
@@ -31,7 +32,7 @@ def command(as_json: bool) -> int:
         print_json(report)
     else:
         _show(report)
-    return DONE if report["ready"] else FAILED
+    return 0 if report["ready"] else 1
 
 
 def examine() -> dict[str, Any]:
@@ -71,16 +72,11 @@ def _providers(backend: dict[str, str | None], problems: list[dict[str, str]]) -
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'pnp-ovss[gpu]'",
         )
     try:
-        import onnxruntime
-    except ImportError as error:
-        _add(
-            problems,
-            "error",
-            f"no backend: {error}",
-            "pip install 'pnp-ovss[cpu]' (or 'pnp-ovss[gpu]' for NVIDIA GPUs)",
-        )
+        from ..runners.onnxruntime import available_providers
+    except BackendError as error:
+        _add(problems, "error", error.cause, error.cure)
         return []
-    return onnxruntime.get_available_providers()
+    return available_providers()
 
 
 def _gpu() -> list[str]:
@@ -101,9 +97,6 @@ def _gpu() -> list[str]:
 
 
 def _models(problems: list[dict[str, str]]) -> dict[str, str]:
-    from .. import artifact
-    from ..errors import ModelError
-
     folder = artifact.cache_folder("any/name").parent
     cached = sorted(p for p in folder.glob("*--*") if not p.name.startswith("."))
     states: dict[str, str] = {}
@@ -122,19 +115,14 @@ def _models(problems: list[dict[str, str]]) -> dict[str, str]:
 def _check_extras(
     packages: dict[str, dict[str, str | None]], problems: list[dict[str, str]]
 ) -> None:
-    for extra, use in (
-        ("crf", "the dense CRF (Python up to 3.12; until then: --crf none)"),
-        ("export", "exporting checkpoints"),
-        ("interop", "COCO RLE and supervision"),
+    for extra, use, cure in (
+        ("crf", "the dense CRF", crf.CURE),
+        ("export", "exporting checkpoints", "pip install 'pnp-ovss[export]'"),
+        ("interop", "COCO RLE and supervision", "pip install 'pnp-ovss[interop]'"),
     ):
         missing = [name for name, found in packages[extra].items() if found is None]
         if missing:
-            _add(
-                problems,
-                "note",
-                f"{use} needs {', '.join(missing)}",
-                f"pip install 'pnp-ovss[{extra}]'",
-            )
+            _add(problems, "note", f"not installed, for {use}: {', '.join(missing)}", cure)
 
 
 def _add(problems: list[dict[str, str]], severity: str, cause: str, cure: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from . import DONE
+from ..errors import BackendError
 from .terminal import print_json, progress, say
 
 
@@ -23,7 +23,7 @@ class _Selection(click.ParamType):
             self.fail(f"{value!r} is neither 'all' nor numbers such as 7 or 0,1", param, ctx)
 
 
-@click.command("export")
+@click.command("export", short_help="Export a checkpoint, and compare it with PyTorch.")
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New folder.")
 @click.option(
@@ -36,9 +36,15 @@ class _Selection(click.ParamType):
 @click.option(
     "--layer",
     type=_Selection(),
+    metavar="N[,N...]|all",
     help="Cross-attention layers to read, from 0; several are averaged.  [default: known best]",
 )
-@click.option("--head", type=_Selection(), help="Heads to read, likewise.  [default: known best]")
+@click.option(
+    "--head",
+    type=_Selection(),
+    metavar="N[,N...]|all",
+    help="Heads to read, likewise.  [default: known best]",
+)
 @click.option("--all-heads", is_flag=True, help="Keep every map apart, for tuning.")
 @click.option("--revision", help="Branch, tag or commit of a hub id.")
 @click.option(
@@ -48,18 +54,14 @@ class _Selection(click.ParamType):
 )
 @click.option("--overwrite", is_flag=True, help="Replace a model folder that is already there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on standard output.")
-def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> int:
+def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> None:
     """Export CHECKPOINT for the engine, and compare the result with PyTorch.
 
     CHECKPOINT is a hub id (Salesforce/blip-itm-large-flickr, ...), a Hugging Face folder, or an
     original BLIP file (model_large_retrieval_flickr.pth).
     """
-    from ..errors import BackendError
-
-    if options["head"] is not None and options["all_heads"]:
-        raise click.UsageError("--head and --all-heads exclude each other")
     try:
-        from ...export import export
+        from ...export import export  # imports PyTorch
     except ImportError as error:
         raise BackendError(
             f"exporting needs PyTorch, Transformers and ONNX: {error}",
@@ -70,4 +72,3 @@ def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> int
         print_json(manifest)
     else:
         say(f"{output}  (salience within {manifest.export_error['salience']:.0e} of autograd)")
-    return DONE

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from ..settings import Settings
+from ..settings import CHOICES, PRESETS, Settings
 
 NONE = "none"
 
@@ -27,32 +26,34 @@ class _Schedule(click.ParamType):
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that become `Settings`; each is None where it is not given."""
+    """Add an option for each setting; it is None where it is not given, and the model decides."""
     options = [
         click.option(
             "--preset",
-            type=click.Choice(["paper", "released"]),
-            help="Follow the paper, or its authors' code.  [default: what the model recommends]",
+            type=click.Choice(list(PRESETS)),
+            help="Follow the paper, or its authors' code. By default the model's manifest decides"
+            " this and the eight settings below.",
         ),
         click.option("--passes", type=int, help="Passes of Salience DropOut."),
         click.option(
-            "--drop-schedule", type=_Schedule(), help="Patches dropped in a pass: half, or so many."
+            "--drop-schedule",
+            type=_Schedule(),
+            metavar="halving|COUNT",
+            help="Patches dropped in a pass: half, or so many.",
         ),
         click.option(
             "--drop-mode",
-            type=click.Choice(["pixels", "attention"]),
+            type=_choice("drop_mode"),
             help="Blank dropped patches in the picture, or (faster) mask them in the attention.",
         ),
         click.option("--threshold", type=float, help="Salience below this part of the range is 0."),
         click.option("--blur", type=float, help="Sigma, as a part of the picture's longer side."),
         click.option(
             "--background",
-            type=click.Choice(["auto", "always", "never"]),
-            help="Whether pixels may belong to no class.",
+            type=_choice("background"),
+            help="Whether pixels may belong to no class; auto: where fewer than 3 are looked for.",
         ),
-        click.option(
-            "--crf", type=click.Choice(["pydensecrf", NONE]), help="The dense CRF, or none."
-        ),
+        click.option("--crf", type=_choice("crf"), help="The dense CRF, or none."),
         click.option(
             "--match-threshold", type=float, help="Score that a class needs with --present match."
         ),
@@ -64,9 +65,11 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def choose_settings(recommended: Settings, preset: str | None, given: dict[str, Any]) -> Settings:
     """The preset, or what the model recommends, changed by the options that were given."""
-    from ..settings import Settings
-
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if "crf" in changes and changes["crf"] == NONE:
-        changes["crf"] = None
+    changes: dict[str, Any] = {
+        name: None if value == NONE else value for name, value in given.items() if value is not None
+    }
     return replace(Settings.preset(preset) if preset else recommended, **changes)
+
+
+def _choice(setting: str) -> click.Choice[str]:
+    return click.Choice([choice or NONE for choice in CHOICES[setting]])

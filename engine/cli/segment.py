@@ -9,13 +9,19 @@ from typing import Any
 
 import click
 
-from . import BAD_INPUT, DONE
+from .. import artifact
+from ..caption import clean_names
+from ..errors import InputError, ModelError, reason
+from ..output import is_report
+from ..output import paths as result_paths
+from ..search import Present
+from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
 from .options import choose_settings, settings_options
 from .terminal import print_json, progress, say
 
 
-@click.command("segment")
+@click.command("segment", short_help="Segment pictures into named classes.")
 @click.argument(
     "pictures", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False)
 )
@@ -29,7 +35,7 @@ from .terminal import print_json, progress, say
 @click.option(
     "--classes-file",
     type=click.Path(path_type=Path),
-    help="A text file with one name a line.",
+    help="A UTF-8 text file with one name a line.",
 )
 @click.option(
     "-m",
@@ -54,7 +60,13 @@ from .terminal import print_json, progress, say
     help="Take every class to be in the picture, or first drop those that do not match it.",
 )
 @settings_options
-@click.option("--batch-size", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Pictures that go through the model together.",
+)
 @click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports on standard output.")
@@ -64,7 +76,7 @@ def command(
     classes_file: Path | None,
     model: str,
     output: Path,
-    present: str,
+    present: Present,
     preset: str | None,
     batch_size: int,
     backend: str,
@@ -72,16 +84,13 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> int:
-    r"""Segment pictures into named classes.
+    """Segment pictures into named classes.
 
     \b
     pnp-ovss segment street.jpg --classes "car,traffic light,tree" -o out
-    pnp-ovss segment *.jpg --classes-file names.txt --present match \
-        --model Salesforce/blip-itm-large-flickr
-    """
-    from ..caption import clean_names
-    from ..segmenter import Segmenter
-
+    pnp-ovss segment *.jpg --classes-file names.txt --present match --model blip-large
+    """  # noqa: D301 - click's mark for lines to be kept
+    output = output.expanduser()
     names = clean_names(_names(classes, classes_file))
     paths = [Path(picture) for picture in pictures]
     _check_outputs(paths, output)
@@ -91,71 +100,63 @@ def command(
         segmenter.check_classes(names, settings)
         warn_if_untrained(segmenter)
         jobs = [(path, names) for path in paths]
-        reports, failed = run(
+        reports, exit_code = run(
             segmenter, jobs, output, settings, present=present, batch_size=batch_size
         )
     if as_json:
         print_json(reports)
-    else:
-        for report in reports:
-            say(report["files"]["overlay"])
-    return BAD_INPUT if failed else DONE
+        return exit_code
+    for report in reports:
+        say(report["files"]["overlay"])
+    return exit_code
 
 
 def _names(classes: Sequence[str], file: Path | None) -> list[str]:
-    from ..errors import InputError
-
     names = [name for group in classes for name in group.split(",")]
     if file:
         try:
-            names += [
-                line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-            ]
+            text = file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"'{file}' cannot be read: {error}", "give a UTF-8 text file"
+                f"'{file}' cannot be read: {reason(error)}", "give a UTF-8 text file"
             ) from error
+        names += [line for line in text.splitlines() if line.strip()]
     return names
 
 
-def _check_outputs(paths: Sequence[Path], output: Path) -> None:
-    """No two pictures may write the same files, and no picture may be overwritten."""
-    from ..errors import InputError
-    from ..output import paths as outputs
-
+def _check_outputs(paths: Sequence[Path], folder: Path) -> None:
+    """No two pictures may write the same files, and nothing but earlier results is replaced."""
     written: dict[str, Path] = {}
+    pictures = {os.path.realpath(path) for path in paths}
     for path in paths:
-        for target in outputs(output, path.stem).values():
-            other = written.setdefault(os.path.realpath(target), path)
+        targets = result_paths(folder, path.stem)
+        ours = is_report(targets["report"])
+        for target in targets.values():
+            place = os.path.realpath(target)
+            other = written.setdefault(place, path)
+            if os.path.realpath(other) == os.path.realpath(path) and other is not path:
+                raise InputError(f"'{path}' is named twice", "name each picture once")
             if other is not path:
                 raise InputError(
                     f"'{other}' and '{path}' would both be written to '{target}'",
                     "segment them into different folders with --output",
                 )
-    taken = {os.path.realpath(path) for path in paths}
-    for path in paths:
-        files = outputs(output, path.stem)
-        foreign = files["labels"].exists() and not files["report"].exists()
-        for target in files.values():
-            if os.path.realpath(target) in taken or (foreign and target == files["labels"]):
+            if place in pictures or (os.path.lexists(target) and not ours):
                 raise InputError(
-                    f"the results of '{path}' would overwrite the picture '{target}'",
+                    f"the results of '{path}' would overwrite '{target}', which is no result",
                     "choose another folder with --output",
                 )
 
 
 def _ensure_exported(model: str) -> None:
     """Export a hub id into the user's cache on first use."""
-    from .. import artifact
-    from ..errors import ModelError
-
     if not artifact.is_hub_id(model):
         return
     folder = artifact.cache_folder(model)
     if folder.exists():
         return
     try:
-        from ...export import export
+        from ...export import export  # imports PyTorch
     except ImportError as error:
         raise ModelError(
             f"{model!r} has not been exported here yet, and that needs PyTorch: {error}",

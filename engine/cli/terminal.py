@@ -6,6 +6,7 @@ import os
 import sys
 
 import click
+import msgspec
 
 from ..errors import OutputError
 
@@ -48,6 +49,4 @@ def _in_one_line(text: str) -> str:
 
 def print_json(value: object) -> None:
     """A value as indented JSON on standard output."""
-    import msgspec
-
     say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

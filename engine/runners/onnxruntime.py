@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError, ModelError
+from ..errors import BackendError, ExecutionError, ModelError, PnpOvssError, reason
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
+# From 1.29 on it reports usage to its maker unless told otherwise, and before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime as ort
 except ImportError as error:
@@ -28,27 +33,14 @@ class OnnxRuntimeRunner:
 
     def __init__(self, path: Path, device: str) -> None:
         index = _cuda_index(device)
-        providers: list[Any] = [_CPU]
-        if index is not None:
-            providers.insert(0, (_CUDA, {"device_id": index}))
-            if hasattr(ort, "preload_dlls"):
-                ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # the library's exceptions share no base of their own
-            raise ModelError(
-                f"ONNX Runtime cannot load '{path}': {str(error).strip().splitlines()[0]}",
-                "upgrade it (pip install --upgrade onnxruntime) or export the model again",
-            ) from error
-        on_cuda = _CUDA in self._session.get_providers()
-        if device.startswith("cuda") and not on_cuda:
-            raise BackendError(
-                f"ONNX Runtime could not start on {device!r}: it offers only the CPU here",
-                "check the driver with nvidia-smi and the libraries with: pnp-ovss doctor",
-            )
-        self.device = f"cuda:{index}" if on_cuda else "cpu"
+            self._session: ort.InferenceSession | None = _open(path, index)
+        except PnpOvssError:
+            if device != "auto" or index is None:
+                raise
+            index = None  # "auto" is the best that works
+            self._session = _open(path, index)
+        self.device = "cpu" if index is None else f"cuda:{index}"
         self._names = [output.name for output in self._session.get_outputs()]
         self._partial = ort.RunOptions()
         self._partial.only_execute_path_to_fetches = True
@@ -57,26 +49,71 @@ class OnnxRuntimeRunner:
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """See `Runner.run`."""
+        if self._session is None:
+            raise ExecutionError("the model was closed", "load it again")
         names = list(outputs or self._names)
         try:
             values = self._session.run(names, dict(feeds), self._partial if outputs else None)
         except Exception as error:  # the library's exceptions share no base of their own
-            raise BackendError(
-                f"ONNX Runtime failed on {self.device}: {str(error).strip().splitlines()[0]}",
+            raise ExecutionError(
+                f"ONNX Runtime failed on {self.device}: {reason(error)}",
                 "if memory ran out, take a smaller --batch-size; else export the model again",
             ) from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
         """See `Runner.close`."""
-        del self._session
+        self._session = None
+
+
+def available_providers() -> list[str]:
+    """What this build of ONNX Runtime can run on, best first."""
+    return ort.get_available_providers()
+
+
+def _open(path: Path, cuda_index: int | None) -> ort.InferenceSession:
+    """A session on the CPU, or on a CUDA device and nothing else."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    providers: list[Any] = [_CPU]
+    with redirect_stdout(sys.stderr):  # where the library prints, results are printed
+        if cuda_index is not None:
+            ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
+            # TensorFloat-32 would be about 1e-3 off; the default search repeats for every shape
+            cuda = {
+                "device_id": cuda_index,
+                "use_tf32": 0,
+                "cudnn_conv_algo_search": "HEURISTIC",
+            }
+            providers.insert(0, (_CUDA, cuda))
+        try:
+            session = ort.InferenceSession(
+                str(path), options, providers=providers, enable_fallback=0
+            )
+        except Exception as error:  # as above
+            if cuda_index is not None:
+                raise _no_cuda(cuda_index, reason(error)) from error
+            raise ModelError(
+                f"ONNX Runtime cannot load '{path}': {reason(error)}",
+                "upgrade it (pip install --upgrade onnxruntime) or export the model again",
+            ) from error
+    if cuda_index is not None and _CUDA not in session.get_providers():
+        raise _no_cuda(cuda_index, "its CUDA provider did not load")
+    return session
+
+
+def _no_cuda(index: int, why: str) -> BackendError:
+    return BackendError(
+        f"ONNX Runtime cannot start on cuda:{index}: {why}",
+        "check the driver with nvidia-smi; CUDA and cuDNN come with: pip install 'pnp-ovss[gpu]'",
+    )
 
 
 def _cuda_index(device: str) -> int | None:
     """Which CUDA device to ask for; None for the CPU."""
     if device == "cpu":
         return None
-    offered = _CUDA in ort.get_available_providers()
+    offered = _CUDA in available_providers()
     if device == "auto":
         return 0 if offered else None
     match = re.fullmatch(r"cuda(?::(\d+))?", device)

@@ -15,7 +15,7 @@ from transformers import BlipForImageTextRetrieval
 from transformers.utils import logging as transformers_logging
 
 from ...engine import artifact
-from ...engine.errors import ModelError
+from ...engine.errors import ModelError, reason
 from .. import tokenizer
 from . import blip_original
 
@@ -60,6 +60,8 @@ def load(
     Raises:
         ModelError: it cannot be found, fetched or read, or is no BLIP image-text-matching model.
     """
+    if revision and not artifact.is_hub_id(checkpoint):
+        raise ModelError(f"revision is {revision!r}", "only a hub id has revisions: leave it out")
     notes: list[str] = []
     commit: str | None = None
     path = Path(checkpoint).expanduser()
@@ -83,25 +85,15 @@ def load(
     return Checkpoint(model.eval(), words, artifact.Checkpoint(source, commit), notes)
 
 
-def default_layer_and_head(model: BlipForImageTextRetrieval) -> tuple[int, int, str]:
-    """The family's known best layer and head, and a note where the model is of another size.
+def known_best(model: BlipForImageTextRetrieval) -> tuple[int, int, bool]:
+    """The family's known best layer and head, and whether they are known for a model of this size.
 
     In a text encoder of another depth or width the same relative place is taken.
     """
     config: Any = model.config.text_config
     layers, heads = config.num_hidden_layers, config.num_attention_heads
     layer, head = _KNOWN_LAYER * layers // _KNOWN_SIZE, _KNOWN_HEAD * heads // _KNOWN_SIZE
-    if (layers, heads) == (_KNOWN_SIZE, _KNOWN_SIZE):
-        return layer, head, ""
-    return (
-        layer,
-        head,
-        (
-            f"layer {_KNOWN_LAYER}, head {_KNOWN_HEAD} is known to be good in text encoders of"
-            f" {_KNOWN_SIZE} layers and heads; this one has {layers} and {heads}: took layer"
-            f" {layer}, head {head}. Choose others with --layer and --head."
-        ),
-    )
+    return layer, head, layers == heads == _KNOWN_SIZE
 
 
 def caption(checkpoint: Checkpoint) -> artifact.Caption:
@@ -171,9 +163,8 @@ def _download(hub_id: str, revision: str | None) -> Path:
         if not any(folder.glob("*.safetensors")):
             snapshot_download(hub_id, revision=revision, allow_patterns=["pytorch_model*"])
     except Exception as error:  # of many kinds: HTTP, time-outs, cache, names
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"cannot fetch {hub_id!r} from the Hugging Face hub: {reason}",
+            f"cannot fetch {hub_id!r} from the Hugging Face hub: {reason(error)}",
             "check the name and the network, or give a folder or .pth file that is already here",
         ) from error
     return folder
@@ -219,7 +210,7 @@ def _from_pretrained(folder: Path) -> tuple[BlipForImageTextRetrieval, dict[str,
         return loaded
     except Exception as error:  # of many kinds, from the weight format up to the configuration
         raise ModelError(
-            f"'{folder}' cannot be loaded: {str(error).strip().splitlines()[0]}",
+            f"'{folder}' cannot be loaded: {reason(error)}",
             "the checkpoint is incomplete or damaged: save or download it again",
         ) from error
     finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 
 import torch
 from transformers import BlipConfig, BlipForImageTextRetrieval
 
-from ...engine.errors import ModelError
+from ...engine.errors import ModelError, reason
 
 _HEAD_WIDTH = 64  # of every ViT and BERT that BLIP was published with
 _VISION_EPS = 1e-6  # BLIP's own; Hugging Face's configuration says 1e-5
@@ -48,16 +49,19 @@ def load(path: Path) -> BlipForImageTextRetrieval:
     Raises:
         ModelError: it cannot be read, or has keys too many or too few.
     """
-    weights = rename(_read(path), path)
+    content = _read(path)
     try:
+        weights = rename(content, path)
         model = BlipForImageTextRetrieval(_config(weights))
         missing = model.state_dict().keys() - weights.keys()
         if missing:
             raise KeyError(sorted(missing)[0])
         model.load_state_dict(weights, assign=True)
-    except (KeyError, RuntimeError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # whatever shapes and types that are not a model's lead to
         raise ModelError(
-            f"'{path}' is no image-text-matching checkpoint of BLIP: {str(error).splitlines()[0]}",
+            f"'{path}' is no image-text-matching checkpoint of BLIP: {reason(error)}",
             "take a retrieval checkpoint, such as model_large_retrieval_flickr.pth",
         ) from error
     return model
@@ -93,10 +97,13 @@ def rename(weights: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tens
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        zipped = zipfile.is_zipfile(
+            path
+        )  # files of PyTorch before 1.6 are not, and cannot be mapped
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # of many kinds: pickle, zip, torch
         raise ModelError(
-            f"'{path}' cannot be read as a PyTorch checkpoint: {str(error).splitlines()[0]}",
+            f"'{path}' cannot be read as a PyTorch checkpoint: {reason(error)}",
             "download it again; files that hold more than weights are refused",
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):

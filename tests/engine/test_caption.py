@@ -118,7 +118,7 @@ def test_names_outside_the_vocabulary_are_refused(tokenizer: Tokenizer, name: st
 def test_a_model_of_few_words_says_which_it_knows(tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError) as caught:
         captioner(tokenizer, known=("cat", "hot dog")).write(["🐈"])
-    assert caught.value.cure == "it knows: cat, hot dog"
+    assert caught.value.cure == "it knows: cat, hot dog; for other names take another model"
 
 
 def test_a_joined_name_of_hyphens_is_refused(tokenizer: Tokenizer) -> None:

@@ -11,8 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from pnp_ovss.engine import OutputError, Segmentation, Settings, output
-from pnp_ovss.engine.artifact import open_artifact
+from pnp_ovss.engine import OutputError, Segmentation, Segmenter, Settings, output
 from pnp_ovss.engine.palette import colours
 
 WIDTH, HEIGHT = 6, 4
@@ -35,7 +34,8 @@ def result(classes: int = 2) -> Segmentation:
 
 
 def test_the_report_agrees_with_the_labels_and_the_palette() -> None:
-    record = output.report(result(), "a.jpg", Settings(crf=None), open_artifact("demo"))
+    with Segmenter.load("demo", device="cpu") as segmenter:
+        record = output.report(result(), "a.jpg", Settings(crf=None), segmenter)
     assert (record["image"], record["width"], record["height"]) == ("a.jpg", WIDTH, HEIGHT)
     assert record["background"] == {"label": 0, "pixels": 17}
     first, second = record["classes"]

@@ -161,7 +161,7 @@ def eight_gib(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("eight_gib")
 def test_require_memory_refuses_what_the_machine_does_not_have():
     memory.require_memory(8 * GIB, "this", "do less")
-    with pytest.raises(InputError, match=r"this needs about 9 GiB .* has 8") as caught:
+    with pytest.raises(InputError, match=r"this needs about 9 GiB .* there are 8") as caught:
         memory.require_memory(9 * GIB, "this", "do less")
     assert caught.value.cure == "do less"
 
@@ -170,7 +170,7 @@ def test_require_memory_refuses_what_the_machine_does_not_have():
 def test_require_memory_never_says_that_as_much_is_needed_as_there_is():
     with pytest.raises(InputError) as caught:
         memory.require_memory(8 * GIB + 1, "this", "do less")
-    assert "needs about 8 GiB of memory; this machine has 8" not in caught.value.cause
+    assert "needs about 8 GiB of memory; this machine there are 8" not in caught.value.cause
 
 
 @pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])

@@ -30,10 +30,8 @@ def change_config(checkpoint: Path, **changes) -> None:
 
 def test_known_best_layer_and_head_are_kept_for_blip_and_scaled_for_others():
     large = random_blip(VISION, {"hidden_size": 24, "num_attention_heads": 12})
-    assert blip.default_layer_and_head(large) == (7, 9, "")
-    layer, head, note = blip.default_layer_and_head(random_blip(VISION, TEXT))
-    assert (layer, head) == (2, 3)
-    assert "--layer" in note
+    assert blip.known_best(large) == (7, 9, True)
+    assert blip.known_best(random_blip(VISION, TEXT)) == (2, 3, False)
 
 
 def test_tokenizer_is_berts_where_the_checkpoint_has_none(checkpoint: Path):
@@ -111,3 +109,8 @@ def test_hub_id_without_network_says_so(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="cannot fetch 'Salesforce/blip-itm-base-coco'"):
         blip.load("Salesforce/blip-itm-base-coco")
+
+
+def test_revision_of_what_is_no_hub_id_is_refused(exported: Exported):
+    with pytest.raises(ModelError, match="only a hub id has revisions"):
+        blip.load(str(exported.checkpoint), revision="main")

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
-from pnp_ovss.engine import ModelError, OutputError, Segmenter, Settings
+from pnp_ovss.engine import ExecutionError, ModelError, OutputError, Segmenter, Settings
 from pnp_ovss.engine.artifact import MANIFEST, SALIENCE, Manifest, open_artifact
 from pnp_ovss.export import export, validate
 
@@ -74,6 +74,8 @@ def test_all_heads_folder_is_for_tuning_only(exported: Exported, tmp_path: Path)
         ({"layer": (4,)}, "there is no layer 4"),
         ({"head": (-1,)}, "there is no head -1"),
         ({"layer": ()}, "there is no layer"),
+        ({"layer": "1"}, "layer is '1'"),
+        ({"head": (1,), "all_heads": True}, "exclude each other"),
         ({"tokenizer": Path("nowhere.json")}, "no tokenizer at 'nowhere.json'"),
     ],
 )
@@ -85,7 +87,7 @@ def test_wrong_choices_leave_nothing_behind(exported: Exported, tmp_path: Path, 
 
 def test_export_out_of_tolerance_leaves_nothing_behind(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(validate, "TOLERANCE", 1e-12)
-    with pytest.raises(ModelError, match="nothing was written"):
+    with pytest.raises(ExecutionError, match="nothing was written"):
         export(str(exported.checkpoint), tmp_path / "m", image_size=64)
     assert not list(tmp_path.iterdir())
 
@@ -134,3 +136,17 @@ def test_position_embeddings_are_those_of_transformers(exported: Exported):
         ).last_hidden_state.numpy()
     found = open_runner(exported.folder / VISION).run({"pixel_values": pixels})["image_embeds"]
     assert validate.relative_error(found, wanted) < validate.TOLERANCE
+
+
+def test_note_names_only_what_was_not_chosen(exported: Exported, tmp_path: Path):
+    said: list[str] = []
+    export(str(exported.checkpoint), tmp_path / "m", image_size=64, layer=(3,), say=said.append)
+    (note,) = [line for line in said if line.startswith("note:")]
+    assert "took --head 3;" in note
+
+
+def test_tokenizer_that_cannot_write_the_prompt_is_refused(exported: Exported, tmp_path: Path):
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\n")
+    with pytest.raises(ModelError, match="the prompt 'A picture of' cannot be written"):
+        export(str(exported.checkpoint), tmp_path / "m", image_size=64, tokenizer=vocabulary)
