@@ -104,11 +104,10 @@ def save(
 def is_report(path: Path) -> bool:
     """Whether a file is a report that `save` wrote."""
     try:
-        return {"image", "classes", "match", "model"} <= msgspec.json.decode(
-            path.read_bytes()
-        ).keys()
-    except (OSError, AttributeError, msgspec.MsgspecError):
+        record = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError):
         return False
+    return isinstance(record, dict) and {"image", "classes", "match", "model"} <= record.keys()
 
 
 def check_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
-from transformers import BlipForImageTextRetrieval, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BlipForImageTextRetrieval, PreTrainedTokenizerBase
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
@@ -87,6 +88,12 @@ class EagerSegmenter:
         self.heads = list(heads)
         self.form = form
         self.patch: int = self.model.config.vision_config.patch_size
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, **options: Any) -> EagerSegmenter:
+        """From a Hugging Face folder or hub id with its tokenizer; `options` as for the class."""
+        model = BlipForImageTextRetrieval.from_pretrained(checkpoint)
+        return cls(model, AutoTokenizer.from_pretrained(checkpoint), **options)
 
     def maps(
         self, image: Image.Image, classes: Sequence[str], preset: Preset = PRESETS["paper"]

@@ -44,3 +44,12 @@ def test_presets_differ_as_the_method_says(exported: Exported, fast_tokenizer, p
     assert pieces > 1
     np.testing.assert_allclose(released.class_maps[0], 2 * paper.class_maps[0], rtol=1e-5)
     np.testing.assert_allclose(released.class_maps[1], 2 * pieces * paper.class_maps[1], rtol=1e-5)
+
+
+def test_checkpoint_folder_is_loaded_with_its_tokenizer(
+    exported: Exported, fast_tokenizer, picture
+):
+    options = {"image_size": IMAGE_SIZE, "layers": [0, 2], "heads": [1, 3]}
+    loaded = EagerSegmenter.load(exported.checkpoint, **options).maps(picture(), ["tv-monitor"])
+    wanted = eager(exported, fast_tokenizer, "lean").maps(picture(), ["tv-monitor"])
+    np.testing.assert_allclose(loaded.class_maps, wanted.class_maps, rtol=1e-4, atol=1e-9)
