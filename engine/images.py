@@ -68,7 +68,8 @@ def _read(path: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"no image at '{path}'", "check the path") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name} is too large: {error}", "scale it down first") from error
+        limit = f"{MAX_PIXELS // 10**6} megapixels"
+        raise InputError(f"{name} has more than {limit}", "scale it down first") from error
     except UnidentifiedImageError as error:
         raise InputError(f"'{path}' is no picture of a known format", "give another") from error
     except Exception as error:  # Pillow's readers raise what they like on damaged files
