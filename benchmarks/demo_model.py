@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from pnp_ovss.export import export
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from pnp_ovss.export.tokenizer import word_piece
+from tokenizers import Tokenizer
 
 from .random_models import random_blip, save_checkpoint
 
@@ -40,12 +41,7 @@ def tokenizer() -> Tokenizer:
     """An uncased WordPiece tokenizer over the words of `names`, some of them in pieces."""
     words = sorted({word for name in names() for word in name.split()})
     pieces = [piece for word in words for piece in PIECES.get(word, (word,))]
-    vocabulary = dict.fromkeys((*SPECIAL, *PROMPT, *pieces, "[DEC]", "[ENC]"))
-    ids = {piece: index for index, piece in enumerate(vocabulary)}
-    result = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
-    result.normalizer = normalizers.BertNormalizer(lowercase=True)
-    result.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return result
+    return word_piece("\n".join(dict.fromkeys((*SPECIAL, *PROMPT, *pieces, "[DEC]", "[ENC]"))))
 
 
 def main() -> None:
