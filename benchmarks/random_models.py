@@ -27,7 +27,6 @@ def random_blip(
     text: Mapping[str, object],
     *,
     seed: int = 0,
-    spread: float = 1.0,
 ) -> BlipForImageTextRetrieval:
     """A model whose attention and gradients are far from uniform, as a trained one's are.
 
@@ -35,7 +34,6 @@ def random_blip(
         vision: fields of `BlipVisionConfig`.
         text: fields of `BlipTextConfig`.
         seed: of the weights.
-        spread: standard deviation of the weights times the square root of their fan-in.
     """
     torch.manual_seed(seed)
     model = BlipForImageTextRetrieval(
@@ -44,7 +42,7 @@ def random_blip(
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.normal_(std=spread / parameter[0].numel() ** 0.5)
+                parameter.normal_(std=1 / parameter[0].numel() ** 0.5)
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
     return model

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class PnpOvssError(Exception):
@@ -49,10 +52,23 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or (lines[0] if lines else type(error).__name__)
 
 
-def writing_cure(error: OSError, option: str) -> str:
-    """What mends a file that cannot be written, `option` being the one that names its folder."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"free some space, or choose another folder with {option}"
-    if error.errno == errno.ENAMETOOLONG:
-        return "shorten the name"
-    return f"choose another folder with {option}"
+@contextmanager
+def writing_to(place: Path, option: str) -> Iterator[None]:
+    """Turn the system's errors into what a user can act on.
+
+    Args:
+        place: what is written.
+        option: of the command line, that names another place.
+
+    Raises:
+        OutputError: the system refused to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        cure = f"choose another folder with {option}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            cure = f"free some space, or {cure}"
+        elif error.errno == errno.ENAMETOOLONG:
+            cure = "shorten the name"
+        raise OutputError(f"cannot write to '{place}': {reason(error)}", cure) from error

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
-from .errors import OutputError, reason, writing_cure
+from .errors import writing_to
 from .palette import colours
 from .segmentation import Segmentation
 from .segmenter import Segmenter
@@ -92,7 +92,7 @@ def save(
     """
     files = paths(folder, stem)
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    with _writing(folder):
+    with writing_to(folder, "--output"):
         folder.mkdir(parents=True, exist_ok=True)
         with _replacing(files) as parts:
             result.label_image().save(parts["labels"], format="PNG", optimize=True)
@@ -116,20 +116,10 @@ def check_folder(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    with _writing(folder):
+    with writing_to(folder, "--output"):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to '{folder}': {reason(error)}", writing_cure(error, "--output")
-        ) from error
 
 
 @contextlib.contextmanager

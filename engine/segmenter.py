@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, ParamSpec, TypeVar, overload
+from typing import Literal, ParamSpec, TypeVar, get_args, overload
 
 import numpy as np
 
@@ -197,7 +197,7 @@ class Segmenter:
         self._network.captioner.write(clean_names(classes), join=join)
 
     def _check(self, settings: Settings | None, present: str) -> Settings:
-        if present not in ("given", "match"):
+        if present not in get_args(Present):
             raise InputError(f"present is {present!r}", 'it must be "given" or "match"')
         chosen = self.settings if settings is None else settings
         if not isinstance(chosen, Settings):

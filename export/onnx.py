@@ -15,7 +15,7 @@ from transformers import BlipForImageTextRetrieval
 
 from ..engine import artifact
 from ..engine.caption import Captioner
-from ..engine.errors import ExecutionError, ModelError, OutputError, reason, writing_cure
+from ..engine.errors import ExecutionError, ModelError, OutputError, writing_to
 from ..engine.settings import Settings
 from . import graph, validate
 from .models import blip
@@ -178,24 +178,20 @@ def _check_errors(errors: dict[str, float]) -> None:
 @contextmanager
 def _appearing(output: Path) -> Iterator[Path]:
     """A folder to work in, which takes its place at `output` when all went well."""
-    try:
+    with writing_to(output, "-o"):
         output.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+        work, old = room / "new", room / "old"
         try:
-            work = room / "new"
             work.mkdir()
             yield work
             if output.exists():
-                output.replace(room / "old")
+                output.replace(old)
             try:
                 work.replace(output)
             except OSError:
-                (room / "old").replace(output)
+                if old.exists():
+                    old.replace(output)
                 raise
         finally:
             shutil.rmtree(room, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write '{output}': {reason(error)}",
-            writing_cure(error, "-o"),
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -54,7 +54,7 @@ from .terminal import print_json, progress, say
 )
 @click.option(
     "--present",
-    type=click.Choice(["given", "match"]),
+    type=click.Choice(get_args(Present)),
     default="given",
     show_default=True,
     help="Take every class to be in the picture, or first drop those that do not match it.",
