@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import platformdirs
@@ -22,6 +23,8 @@ VISION = "onnx/vision.onnx"
 SALIENCE = "onnx/salience.onnx"
 WEIGHTS = "_data"  # ends the name of the file of a graph's weights
 FILES = {TOKENIZER, VISION, VISION + WEIGHTS, SALIENCE, SALIENCE + WEIGHTS}
+
+Weights = Literal["float32", "float16"]
 
 DEMO = "demo"
 AGAIN = "the folder is damaged: export or copy it again"
@@ -59,7 +62,9 @@ class Manifest:
     `layer` and `head` count from 0; a list means that salience is averaged over them. With
     `all_heads` the salience graph keeps every map apart ([B, L, H, T, P]), for tuning only.
     `export_error` holds, per output, the largest difference from PyTorch's autograd relative to the
-    output's largest value. `classes`, where given, are the only names that the model was taught.
+    output's largest value. `dtype` is the precision of the arithmetic, `weights` that of the stored
+    weights, to which PyTorch's were rounded before the comparison. `classes`, where given, are the
+    only names that the model was taught.
     """
 
     schema_version: int
@@ -76,6 +81,7 @@ class Manifest:
     export_error: dict[str, float]
     settings: Settings
     files: dict[str, FileRecord]
+    weights: Weights = "float32"
     trained: bool = True
     classes: list[str] = field(default_factory=list)
 

@@ -16,13 +16,16 @@ from ..engine.artifact import WEIGHTS
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and TensorRT 10 both read it
 IR_VERSION = 10
+FLOAT = ir.DataType.FLOAT
+
+_STORED = {torch.float32: FLOAT, torch.float16: ir.DataType.FLOAT16}
 
 
 class Graph(Tape):
     """Collects nodes and initializers; `graph.Softmax(x, axis=-1)` appends a node.
 
-    Weights are stored under the name that the PyTorch module gives them, and written lazily, so
-    that building a graph copies none of them.
+    Weights are stored under the name that the PyTorch module gives them, in its precision, and
+    written lazily, so that building a graph copies none of them. All arithmetic is in float32.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -40,19 +43,20 @@ class Graph(Tape):
         return ir.val(name, dtype=dtype, shape=shape)
 
     def weight(self, parameter: torch.Tensor, *, transpose: bool = False) -> ir.Value:
-        """A parameter as an initializer (float32), transposed where the operator wants it so."""
+        """A parameter as float32, transposed where the operator wants it so."""
         name = self._names[id(parameter)] + (".transposed" if transpose else "")
         if name not in self._values:
             data = parameter.detach()
             data = data.t() if transpose else data
-            self._values[name] = self.initializer(
+            stored = self.initializer(
                 ir.LazyTensor(
-                    lambda: ir.tensor(data.float().contiguous().numpy(), name=name),
-                    dtype=ir.DataType.FLOAT,
+                    lambda: ir.tensor(data.contiguous().numpy(), name=name),
+                    dtype=_STORED[data.dtype],
                     shape=ir.Shape(data.shape),
                     name=name,
                 )
             )
+            self._values[name] = stored if stored.dtype == FLOAT else self.Cast(stored, to=FLOAT)
         return self._values[name]
 
     def scalar(self, value: float) -> ir.Value:
@@ -80,7 +84,7 @@ class Graph(Tape):
         """The model; `outputs` maps a name to a value and its shape (float32)."""
         for name, (value, shape) in outputs.items():
             value.name = name
-            value.dtype = ir.DataType.FLOAT
+            value.dtype = FLOAT
             value.shape = ir.Shape(shape)
         graph = ir.Graph(
             inputs,

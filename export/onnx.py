@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
+import torch
 from transformers import BlipForImageTextRetrieval
 
 from ..engine import artifact
@@ -38,6 +39,7 @@ def export(
     revision: str | None = None,
     tokenizer: Path | None = None,
     settings: Settings | None = None,
+    weights: artifact.Weights = "float32",
     classes: tuple[str, ...] = (),
     trained: bool = True,
     overwrite: bool = False,
@@ -55,6 +57,8 @@ def export(
         revision: branch, tag or commit of a hub id.
         tokenizer: in place of the checkpoint's own.
         settings: to recommend in the manifest.
+        weights: how to store them; "float16" halves the folder. All arithmetic is in float32;
+            the export is compared with PyTorch on weights rounded the same way.
         classes: the only names the model was taught, if so.
         trained: false for random weights; `demo` says so.
         overwrite: replace a model folder that is already there.
@@ -64,6 +68,8 @@ def export(
         ModelError: the checkpoint cannot be used, or its export is out of tolerance.
         OutputError: the folder exists, or cannot be written.
     """
+    if weights not in get_args(artifact.Weights):
+        raise ModelError(f"weights is {weights!r}", "give 'float32' or 'float16'")
     output = output.expanduser().absolute()
     _check_target(output, overwrite)
     say(f"loading {checkpoint}")
@@ -75,6 +81,8 @@ def export(
     caption = blip.caption(source)
     Captioner(source.tokenizer, caption)  # refuses a tokenizer that cannot write the prompt
     layers, heads = _choose(model, layer, head, all_heads, say)
+    if weights == "float16":
+        _round(model)
 
     with _appearing(output) as work:
         say("writing the image encoder")
@@ -88,7 +96,7 @@ def export(
         files.append(work / artifact.TOKENIZER)
 
         say("comparing with autograd")
-        errors = validate.export_error(model, work, layers, heads, separate=all_heads)
+        errors = validate.export_error(model.float(), work, layers, heads, separate=all_heads)
         _check_errors(errors)
         manifest = artifact.Manifest(
             schema_version=artifact.SCHEMA_VERSION,
@@ -102,6 +110,7 @@ def export(
             all_heads=all_heads,
             caption=caption,
             dtype="float32",
+            weights=weights,
             export_error=errors,
             settings=settings or Settings(),
             files={f.relative_to(work).as_posix(): artifact.record_of(f) for f in files},
@@ -159,6 +168,22 @@ def _resolve(name: str, chosen: Selection, known: int, count: int) -> list[int]:
             f"this model has {count}, counted from 0 to {count - 1}",
         )
     return sorted(set(chosen))
+
+
+def _round(model: BlipForImageTextRetrieval) -> None:
+    """Round the weights to float16.
+
+    Raises:
+        ModelError: one is too large for it.
+    """
+    largest = torch.finfo(torch.float16).max
+    for name, weight in model.named_parameters():
+        if weight.abs().max() > largest:
+            raise ModelError(
+                f"{name} has values beyond {largest:.0f}, the largest of float16",
+                "export it with --weights float32",
+            )
+    model.half()
 
 
 def _plain(indices: list[int]) -> int | list[int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ..artifact import Weights
 from ..errors import BackendError
 from .terminal import print_json, progress, say
 
@@ -46,6 +47,13 @@ class _Selection(click.ParamType):
     help="Heads to read, likewise.  [default: known best]",
 )
 @click.option("--all-heads", is_flag=True, help="Keep every map apart, for tuning.")
+@click.option(
+    "--weights",
+    type=click.Choice(get_args(Weights)),
+    default="float32",
+    show_default=True,
+    help="How weights are stored; float16 halves the folder. All arithmetic is in float32.",
+)
 @click.option("--revision", help="Branch, tag or commit of a hub id.")
 @click.option(
     "--tokenizer",

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+import safetensors.numpy
 from pnp_ovss.engine import ExecutionError, ModelError, OutputError, Segmenter, Settings
 from pnp_ovss.engine.artifact import MANIFEST, SALIENCE, Manifest, open_artifact
 from pnp_ovss.export import export, validate
 
+from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
 
 
@@ -150,3 +155,51 @@ def test_tokenizer_that_cannot_write_the_prompt_is_refused(exported: Exported, t
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\n")
     with pytest.raises(ModelError, match="the prompt 'A picture of' cannot be written"):
         export(str(exported.checkpoint), tmp_path / "m", image_size=64, tokenizer=vocabulary)
+
+
+def test_weights_stored_as_float16_halve_the_folder(exported: Exported, tmp_path: Path):
+    manifest = export(
+        str(exported.checkpoint), tmp_path / "half", image_size=IMAGE_SIZE, weights="float16"
+    )
+    whole = open_artifact(exported.folder).manifest
+    assert (manifest.weights, whole.weights, manifest.dtype) == ("float16", "float32", "float32")
+    for name in ("onnx/vision.onnx_data", "onnx/salience.onnx_data"):
+        assert manifest.files[name].size == pytest.approx(whole.files[name].size / 2, rel=0.02)
+    stored = onnx.load(tmp_path / "half" / SALIENCE).graph.initializer
+    assert {t.data_type for t in stored if len(t.dims) == 2} == {onnx.TensorProto.FLOAT16}
+    assert manifest.export_error["salience"] < validate.TOLERANCE
+
+    maps = []
+    for folder in (tmp_path / "half", exported.folder):
+        with Segmenter.load(folder, device="cpu") as segmenter:
+            image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+            result = segmenter.segment(
+                image, ["cat", "sofa"], settings=Settings(crf=None, passes=1)
+            )
+            maps.append(result.class_maps)
+    error = validate.relative_error(*maps)
+    assert 0 < error < thresholds.FLOAT16_WEIGHTS
+
+
+def test_a_weight_too_large_for_float16(exported: Exported, tmp_path: Path):
+    checkpoint = Path(shutil.copytree(exported.checkpoint, tmp_path / "checkpoint"))
+    (file,) = checkpoint.glob("*.safetensors")
+    weights = safetensors.numpy.load_file(file)
+    weights["itm_head.weight"] = weights["itm_head.weight"] * 0 + 1e5
+    safetensors.numpy.save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"itm_head.weight has values beyond 65504"):
+        export(str(checkpoint), tmp_path / "half", image_size=IMAGE_SIZE, weights="float16")
+    assert not (tmp_path / "half").exists()
+
+
+def test_weights_of_another_kind(exported: Exported, tmp_path: Path):
+    wrong: Any = "bfloat16"
+    with pytest.raises(ModelError, match="weights is 'bfloat16'"):
+        export(str(exported.checkpoint), tmp_path / "m", weights=wrong)
+
+
+def test_a_manifest_from_before_weights_had_a_kind(model_copy: Path):
+    text = msgspec.json.decode((model_copy / MANIFEST).read_bytes())
+    del text["weights"]
+    (model_copy / MANIFEST).write_bytes(msgspec.json.encode(text))
+    assert open_artifact(model_copy).manifest.weights == "float32"
