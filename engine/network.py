@@ -9,16 +9,19 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import reference
-from .artifact import Manifest
+from .artifact import SALIENCE, VISION, Artifact, Manifest
 from .caption import Captioner, CaptionTokens
 from .errors import ExecutionError
-from .runners import Runner
+from .runners import Runner, open_runner
 
 MAX_CAPTIONS = 32  # of one picture in one call of the salience graph: bounds its memory
 
 
 class Reading(NamedTuple):
-    """One caption read in one pass: salience float32 [T, P], and the ITM match probability."""
+    """One caption read in one pass: salience float32 [T, P], and the ITM match probability.
+
+    Of a model exported with --all-heads, salience is [L, H, T, P].
+    """
 
     salience: np.ndarray
     match: float
@@ -32,6 +35,21 @@ class Network:
     salience: Runner
     captioner: Captioner
     manifest: Manifest
+
+    @classmethod
+    def open(cls, model: Artifact, *, backend: str = "auto", device: str = "auto") -> Network:
+        """Load the graphs of a model folder.
+
+        Raises:
+            ModelError: the tokenizer cannot be read.
+            BackendError: the backend or the device cannot be had.
+        """
+        captioner = Captioner.load(model)
+        vision, salience = (
+            open_runner(model.path / name, backend=backend, device=device)
+            for name in (VISION, SALIENCE)
+        )
+        return cls(vision, salience, captioner, model.manifest)
 
     def close(self) -> None:
         """Free both graphs."""
@@ -85,7 +103,7 @@ class Network:
     ) -> list[Reading]:
         out = self._run(self._feeds(embeds, keep, captions))
         return [
-            Reading(salience[: len(caption.ids)], float(match))
+            Reading(salience[..., : len(caption.ids), :], float(match))
             for caption, salience, match in zip(
                 captions, out["salience"], _match_probability(out["itm_logits"]), strict=True
             )

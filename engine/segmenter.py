@@ -11,11 +11,10 @@ from typing import Literal, ParamSpec, TypeVar, get_args, overload
 import numpy as np
 
 from . import artifact, crf, pipeline, refine
-from .caption import Captioner, clean_names
+from .caption import clean_names
 from .errors import InputError, ModelError, PnpOvssError
 from .images import ImageLike, load_rgb
 from .network import Network
-from .runners import open_runner
 from .search import Found, Present, Query, search
 from .segmentation import Segmentation
 from .settings import Settings
@@ -70,12 +69,7 @@ class Segmenter:
                 f"'{found.path}' was exported with --all-heads, for tuning",
                 "export it again with --layer and --head to segment with it",
             )
-        captioner = Captioner.load(found)
-        vision, salience = (
-            open_runner(found.path / name, backend=backend, device=device)
-            for name in (artifact.VISION, artifact.SALIENCE)
-        )
-        return cls(found, Network(vision, salience, captioner, found.manifest))
+        return cls(found, Network.open(found, backend=backend, device=device))
 
     def close(self) -> None:
         """Free the model."""

@@ -9,16 +9,16 @@ from typing import Any, get_args
 
 import click
 
-from .. import artifact
 from ..caption import clean_names
-from ..errors import InputError, ModelError, reason
+from ..errors import InputError, reason
 from ..output import is_report
 from ..output import paths as result_paths
 from ..search import Present
 from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
+from .hub import ensure_exported
 from .options import choose_settings, settings_options
-from .terminal import print_json, progress, say
+from .terminal import print_json, say
 
 
 @click.command("segment", short_help="Segment pictures into named classes.")
@@ -94,7 +94,7 @@ def command(
     names = clean_names(_names(classes, classes_file))
     paths = [Path(picture) for picture in pictures]
     _check_outputs(paths, output)
-    _ensure_exported(model)
+    ensure_exported(model)
     with Segmenter.load(model, backend=backend, device=device) as segmenter:
         settings = choose_settings(segmenter.settings, preset, given)
         segmenter.check_classes(names, settings)
@@ -146,20 +146,3 @@ def _check_outputs(paths: Sequence[Path], folder: Path) -> None:
                     f"the results of '{path}' would overwrite '{target}', which is no result",
                     "choose another folder with --output",
                 )
-
-
-def _ensure_exported(model: str) -> None:
-    """Export a hub id into the user's cache on first use."""
-    if not artifact.is_hub_id(model):
-        return
-    folder = artifact.cache_folder(model)
-    if folder.exists():
-        return
-    try:
-        from ...export import export  # imports PyTorch
-    except ImportError as error:
-        raise ModelError(
-            f"{model!r} has not been exported here yet, and that needs PyTorch: {error}",
-            "pip install 'pnp-ovss[export]'",
-        ) from error
-    export(model, folder, say=progress)
