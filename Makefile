@@ -42,7 +42,7 @@ $(VENV)/.runtime: $(BIN)/python pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.runtime
-	$(INSTALL) "$(TORCH)" --editable ".[cpu,crf,export,interop,test]"
+	$(INSTALL) "$(TORCH)" --editable ".[cpu,crf,evaluate,export,interop,test]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

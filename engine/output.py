@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
+from .artifact import Manifest
 from .errors import writing_to
 from .palette import colours
 from .segmentation import Segmentation
@@ -43,7 +44,6 @@ def report(
     areas = result.areas().tolist()
     height, width = result.labels.shape
     palette = colours(len(result.classes))
-    manifest = segmenter.model.manifest
     return {
         "image": name,
         "width": width,
@@ -63,15 +63,21 @@ def report(
         ],
         "match": [round(float(p), 6) for p in result.match],
         "settings": asdict(settings),
-        "model": {
-            "checkpoint": manifest.checkpoint.source,
-            "revision": manifest.checkpoint.revision,
-            "trained": manifest.trained,
-            "image_size": manifest.image_size,
-            "layer": manifest.layer,
-            "head": manifest.head,
-            "device": segmenter.device,
-        },
+        "model": describe(segmenter.model.manifest, segmenter.device),
+    }
+
+
+def describe(manifest: Manifest, device: str) -> dict[str, Any]:
+    """Which model made a result, and where it ran, ready for JSON."""
+    return {
+        "checkpoint": manifest.checkpoint.source,
+        "revision": manifest.checkpoint.revision,
+        "trained": manifest.trained,
+        "weights": manifest.weights,
+        "image_size": manifest.image_size,
+        "layer": manifest.layer,
+        "head": manifest.head,
+        "device": device,
     }
 
 
@@ -94,7 +100,7 @@ def save(
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     with writing_to(folder, "--output"):
         folder.mkdir(parents=True, exist_ok=True)
-        with _replacing(files) as parts:
+        with replacing(files) as parts:
             result.label_image().save(parts["labels"], format="PNG", optimize=True)
             result.overlay(image).save(parts["overlay"], format="PNG")
             parts["report"].write_bytes(text)
@@ -123,7 +129,7 @@ def check_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
+def replacing(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
     """Temporary paths that take the place of `files` together, once all are complete."""
     folder = next(iter(files.values())).parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:

@@ -9,15 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pnp_ovss.benchmarks
 import pnp_ovss.engine
 import pnp_ovss.export
 import pnp_ovss.kernels
 import pytest
 
-HEAVY = {"torch", "transformers", "scipy", "onnx", "onnx_ir", "benchmarks"}
+HEAVY = {"torch", "transformers", "scipy", "onnx", "onnx_ir", "matplotlib", "benchmarks"}
+LIGHT = ("pnp_ovss.engine", "pnp_ovss.kernels")
 MODULES = [
     module.name
-    for package in (pnp_ovss.engine, pnp_ovss.export, pnp_ovss.kernels)
+    for package in (pnp_ovss.benchmarks, pnp_ovss.engine, pnp_ovss.export, pnp_ovss.kernels)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 
@@ -29,16 +31,18 @@ def test_module_imports(module: str):
 
 def test_run_time_imports_no_torch():
     """In a fresh interpreter, the whole way from a picture to its files."""
-    rooms = [name for name in MODULES if not name.startswith("pnp_ovss.export")]
+    rooms = [name for name in MODULES if name.startswith(LIGHT)]
     code = f"""
 import importlib, sys, tempfile
 for name in {HEAVY}:
     sys.modules[name] = None  # an import of it fails
 for module in {rooms}:
     importlib.import_module(module)
+assert not [name for name in sys.modules if name.startswith("pnp_ovss.benchmarks")]
 from pnp_ovss.engine.cli import main
 with tempfile.TemporaryDirectory() as folder:
     assert main(["demo", "-o", folder]) == 0
+assert main(["evaluate", "stickers", "--pictures", "1"]) == 0
 assert not [name for name in {HEAVY} if sys.modules[name]]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -55,7 +59,7 @@ def test_nothing_is_reported_to_anyone(tmp_path: Path):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("command", ["demo", "segment", "export", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "segment", "export", "evaluate", "doctor"])
 def test_help_of_every_command(command: str, capsys):
     from pnp_ovss.engine.cli import main
 

@@ -19,6 +19,7 @@ _PACKAGES = {
     "backend": ("onnxruntime", "onnxruntime-gpu"),
     "crf": ("pydensecrf2",),
     "export": ("torch", "transformers", "onnx", "onnx-ir", "safetensors"),
+    "evaluate": ("matplotlib", "onnx"),
     "interop": ("pycocotools", "supervision"),
 }
 
@@ -118,6 +119,7 @@ def _check_extras(
     for extra, use, cure in (
         ("crf", "the dense CRF", crf.CURE),
         ("export", "exporting checkpoints", "pip install 'pnp-ovss[export]'"),
+        ("evaluate", "figures and ablations", "pip install 'pnp-ovss[evaluate]'"),
         ("interop", "COCO RLE and supervision", "pip install 'pnp-ovss[interop]'"),
     ):
         missing = [name for name, found in packages[extra].items() if found is None]

@@ -29,7 +29,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def segment(environment: dict[str, str], output: Path, prelude: str = "") -> tuple[int, str]:
-    words = ["segment", str(SAMPLES / "harbour.jpg"), "-c", "water", "-m", HUB_ID, "--crf", "none"]
+    words = ["segment", str(SAMPLES / "beach.jpg"), "-c", "water", "-m", HUB_ID, "--crf", "none"]
     code = f"import sys; {prelude}\nfrom pnp_ovss.engine.cli import main\n"
     code += f"sys.exit(main({[*words, '-o', str(output)]!r}))"
     done = subprocess.run(

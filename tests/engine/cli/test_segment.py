@@ -14,7 +14,7 @@ from pnp_ovss.engine.palette import colours
 
 from tests.conftest import SAMPLES, Exported
 
-CLASSES = ["water", "tree", "hot air balloon"]
+CLASSES = ["water", "turtle", "sailing boat"]
 KINDS = ("labels", "overlay", "report")
 
 
@@ -51,14 +51,14 @@ def labels_of(report: dict[str, Any]) -> np.ndarray:
 
 
 def test_label_map_overlay_and_report_agree(segment: Callable[..., Any]) -> None:
-    (report,) = segment(SAMPLES / "harbour.jpg")
-    names = ["harbour.png", "harbour.overlay.png", "harbour.json"]
+    (report,) = segment(SAMPLES / "beach.jpg")
+    names = ["beach.png", "beach.overlay.png", "beach.json"]
     assert [report["files"][kind] for kind in KINDS] == [str(Path("out") / n) for n in names]
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(names)
 
-    with Image.open("out/harbour.png") as image:
+    with Image.open("out/beach.png") as image:
         assert image.mode == "P"
-        assert image.size == (report["width"], report["height"]) == (480, 360)
+        assert image.size == (report["width"], report["height"]) == (640, 480)
         assert image.palette is not None
         palette = np.array(image.getpalette()).reshape(-1, 3)
         labels = np.asarray(image)
@@ -71,17 +71,17 @@ def test_label_map_overlay_and_report_agree(segment: Callable[..., Any]) -> None
         assert 0 <= found["score"] <= 1
     assert len(np.unique(labels)) > 1
 
-    with Image.open("out/harbour.overlay.png") as overlay:
+    with Image.open("out/beach.overlay.png") as overlay:
         assert overlay.mode == "RGB"
-        assert overlay.width >= 480
-    written = json.loads(Path("out/harbour.json").read_text())
+        assert overlay.width >= 640
+    written = json.loads(Path("out/beach.json").read_text())
     assert written == {key: value for key, value in report.items() if key != "files"}
 
 
 def test_without_json_the_overlays_are_listed(
     tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["segment", str(photo), "-c", "sky", "-o", str(tmp_path / "out")]) == 0
+    assert main(["segment", str(photo), "-c", "sand", "-o", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path / 'out' / 'photo.overlay.png'}\n"
     assert_only_notes(printed.err)
@@ -121,7 +121,7 @@ def test_every_kind_of_picture_in_one_batch(
 
 
 def test_labels_do_not_depend_on_the_batch(photo: Path, segment: Callable[..., Any]) -> None:
-    others = [SAMPLES / name for name in ("harbour.jpg", "meadow.jpg", "breakfast.jpg")]
+    others = [SAMPLES / name for name in ("beach.jpg", "party.jpg", "picnic.jpg")]
     alone = labels_of(segment(photo)[0])
     together = segment(*others, photo, options="--batch-size 3")
     assert (labels_of(together[3]) == alone).all()
@@ -157,7 +157,7 @@ def test_16_bit_grey_is_segmented_like_its_8_bit_self(
 def test_options_become_settings(
     photo: Path, segment: Callable[..., Any], options: str, field: str, value: object
 ) -> None:
-    (report,) = segment(photo, classes="water,tree", options=options)
+    (report,) = segment(photo, classes="water,turtle", options=options)
     assert report["settings"][field] == value
     assert report["settings"]["crf"] is None
     assert len(report["match"]) == report["settings"]["passes"]
@@ -179,25 +179,25 @@ def test_present_match_drops_what_does_not_match(photo: Path, segment: Callable[
 def test_present_match_without_any_match_is_all_background(
     photo: Path, segment: Callable[..., Any]
 ) -> None:
-    harbour = SAMPLES / "harbour.jpg"
-    for report in segment(photo, harbour, options="--present match --match-threshold 1"):
+    beach = SAMPLES / "beach.jpg"
+    for report in segment(photo, beach, options="--present match --match-threshold 1"):
         assert not any(c["present"] for c in report["classes"])
         assert report["background"]["pixels"] == report["width"] * report["height"]
         assert not labels_of(report).any()
 
 
 def test_names_come_from_options_and_file(photo: Path, segment: Callable[..., Any]) -> None:
-    Path("names.txt").write_bytes(b"sky\r\n\r\n  hot dog \n\n")
-    classes = "water , coffee  cup"
-    (report,) = segment(photo, classes=classes, options="-c tree --classes-file names.txt")
+    Path("names.txt").write_bytes(b"sand\r\n\r\n  hot dog \n\n")
+    classes = "water , fire  engine"
+    (report,) = segment(photo, classes=classes, options="-c cat --classes-file names.txt")
     names = [found["name"] for found in report["classes"]]
-    assert names == ["water", "coffee cup", "tree", "sky", "hot dog"]
+    assert names == ["water", "fire engine", "cat", "sand", "hot dog"]
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(photo: Path, segment: Callable[..., Any]) -> None:
-    Path("names.txt").write_text("sky\nhouse\n", encoding="utf-8-sig")
-    (report,) = segment(photo, classes="tree", options="--classes-file names.txt")
-    assert [found["name"] for found in report["classes"]] == ["tree", "sky", "house"]
+    Path("names.txt").write_text("sand\ncrown\n", encoding="utf-8-sig")
+    (report,) = segment(photo, classes="cat", options="--classes-file names.txt")
+    assert [found["name"] for found in report["classes"]] == ["cat", "sand", "crown"]
 
 
 def test_500_names_and_one_of_300_characters(
@@ -216,11 +216,11 @@ def test_500_names_and_one_of_300_characters(
 
 
 def test_results_of_an_earlier_run_are_replaced(photo: Path, segment: Callable[..., Any]) -> None:
-    first, second = segment(photo), segment(photo, classes="sky,house")
+    first, second = segment(photo), segment(photo, classes="sand,crown")
     assert first[0]["files"] == second[0]["files"]
     assert labels_of(second[0]).max() <= 2
     written = json.loads(Path("out/photo.json").read_text())
-    assert [found["name"] for found in written["classes"]] == ["sky", "house"]
+    assert [found["name"] for found in written["classes"]] == ["sand", "crown"]
     assert len(list(Path("out").iterdir())) == 3
 
 

@@ -1,0 +1,102 @@
+"""The method taken apart, as in the paper's table of ablations."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from pnp_ovss.engine import artifact
+from pnp_ovss.engine.errors import ModelError
+from pnp_ovss.engine.settings import CHOICES, Settings
+
+ONE = "gradient_left_out"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        name: what the row adds to the one above, or what it does otherwise.
+        settings: in force.
+        gradient: whether salience is attention times gradient, or attention alone.
+    """
+
+    name: str
+    settings: Settings
+    gradient: bool = True
+
+
+def stages(settings: Settings) -> list[Variant]:
+    """The method stage by stage, from bare attention to all of `settings`.
+
+    Where those do without Salience DropOut, it is shown all the same, and left out at the end.
+    """
+    passes = _several_passes(settings)
+    bare = replace(settings, passes=1, blur=0.0, crf=None)
+    dropping = replace(bare, passes=passes)
+    blurred = replace(dropping, blur=settings.blur)
+    whole = replace(settings, passes=passes)
+    variants = [
+        Variant("attention only", bare, gradient=False),
+        Variant("+ GradCAM", bare),
+        Variant("+ Salience DropOut", dropping),
+        Variant("+ blur", blurred),
+    ]
+    if settings.crf:
+        variants.append(Variant("+ dense CRF", whole))
+    if settings != whole:
+        variants.append(Variant("- Salience DropOut", settings))
+    return variants
+
+
+def drop_modes(settings: Settings) -> list[Variant]:
+    """Every reading of what dropping a patch means; one pass drops none, so there are more."""
+    passes = _several_passes(settings)
+    return [
+        Variant(f"drop mode {mode!r}", replace(settings, passes=passes, drop_mode=mode))
+        for mode in CHOICES["drop_mode"]
+    ]
+
+
+def _several_passes(settings: Settings) -> int:
+    return settings.passes if settings.passes > 1 else Settings().passes
+
+
+@contextmanager
+def attention_only(model: artifact.Artifact) -> Iterator[Path]:
+    """A copy of a model folder in which salience is the attention A, not A * max(G, 0)."""
+    with tempfile.TemporaryDirectory() as room:
+        folder = Path(room)
+        (folder / artifact.SALIENCE).parent.mkdir()
+        for name in model.manifest.files:
+            shutil.copyfile(model.path / name, folder / name)
+        path = folder / artifact.SALIENCE
+        graph = onnx.load(path, load_external_data=False)
+        _leave_out_gradient(graph.graph)
+        onnx.save(graph, path)
+        files = {**model.manifest.files, artifact.SALIENCE: artifact.record_of(path)}
+        (folder / artifact.MANIFEST).write_bytes(
+            msgspec.json.encode(replace(model.manifest, files=files))
+        )
+        yield folder
+
+
+def _leave_out_gradient(graph: onnx.GraphProto) -> None:
+    """Every max(G, 0) becomes 1; the graph has no other use for Relu."""
+    positive = {node.output[0] for node in graph.node if node.op_type == "Relu"}
+    if not positive:
+        raise ModelError("its graph has no gradient to leave out", "export the model again")
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in positive:
+                node.input[position] = ONE
+    graph.initializer.append(numpy_helper.from_array(np.ones((), np.float32), ONE))

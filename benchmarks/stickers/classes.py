@@ -1,0 +1,68 @@
+"""The names that sticker scenes are made of."""
+
+from __future__ import annotations
+
+STICKERS = {
+    "alarm clock": "⏰",
+    "avocado": "🥑",
+    "banana": "🍌",
+    "birthday cake": "🎂",
+    "broccoli": "🥦",
+    "butterfly": "🦋",
+    "cat": "🐱",
+    "crown": "👑",
+    "doughnut": "🍩",
+    "eggplant": "🍆",
+    "elephant": "🐘",
+    "fire engine": "🚒",
+    "french fries": "🍟",
+    "frog": "🐸",
+    "grapes": "🍇",
+    "hot dog": "🌭",
+    "ladybug": "🐞",
+    "mushroom": "🍄",
+    "penguin": "🐧",
+    "pig": "🐷",
+    "pineapple": "🍍",
+    "pizza": "🍕",
+    "police car": "🚓",
+    "sailing boat": "⛵",
+    "soccer ball": "⚽",
+    "strawberry": "🍓",
+    "sunflower": "🌻",
+    "teddy bear": "🧸",
+    "tractor": "🚜",
+    "turtle": "🐢",
+    "umbrella": "☂",
+    "watermelon": "🍉",
+}
+"""Class name -> emoji, in the order of the atlas."""
+
+TEXTURES = (
+    "brick wall",
+    "grass",
+    "night sky",
+    "pebbles",
+    "sand",
+    "snow",
+    "water",
+    "wooden floor",
+)
+"""What covers a context scene."""
+
+CLASSES = (*STICKERS, *TEXTURES)
+
+PIECES = {
+    "broccoli": ("broc", "##coli"),
+    "butterfly": ("butter", "##fly"),
+    "doughnut": ("dough", "##nut"),
+    "eggplant": ("egg", "##plant"),
+    "elephant": ("ele", "##phant"),
+    "ladybug": ("lady", "##bug"),
+    "mushroom": ("mush", "##room"),
+    "penguin": ("pen", "##guin"),
+    "pineapple": ("pine", "##apple"),
+    "strawberry": ("straw", "##berry"),
+    "sunflower": ("sun", "##flower"),
+}
+"""Words that the model's vocabulary holds in pieces only."""

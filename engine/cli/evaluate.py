@@ -1,0 +1,346 @@
+"""`pnp-ovss evaluate`: segmentation quality on a data set with masks."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+import msgspec
+
+from .. import artifact
+from ..errors import BackendError, InputError, writing_to
+from ..output import check_folder, describe, replacing
+from ..search import Present
+from ..segmenter import Segmenter
+from ..settings import Settings
+from .batch import warn_if_untrained
+from .hub import ensure_exported
+from .options import NONE, choose_settings, settings_options
+from .terminal import print_json, say
+
+if TYPE_CHECKING:
+    from ...benchmarks.evaluation.datasets import Dataset
+    from ...benchmarks.evaluation.evaluate import Evaluation
+
+DATASETS = ("stickers", "stickers-context")
+REPORT = "report.json"
+_NO_SWEEP_HAS = ("ablation", "passes", "drop_schedule", "drop_mode", "crf", "match_threshold")
+_SWEPT_WITH = {"passes": 1, "crf": NONE}
+
+Report = dict[str, Any]
+Figures = dict[str, Callable[[Path], None]]
+"""File name -> what draws it."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to run on what."""
+
+    dataset: Dataset
+    pictures: int
+    model: str
+    backend: str
+    device: str
+    preset: str | None
+    given: dict[str, Any]
+
+    def settings(self, recommended: Settings) -> Settings:
+        """The data set's own rule about the background stands unless the caller sets another."""
+        background = self.given["background"] or self.dataset.background
+        return choose_settings(recommended, self.preset, {**self.given, "background": background})
+
+    def described(self) -> Report:
+        """For the report."""
+        return {"dataset": self.dataset.name, "pictures": self.pictures}
+
+    def bar(self, items: Iterable[Any], label: str) -> Iterator[Any]:
+        """A bar on standard error; nothing where that is no terminal."""
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(
+            items, length=self.pictures, label=label, file=sys.stderr, hidden=hidden
+        ) as bar:
+            yield from bar
+
+
+@click.command("evaluate", short_help="Measure segmentation quality on a data set.")
+@click.argument("dataset", type=click.Choice(DATASETS))
+@click.option(
+    "-m", "--model", default="demo", show_default=True, help="A model folder, a hub id, or 'demo'."
+)
+@click.option(
+    "--present",
+    type=click.Choice(get_args(Present)),
+    default="given",
+    show_default=True,
+    help="Name the classes of each picture, or the whole vocabulary and keep those that match.",
+)
+@click.option("--pictures", type=click.IntRange(1), help="Only so many, from the first.")
+@click.option("--ablation", is_flag=True, help="Also take the method apart, stage by stage.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder for report.json and figures: confusion matrix, contact sheet; or the sweep.",
+)
+@settings_options
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Pictures that go through the model together.",
+)
+@click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report on standard output.")
+def command(
+    dataset: str,
+    model: str,
+    present: Present,
+    pictures: int | None,
+    ablation: bool,
+    output: Path | None,
+    preset: str | None,
+    batch_size: int,
+    backend: str,
+    device: str,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Measure segmentation quality on DATASET.
+
+    stickers: 500 pictures of cut-out emoji, with a background. stickers-context: the same, on named
+    textures that leave none. They are made on the spot, and only the demo model knows their names.
+
+    A model exported with --all-heads is swept: the mIoU of every layer and head by itself, in one
+    pass without a CRF.
+    """
+    from ...benchmarks.evaluation.datasets import DATASETS as FOUND
+
+    chosen = FOUND[dataset]
+    if pictures and pictures > chosen.pictures:
+        raise InputError(f"{pictures} pictures", f"{dataset} has {chosen.pictures}")
+    ensure_exported(model)
+    all_heads = artifact.open_artifact(model, verify=False).manifest.all_heads
+    if all_heads:
+        _refuse_what_no_sweep_has({**given, "ablation": ablation}, present)
+    if ablation:
+        _require("onnx", "the ablation needs")
+    if output:
+        _require("matplotlib", "figures need")
+        output = _output_folder(output.expanduser())
+
+    job = _Job(chosen, pictures or chosen.pictures, model, backend, device, preset, given)
+    if all_heads:
+        report, figures = _swept(job)
+    else:
+        report, figures = _evaluated(job, present, batch_size, ablation)
+    if output:
+        _write(output, report, figures)
+    if as_json:
+        print_json(report)
+        return
+    for line in _table(report):
+        say(line)
+
+
+def _evaluated(
+    job: _Job, present: Present, batch_size: int, ablation: bool
+) -> tuple[Report, Figures]:
+    """Segment and count."""
+    from ...benchmarks.evaluation.evaluate import evaluate
+
+    def run(segmenter: Segmenter, settings: Settings, label: str) -> Evaluation:
+        return evaluate(
+            segmenter,
+            job.dataset,
+            settings,
+            present=present,
+            pictures=job.pictures,
+            batch_size=batch_size,
+            progress=lambda items: job.bar(items, label),
+        )
+
+    with Segmenter.load(job.model, backend=job.backend, device=job.device) as segmenter:
+        settings = job.settings(segmenter.settings)
+        segmenter.check_classes(job.dataset.vocabulary, settings)
+        warn_if_untrained(segmenter)
+        whole = run(segmenter, settings, job.dataset.name)
+        report: Report = {
+            **job.described(),
+            "present": present,
+            **_scores(whole),
+            "per_class": whole.per_class,
+            "boundary_per_class": whole.boundary_per_class,
+            "per_picture": whole.scores.round(6).tolist(),
+            "settings": asdict(settings),
+            "model": describe(segmenter.model.manifest, segmenter.device),
+        }
+        if ablation:
+            report |= _ablation(segmenter, job, settings, run)
+    return report, {
+        "confusion.png": lambda path: _figures().confusion_matrix(whole, path),
+        "contact-sheet.png": lambda path: _figures().contact_sheet(whole, path),
+    }
+
+
+def _ablation(
+    segmenter: Segmenter,
+    job: _Job,
+    settings: Settings,
+    run: Callable[[Segmenter, Settings, str], Evaluation],
+) -> Report:
+    """The method stage by stage, and its drop modes."""
+    from ...benchmarks.evaluation import ablation
+
+    with (
+        ablation.attention_only(segmenter.model) as folder,
+        Segmenter.load(folder, backend=job.backend, device=segmenter.device) as bare,
+    ):
+
+        @cache
+        def scores(changed: Settings, gradient: bool) -> Report:
+            return _scores(run(segmenter if gradient else bare, changed, "ablation"))
+
+        return {
+            key: [{"name": one.name, **scores(one.settings, one.gradient)} for one in variants]
+            for key, variants in (
+                ("ablation", ablation.stages(settings)),
+                ("drop_modes", ablation.drop_modes(settings)),
+            )
+        }
+
+
+def _swept(job: _Job) -> tuple[Report, Figures]:
+    """Every layer and head by itself."""
+    from ...benchmarks.evaluation import sweep
+
+    network = sweep.open_all_heads(job.model, backend=job.backend, device=job.device)
+    with closing(network):
+        manifest = network.manifest
+        settings = replace(job.settings(manifest.settings), passes=1, crf=None)
+        network.captioner.write(job.dataset.vocabulary, join=settings.join_words)
+        found = sweep.sweep(
+            network,
+            job.dataset,
+            settings,
+            pictures=job.pictures,
+            progress=lambda items: job.bar(items, job.dataset.name),
+        )
+    report = {
+        **job.described(),
+        "layers": found.layers,
+        "heads": found.heads,
+        "miou_per_head": found.miou.round(6).tolist(),
+        "settings": asdict(settings),
+        "model": describe(manifest, network.vision.device),
+    }
+    return report, {"layers-and-heads.png": lambda path: _figures().layers_and_heads(found, path)}
+
+
+def _refuse_what_no_sweep_has(given: dict[str, Any], present: Present) -> None:
+    asked = [
+        name
+        for name in _NO_SWEEP_HAS
+        if given[name] not in (None, False) and given[name] != _SWEPT_WITH.get(name)
+    ]
+    asked += ["present"] if present == "match" else []
+    if asked:
+        raise InputError(
+            f"--{asked[0].replace('_', '-')} is not for a model exported with --all-heads",
+            "leave it out, or export the checkpoint with --layer and --head",
+        )
+
+
+def _output_folder(folder: Path) -> Path:
+    """The folder, which can be written to and holds nothing but earlier results.
+
+    Raises:
+        InputError: it holds a `report.json` of something else.
+        OutputError: it cannot be written to.
+    """
+    report = folder / REPORT
+    if report.exists():
+        try:
+            ours = "dataset" in msgspec.json.decode(report.read_bytes(), type=dict[str, Any])
+        except (OSError, msgspec.MsgspecError):
+            ours = False
+        if not ours:
+            raise InputError(
+                f"'{report}' is no report of an evaluation", "choose another folder with --output"
+            )
+    check_folder(folder)
+    return folder
+
+
+def _write(folder: Path, report: Report, figures: Figures) -> None:
+    """The report first: should a figure fail, the numbers are there."""
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    with writing_to(folder, "--output"):
+        with replacing({REPORT: folder / REPORT}) as parts:
+            parts[REPORT].write_bytes(text)
+        with replacing({name: folder / name for name in figures}) as parts:
+            for name, draw in figures.items():
+                draw(parts[name])
+
+
+def _figures() -> ModuleType:
+    """The module that needs Matplotlib."""
+    from ...benchmarks.evaluation import figures
+
+    return figures
+
+
+def _scores(evaluation: Evaluation) -> Report:
+    return {
+        "miou": round(evaluation.miou, 6),
+        "pixel_accuracy": round(evaluation.pixel_accuracy, 6),
+        "boundary_f": round(evaluation.boundary_f, 6),
+    }
+
+
+def _require(package: str, purpose: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise BackendError(
+            f"{purpose} {package}: {error}", "pip install 'pnp-ovss[evaluate]'"
+        ) from error
+
+
+def _table(report: Report) -> Iterator[str]:
+    """A report in lines to read."""
+    yield f"{report['dataset']}, {report['pictures']} pictures"
+    if "miou_per_head" in report:
+        yield "mIoU    " + "".join(f"{f'head {head}':>9}" for head in report["heads"])
+        for layer, row in zip(report["layers"], report["miou_per_head"], strict=True):
+            yield f"layer {layer:<2}" + "".join(f"{value:9.3f}" for value in row)
+        return
+    yield f"{'':24}     IoU  boundary F"
+    for name, iou in report["per_class"].items():
+        if iou is not None:
+            yield f"{name:24}{iou:8.3f}{report['boundary_per_class'][name]:12.3f}"
+    for key in ("ablation", "drop_modes"):
+        if key in report:
+            yield ""
+            yield f"{key.replace('_', ' '):24}    mIoU    pixels  boundary F"
+            yield from map(_row, report[key])
+    yield ""
+    yield f"{'mIoU':24}{report['miou']:8.3f}"
+    yield f"{'pixel accuracy':24}{report['pixel_accuracy']:8.3f}"
+    yield f"{'boundary F':24}{report['boundary_f']:8.3f}"
+
+
+def _row(entry: Report) -> str:
+    return (
+        f"{entry['name']:24}{entry['miou']:8.3f}{entry['pixel_accuracy']:10.3f}"
+        f"{entry['boundary_f']:12.3f}"
+    )

@@ -1,0 +1,67 @@
+"""Quality in every build: what is broken in the method shows as lost mIoU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pnp_ovss.engine import Segmenter, crf
+from pnp_ovss.engine.artifact import open_artifact
+from pnp_ovss.engine.runners import BACKENDS
+from pnp_ovss.export import export
+
+from benchmarks.evaluation import ablation
+from benchmarks.evaluation.datasets import DATASETS
+from benchmarks.evaluation.evaluate import evaluate
+from benchmarks.stickers import recipe
+from benchmarks.stickers.scenes import SIDE
+from tests import thresholds
+
+PICTURES = 40
+
+
+def miou(model: str | Path = "demo", backend: str = "auto", **changes: Any) -> float:
+    with Segmenter.load(model, backend=backend, device="cpu") as segmenter:
+        settings = replace(open_artifact("demo").manifest.settings, **changes)
+        return evaluate(segmenter, DATASETS["stickers"], settings, pictures=PICTURES).miou
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_demo_model_segments_sticker_scenes(backend: str):
+    assert miou(backend=backend) > thresholds.STICKERS_MIOU
+
+
+@contextmanager
+def another_head(folder: Path, _: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    export(str(recipe.CHECKPOINT), folder, image_size=SIDE, layer=(1,), head=(2,))
+    yield {"model": folder}
+
+
+@contextmanager
+def no_gradient(_: Path, __: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    with ablation.attention_only(open_artifact("demo")) as folder:
+        yield {"model": folder}
+
+
+@contextmanager
+def no_dropout(_: Path, __: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    yield {"passes": 1}
+
+
+@contextmanager
+def no_bilateral_kernel(_: Path, patch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    patch.setitem(crf.BILATERAL, "compat", 0)
+    yield {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [another_head, no_gradient, no_dropout, no_bilateral_kernel])
+def test_what_is_broken_falls_below_the_threshold(
+    broken: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with broken(tmp_path / "model", monkeypatch) as arguments:
+        assert miou(**arguments) < thresholds.STICKERS_MIOU

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.stickers import captions
+from benchmarks.stickers.classes import CLASSES
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    present=st.lists(st.sampled_from(CLASSES), min_size=1, max_size=5, unique=True),
+)
+def test_half_of_the_captions_are_true_and_a_false_one_names_one_thing_that_is_absent(
+    seed: int, present: list[str]
+):
+    told = captions.sample(np.random.default_rng(seed), present)
+    assert len(told) == captions.PER_PICTURE
+    assert sum(is_true for _, is_true in told) == captions.PER_PICTURE // 2
+    for named, is_true in told:
+        assert 1 <= len(named) == len(set(named)) <= len(present)
+        assert len(set(named) - set(present)) == (0 if is_true else 1)
+
+
+def test_most_captions_name_one_class():
+    rng = np.random.default_rng(0)
+    lengths = [len(named) for _ in range(500) for named, _ in captions.sample(rng, CLASSES[:5])]
+    assert 0.6 < np.mean(np.array(lengths) == 1) < 0.75
+    assert max(lengths) == 5

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from pnp_ovss.engine.cli import main
+from pnp_ovss.export import export
+
+from benchmarks.stickers import recipe
+from benchmarks.stickers.scenes import SIDE
+
+FEW = ["--pictures", "4", "--crf", "none"]
+
+
+def test_a_report_in_lines(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "stickers", *FEW]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("stickers, 4 pictures\n")
+    assert "background" in out
+    assert "mIoU" in out.splitlines()[-3]
+
+
+@pytest.mark.parametrize("dataset", ["stickers", "stickers-context"])
+@pytest.mark.parametrize("present", ["given", "match"])
+def test_a_report_as_json(dataset: str, present: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", dataset, "--present", present, *FEW, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["dataset"] == dataset
+    assert report["pictures"] == 4
+    seen = [iou for iou in report["per_class"].values() if iou is not None]
+    assert report["miou"] == pytest.approx(sum(seen) / len(seen), abs=1e-5)
+    assert report["per_class"].keys() == report["boundary_per_class"].keys()
+    assert 0 < report["boundary_f"] < 1
+    assert report["settings"]["background"] == ("auto" if "context" in dataset else "always")
+    assert report["model"]["trained"] is True
+
+
+def test_the_ablation_has_a_row_for_each_stage_and_drop_mode(
+    capsys: pytest.CaptureFixture[str],
+):
+    assert main(["evaluate", "stickers", *FEW, "--ablation", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    names = [row["name"] for row in report["ablation"]]
+    assert names[:4] == ["attention only", "+ GradCAM", "+ Salience DropOut", "+ blur"]
+    assert report["ablation"][-1]["miou"] == report["miou"]
+    assert [row["name"] for row in report["drop_modes"]] == [
+        "drop mode 'pixels'",
+        "drop mode 'attention'",
+    ]
+
+
+def test_files(tmp_path: Path):
+    assert main(["evaluate", "stickers", *FEW, "-o", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.json",
+        "confusion.png",
+        "contact-sheet.png",
+    }
+    for path in (tmp_path / "out").glob("*.png"):
+        assert min(Image.open(path).size) > 400
+
+
+def test_a_model_with_every_map_is_swept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "all"
+    export(str(recipe.CHECKPOINT), folder, image_size=SIDE, all_heads=True)
+    words = ["evaluate", "stickers", "-m", str(folder), *FEW]
+    assert main([*words, "--json", "-o", str(tmp_path / "out")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [len(row) for row in report["miou_per_head"]] == [4] * 4
+    assert Image.open(tmp_path / "out" / "layers-and-heads.png").width > 800
+    assert main(words) == 0
+    assert "layer 3" in capsys.readouterr().out
+    for option in ("--ablation", "--passes 2", "--crf pydensecrf", "--present match"):
+        assert main(["evaluate", "stickers", "-m", str(folder), *option.split()]) == 2
+        assert "is not for a model exported with --all-heads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["coco"], "'coco' is not one of"),
+        (["stickers", "--pictures", "501"], "501 pictures"),
+        (["stickers", "--pictures", "0"], "0 is not in the range"),
+        (["stickers", "-m", "no-such-folder", "-o", "out"], "no model folder at"),
+        (["stickers", "--backend", "abacus"], "unknown backend 'abacus'"),
+        (["stickers", "-o", "taken"], "'taken/report.json' is no report of an evaluation"),
+    ],
+)
+def test_bad_input(
+    words: list[str],
+    cause: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "report.json").write_text("{}")
+    assert main(["evaluate", *words]) == 2
+    assert cause in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_model_that_was_not_taught_the_names(
+    model_copy: Path, capsys: pytest.CaptureFixture[str]
+):
+    """BERT's vocabulary can write them all, so a model of unknown skill is evaluated."""
+    assert main(["evaluate", "stickers", "-m", str(model_copy), *FEW, "--json"]) == 0
+    assert 0 <= json.loads(capsys.readouterr().out)["miou"] < 0.3
+
+
+@pytest.mark.parametrize(
+    ("package", "option"), [("matplotlib", ["-o", "out"]), ("onnx", ["--ablation"])]
+)
+def test_what_is_missing_is_named_before_any_work(
+    package: str,
+    option: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "stickers", *option]) == 2
+    assert "pip install 'pnp-ovss[evaluate]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
