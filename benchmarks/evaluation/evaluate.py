@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from pnp_ovss.engine.search import Present
-from pnp_ovss.engine.segmentation import Segmentation
 from pnp_ovss.engine.segmenter import Segmenter
 from pnp_ovss.engine.settings import Settings
 
@@ -105,7 +104,7 @@ def evaluate(
     results = segmenter.stream(pairs(), batch_size=batch_size, settings=settings, present=present)
     for result in progress(results):
         truth = samples.pop(0).truth
-        found = in_vocabulary(result, dataset)
+        found = dataset.numbers(result.classes)[result.labels]
         own = metrics.confusion(truth, found, classes)
         counts += own
         boundaries.add(truth, found)
@@ -117,8 +116,3 @@ def evaluate(
 def mean_iou(counts: np.ndarray, dataset: Dataset) -> float:
     """Mean IoU over the classes of a data set that were seen, from counts [1 + V, 1 + V]."""
     return float(np.nanmean(metrics.iou(counts)[dataset.first_class :]))
-
-
-def in_vocabulary(result: Segmentation, dataset: Dataset) -> np.ndarray:
-    """Labels of a result, numbered as the data set's truth is."""
-    return dataset.numbers(result.classes)[result.labels]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import click
 
 from .. import output
 from ..errors import PnpOvssError
@@ -15,7 +12,7 @@ from ..images import load_rgb
 from ..search import Present
 from ..segmenter import Segmenter
 from ..settings import Settings
-from .terminal import complain, printable
+from .terminal import bar, complain, printable
 
 
 def run(
@@ -41,7 +38,7 @@ def run(
     output.check_folder(folder)
     reports: list[dict[str, Any]] = []
     exit_code = 0
-    for (path, _), result in zip(jobs, _progress(results, len(jobs)), strict=True):
+    for (path, _), result in zip(jobs, bar(results, len(jobs), "segmenting"), strict=True):
         try:
             if isinstance(result, PnpOvssError):
                 raise result
@@ -60,11 +57,3 @@ def warn_if_untrained(segmenter: Segmenter) -> None:
     """Say so where masks mean nothing."""
     if not segmenter.model.manifest.trained:
         complain("note: this model has random weights, so its masks mean nothing")
-
-
-def _progress(results: Iterator[Any], length: int) -> Iterator[Any]:
-    """A bar on standard error; nothing where that is no terminal."""
-    with click.progressbar(
-        results, length=length, label="segmenting", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        yield from bar

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
@@ -23,8 +21,8 @@ from ..segmenter import Segmenter
 from ..settings import Settings
 from .batch import warn_if_untrained
 from .hub import ensure_exported
-from .options import NONE, choose_settings, settings_options
-from .terminal import print_json, say
+from .options import NONE, choose_settings, placement_options, settings_options
+from .terminal import bar, print_json, say
 
 if TYPE_CHECKING:
     from ...benchmarks.evaluation.datasets import Dataset
@@ -61,14 +59,6 @@ class _Job:
         """For the report."""
         return {"dataset": self.dataset.name, "pictures": self.pictures}
 
-    def bar(self, items: Iterable[Any], label: str) -> Iterator[Any]:
-        """A bar on standard error; nothing where that is no terminal."""
-        hidden = not sys.stderr.isatty()
-        with click.progressbar(
-            items, length=self.pictures, label=label, file=sys.stderr, hidden=hidden
-        ) as bar:
-            yield from bar
-
 
 @click.command("evaluate", short_help="Measure segmentation quality on a data set.")
 @click.argument("dataset", type=click.Choice(DATASETS))
@@ -98,8 +88,7 @@ class _Job:
     show_default=True,
     help="Pictures that go through the model together.",
 )
-@click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@placement_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report on standard output.")
 def command(
     dataset: str,
@@ -166,7 +155,7 @@ def _evaluated(
             present=present,
             pictures=job.pictures,
             batch_size=batch_size,
-            progress=lambda items: job.bar(items, label),
+            progress=lambda items: bar(items, job.pictures, label),
         )
 
     with Segmenter.load(job.model, backend=job.backend, device=job.device) as segmenter:
@@ -185,7 +174,7 @@ def _evaluated(
             "model": describe(segmenter.model.manifest, segmenter.device),
         }
         if ablation:
-            report |= _ablation(segmenter, job, settings, run)
+            report |= _ablation(segmenter, job, settings, whole, run)
     return report, {
         "confusion.png": lambda path: _figures().confusion_matrix(whole, path),
         "contact-sheet.png": lambda path: _figures().contact_sheet(whole, path),
@@ -196,22 +185,28 @@ def _ablation(
     segmenter: Segmenter,
     job: _Job,
     settings: Settings,
+    whole: Evaluation,
     run: Callable[[Segmenter, Settings, str], Evaluation],
 ) -> Report:
-    """The method stage by stage, and its drop modes."""
+    """The method stage by stage, and its drop modes; `whole` is what `settings` gave."""
     from ...benchmarks.evaluation import ablation
 
     with (
         ablation.attention_only(segmenter.model) as folder,
         Segmenter.load(folder, backend=job.backend, device=segmenter.device) as bare,
     ):
+        known = {(settings, True): _scores(whole)}
 
-        @cache
-        def scores(changed: Settings, gradient: bool) -> Report:
-            return _scores(run(segmenter if gradient else bare, changed, "ablation"))
+        def scores(one: ablation.Variant) -> Report:
+            key = (one.settings, one.gradient)
+            if key not in known:
+                known[key] = _scores(
+                    run(segmenter if one.gradient else bare, one.settings, one.name)
+                )
+            return known[key]
 
         return {
-            key: [{"name": one.name, **scores(one.settings, one.gradient)} for one in variants]
+            key: [{"name": one.name, **scores(one)} for one in variants]
             for key, variants in (
                 ("ablation", ablation.stages(settings)),
                 ("drop_modes", ablation.drop_modes(settings)),
@@ -233,7 +228,7 @@ def _swept(job: _Job) -> tuple[Report, Figures]:
             job.dataset,
             settings,
             pictures=job.pictures,
-            progress=lambda items: job.bar(items, job.dataset.name),
+            progress=lambda items: bar(items, job.pictures, job.dataset.name),
         )
     report = {
         **job.described(),

@@ -1,4 +1,4 @@
-"""The command-line options that become `Settings`."""
+"""The command-line options that several commands share, most of which become `Settings`."""
 
 from __future__ import annotations
 
@@ -61,6 +61,16 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--backend` and `--device`: what runs the model, and where."""
+    function = click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    )(function)
+    return click.option(
+        "--backend", default="auto", show_default=True, help="auto or onnxruntime."
+    )(function)
 
 
 def choose_settings(recommended: Settings, preset: str | None, given: dict[str, Any]) -> Settings:

@@ -17,7 +17,7 @@ from ..search import Present
 from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
 from .hub import ensure_exported
-from .options import choose_settings, settings_options
+from .options import choose_settings, placement_options, settings_options
 from .terminal import print_json, say
 
 
@@ -67,8 +67,7 @@ from .terminal import print_json, say
     show_default=True,
     help="Pictures that go through the model together.",
 )
-@click.option("--backend", default="auto", show_default=True, help="auto or onnxruntime.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@placement_options
 @click.option("--json", "as_json", is_flag=True, help="Print the reports on standard output.")
 def command(
     pictures: Sequence[str],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import click
 import msgspec
 
 from ..errors import OutputError
+
+Item = TypeVar("Item")
 
 
 def complain(cause: str, cure: str = "") -> None:
@@ -36,6 +40,14 @@ def say(text: str) -> None:
 def progress(text: str) -> None:
     """A line on standard error that tells of a step."""
     click.echo(printable(text), err=True)
+
+
+def bar(items: Iterable[Item], length: int, label: str) -> Iterator[Item]:
+    """The items, with a bar on standard error; nothing is shown where that is no terminal."""
+    with click.progressbar(
+        items, length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as shown:
+        yield from shown
 
 
 def printable(text: str) -> str:
