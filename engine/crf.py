@@ -2,74 +2,86 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..kernels import reference
+from ..kernels import densecrf, reference
+from . import pydensecrf
 from .errors import BackendError
-from .memory import require_memory
+from .memory import memory, require_memory, too_large
+from .settings import Crf
 
 ITERATIONS = 10
 GAUSSIAN = {"sxy": 3, "compat": 7}
 BILATERAL = {"sxy": 50, "srgb": 5, "compat": 10}
 
-# pydensecrf's peak, measured on noise (its worst case) from 0.2 to 3 megapixels, 3 to 21 labels
+_TERMS: dict[str, Any] = {
+    **{f"gaussian_{name}": value for name, value in GAUSSIAN.items()},
+    **{f"bilateral_{name}": value for name, value in BILATERAL.items()},
+}
+
+# Of pydensecrf: its peak on noise, the worst case, from 0.2 to 3 megapixels and 3 to 21 labels.
 _BYTES_PER_PIXEL = 700
 _BYTES_PER_PIXEL_AND_LABEL = 32
 
-CURE = (
-    "pip install 'pnp-ovss[crf]' (needs a C++ compiler), or go without: --crf none, crf=None"
-    if sys.version_info < (3, 13)
-    else "it does not support this Python: use 3.12, or go without: --crf none, crf=None"
-)
+_CURE = "scale the picture down, name fewer classes, or go without the CRF: --crf none"
 
 
-def require() -> Any:
-    """The CRF's module.
+def require(kind: Crf) -> None:
+    """Find out whether a CRF can be used.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: it cannot.
     """
+    if kind == "pydensecrf":
+        pydensecrf.require()
+        return
     try:
-        return importlib.import_module("pydensecrf.densecrf")
-    except ImportError as error:
-        raise BackendError(f"the dense CRF needs pydensecrf2: {error}", CURE) from error
+        densecrf(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1, 1), np.float32))
+    except (ImportError, OSError) as error:
+        raise BackendError(
+            f"the dense CRF cannot be loaded: {error}",
+            "pip install --force-reinstall --no-deps pnp-ovss, or go without: --crf none, crf=None",
+        ) from error
 
 
-def available() -> bool:
-    """Whether the CRF can be used."""
-    try:
-        require()
-    except BackendError:
-        return False
-    return True
-
-
-def marginals(image: Image.Image, channels: np.ndarray) -> np.ndarray:
+def marginals(
+    image: Image.Image, channels: np.ndarray, kind: Crf = "densecrf", threads: int = 1
+) -> np.ndarray:
     """Mean-field marginals, float32 [C, H, W].
 
     Args:
         image: RGB, W x H.
         channels: float32 [C, H, W] in [0, 1]; their softmax is the unary probability.
+        kind: "densecrf" is this package's own; "pydensecrf" the package of that name, which uses
+            one thread of a process of its own.
+        threads: of the package's own.
 
     Raises:
-        BackendError: the CRF is not installed.
+        BackendError: the CRF is not installed, or its process ended.
         InputError: it would need more memory than there is.
     """
-    densecrf = require()
+    require(kind)
     labels, height, width = channels.shape
-    require_memory(
-        height * width * (_BYTES_PER_PIXEL + labels * _BYTES_PER_PIXEL_AND_LABEL),
-        f"the dense CRF on {width}x{height} pixels and {labels} labels",
-        "scale the picture down, name fewer classes, or go without the CRF: --crf none",
-    )
-    unary = -np.log(reference.softmax(channels)).reshape(labels, -1)
-    crf = densecrf.DenseCRF2D(width, height, labels)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary, np.float32))
-    crf.addPairwiseGaussian(**GAUSSIAN)
-    crf.addPairwiseBilateral(**BILATERAL, rgbim=np.array(image))
-    return np.array(crf.inference(ITERATIONS), np.float32).reshape(labels, height, width)
+    purpose = f"the dense CRF on {width}x{height} pixels and {labels} labels"
+    if kind == "pydensecrf":
+        bytes_per_pixel = _BYTES_PER_PIXEL + labels * _BYTES_PER_PIXEL_AND_LABEL
+        require_memory(height * width * bytes_per_pixel, purpose, _CURE)
+        kernels = {"gaussian": GAUSSIAN, "bilateral": BILATERAL}
+        likely = reference.softmax(channels)
+        return pydensecrf.PROCESSES.infer(np.array(image), likely, ITERATIONS, kernels)
+    require_memory(height * width * labels * 8, purpose, _CURE)
+    limit = memory() or 0
+    try:
+        return densecrf(
+            np.asarray(image),
+            reference.softmax(channels),
+            iterations=ITERATIONS,
+            threads=threads,
+            memory=limit,
+            **_TERMS,
+        )
+    except MemoryError as error:
+        raise too_large(f"more than {limit / 2**30:.0f} GiB", limit, purpose, _CURE) from error

@@ -22,18 +22,19 @@ def require_memory(needed: int, purpose: str, cure: str) -> None:
     Raises:
         InputError: the machine has less.
     """
-    present = _memory()
-    if present is None:
-        return
-    if needed > present:
-        raise InputError(
-            f"{purpose} needs about {math.ceil(needed / 2**30)} GiB of memory;"
-            f" there are {present // 2**30}",
-            cure,
-        )
+    present = memory()
+    if present is not None and needed > present:
+        raise too_large(f"about {math.ceil(needed / 2**30)} GiB", present, purpose, cure)
 
 
-def _memory() -> int | None:
+def too_large(needed: str, present: int, purpose: str, cure: str) -> InputError:
+    """The error that says so."""
+    return InputError(
+        f"{purpose} needs {needed} of memory; there are {present / 2**30:.0f} GiB", cure
+    )
+
+
+def memory() -> int | None:
     """Bytes that this process may use: the machine's, or its container's where that is less."""
     try:
         present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

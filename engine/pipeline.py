@@ -1,7 +1,8 @@
-"""Two stages, overlapped: a batch on the model while the one before is finished on a worker."""
+"""Two stages, overlapped: a batch on the model while the one before is finished on workers."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,15 +18,16 @@ def overlap(
     batched: Callable[[Sequence[Item]], Sequence[Half]],
     single: Callable[[Half], Result],
     batch_size: int,
+    workers: int = 1,
 ) -> Generator[Result, None, None]:
     """`single` of each of `batched`'s results, in the order of `items`.
 
-    `batched` runs on the caller's thread, `single` on a worker. No more than two batches are under
-    way, so memory is bounded and `items` is read no faster than results are taken. An error, of
-    `items` or of either stage, is raised when its turn comes, and ends the iteration.
+    `batched` runs on the caller's thread, `single` on `workers` others. No more than two batches
+    are under way, so memory is bounded and `items` is read no faster than results are taken. An
+    error, of `items` or of either stage, is raised when its turn comes, and ends the iteration.
     """
     batches = _batches(items, batch_size)
-    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pnp-ovss-finish")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pnp-ovss-finish")
     pending: deque[Future[Result]] = deque()
     try:
         while True:
@@ -39,13 +41,20 @@ def overlap(
                 raise
             if halves is None:
                 break
-            pending.extend(worker.submit(single, half) for half in halves)
+            pending.extend(pool.submit(single, half) for half in halves)
             for _ in range(waiting):
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
-        worker.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
+
+
+def processors() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

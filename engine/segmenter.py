@@ -155,7 +155,8 @@ class Segmenter:
     ) -> Iterator[Segmentation | PnpOvssError]:
         """Segment pictures as they come, in order.
 
-        Refinement and CRF of a batch run on a worker thread while the model runs the next batch.
+        Refinement and CRF of a batch run on worker threads, one a picture and no more than there
+        are processors, while the model runs the next batch. No more than two batches are under way.
 
         Args:
             pairs: pictures and their classes; read no faster than results are taken.
@@ -173,11 +174,15 @@ class Segmenter:
             raise InputError(f"errors is {errors!r}", 'it must be "raise" or "return"')
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}", "it must be a whole number from 1")
+        processors = pipeline.processors()
+        workers = min(batch_size, processors)
+        threads = processors // workers
         results = pipeline.overlap(
             pairs,
             lambda batch: self._find(batch, chosen, present),
-            lambda found: _attempt(self._finish, found, chosen),
+            lambda found: _attempt(self._finish, found, chosen, threads),
             batch_size,
+            workers,
         )
         return _raising(results) if errors == "raise" else results
 
@@ -199,7 +204,7 @@ class Segmenter:
                 f"settings is {chosen!r}", "give a Settings, such as Settings(crf=None)"
             )
         if chosen.crf is not None:
-            crf.require()
+            crf.require(chosen.crf)
         return chosen
 
     def _find(
@@ -217,13 +222,15 @@ class Segmenter:
         alone = [write([name], join=settings.join_words)[0] for name in names]
         return Query(load_rgb(image), names, alone)
 
-    def _finish(self, found: Found | PnpOvssError, settings: Settings) -> Segmentation:
+    def _finish(
+        self, found: Found | PnpOvssError, settings: Settings, threads: int
+    ) -> Segmentation:
         """Refinement and CRF of one picture."""
         if isinstance(found, PnpOvssError):
             raise found
         classes = found.query.classes
         return Segmentation(
-            labels=_labels(found, settings),
+            labels=_labels(found, settings, threads),
             class_maps=found.class_maps,
             match=found.match,
             scores=found.scores,
@@ -232,14 +239,14 @@ class Segmenter:
         )
 
 
-def _labels(found: Found, settings: Settings) -> np.ndarray:
+def _labels(found: Found, settings: Settings, threads: int) -> np.ndarray:
     image = found.query.image
     if not found.present:
         return np.zeros((image.height, image.width), np.uint16)
     maps = found.class_maps[found.present]
     channels = refine.channels(maps, image.height, image.width, settings)
     if settings.crf is not None:
-        channels = crf.marginals(image, channels)
+        channels = crf.marginals(image, channels, settings.crf, threads)
     labels = np.array(found.present, np.uint16) + np.uint16(1)
     if len(channels) > len(labels):
         labels = np.concatenate([np.zeros(1, np.uint16), labels])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import click
 import msgspec
 
-from .. import crf
 from ..artifact import DEMO
 from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
-from .terminal import complain, print_json, say
+from .terminal import print_json, say
 
 
 @click.command("demo", short_help="Segment the sample pictures; needs no network.")
@@ -30,16 +28,12 @@ def command(output: Path, as_json: bool) -> int:
     """Segment the sample pictures with the demo model; needs no network."""
     samples = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
     with Segmenter.load(DEMO) as segmenter:
-        settings = segmenter.settings
         warn_if_untrained(segmenter)
-        if not crf.available():
-            settings = replace(settings, crf=None)
-            complain("note: without the dense CRF, which is not installed: see pnp-ovss doctor")
         jobs = [
             (samples / sample["file"], sample["classes"])
             for sample in msgspec.json.decode((samples / "samples.json").read_bytes())
         ]
-        reports, exit_code = run(segmenter, jobs, output.expanduser(), settings)
+        reports, exit_code = run(segmenter, jobs, output.expanduser(), segmenter.settings)
     if as_json:
         print_json(reports)
         return exit_code

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .. import artifact, crf
+from .. import artifact, crf, pydensecrf
 from ..errors import BackendError, ModelError
 from .terminal import print_json, say
 
@@ -52,6 +52,7 @@ def examine() -> dict[str, Any]:
         "models": _models(problems),
         "problems": problems,
     }
+    _check_crf(problems)
     _check_extras(packages, problems)
     report["ready"] = not any(problem["severity"] == "error" for problem in problems)
     return report
@@ -113,11 +114,18 @@ def _models(problems: list[dict[str, str]]) -> dict[str, str]:
     return states
 
 
+def _check_crf(problems: list[dict[str, str]]) -> None:
+    try:
+        crf.require("densecrf")
+    except BackendError as error:
+        _add(problems, "error", error.cause, error.cure)
+
+
 def _check_extras(
     packages: dict[str, dict[str, str | None]], problems: list[dict[str, str]]
 ) -> None:
     for extra, use, cure in (
-        ("crf", "the dense CRF", crf.CURE),
+        ("crf", "--crf pydensecrf", pydensecrf.CURE),
         ("export", "exporting checkpoints", "pip install 'pnp-ovss[export]'"),
         ("evaluate", "figures and ablations", "pip install 'pnp-ovss[evaluate]'"),
         ("interop", "COCO RLE and supervision", "pip install 'pnp-ovss[interop]'"),

@@ -53,7 +53,11 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=_choice("background"),
             help="Whether pixels may belong to no class; auto: where fewer than 3 are looked for.",
         ),
-        click.option("--crf", type=_choice("crf"), help="The dense CRF, or none."),
+        click.option(
+            "--crf",
+            type=_choice("crf"),
+            help="The dense CRF: its own, the package pydensecrf2, or none.",
+        ),
         click.option(
             "--match-threshold", type=float, help="Score that a class needs with --present match."
         ),

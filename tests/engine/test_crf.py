@@ -17,14 +17,15 @@ def random_channels(labels: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(labels).random((labels, height, width), dtype=np.float32)
 
 
+@pytest.mark.parametrize("kind", ["densecrf", "pydensecrf"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_marginals_are_those_of_the_eager_baseline(picture, shape):
+def test_marginals_are_those_of_the_eager_baseline(picture, shape, kind):
     _, height, width = shape
     image, channels = picture(0, width, height), random_channels(*shape)
-    marginals = crf.marginals(image, channels)
+    marginals = crf.marginals(image, channels, kind)
     assert marginals.dtype == np.float32
     np.testing.assert_allclose(
-        marginals, eager.dense_crf(image, channels), rtol=0, atol=thresholds.MARGINALS
+        marginals, eager.dense_crf(image, channels), rtol=0, atol=thresholds.CRF_MARGINALS
     )
 
 
@@ -61,9 +62,26 @@ def test_more_pixels_than_memory_are_refused():
         crf.marginals(Image.new("RGB", (1, 1)), channels)
 
 
+def test_a_lattice_larger_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch, picture):
+    monkeypatch.setattr(crf, "memory", lambda: 2**20)
+    with pytest.raises(InputError, match="dense CRF on 300x200 pixels and 3 labels needs more"):
+        crf.marginals(picture(0, 300, 200), random_channels(3, 200, 300))
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
-    assert crf.available()
+    crf.require("pydensecrf")
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    assert not crf.available()
     with pytest.raises(BackendError, match=r"pydensecrf2.*\n.*pnp-ovss\[crf\]"):
-        crf.marginals(Image.new("RGB", (1, 1)), np.zeros((1, 1, 1), np.float32))
+        crf.marginals(Image.new("RGB", (1, 1)), np.zeros((1, 1, 1), np.float32), "pydensecrf")
+
+
+@pytest.mark.parametrize("error", [ImportError("gone"), OSError("damaged")])
+def test_an_extension_that_cannot_be_loaded_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(crf, "densecrf", fail)
+    with pytest.raises(BackendError, match=r"cannot be loaded.*\n.*--force-reinstall"):
+        crf.require("densecrf")

@@ -53,15 +53,15 @@ def _no_worker_is_left_behind():
     assert not workers()
 
 
-@given(st.integers(0, 25), batch_sizes)
-def test_results_come_in_order_from_full_batches(count, batch_size):
+@given(st.integers(0, 25), batch_sizes, st.integers(1, 4))
+def test_results_come_in_order_from_full_batches(count, batch_size, workers):
     sizes = []
 
     def batched(items: Sequence[int]) -> list[int]:
         sizes.append(len(items))
         return [10 * item for item in items]
 
-    assert list(overlap(range(count), batched, negate, batch_size)) == [
+    assert list(overlap(range(count), batched, negate, batch_size, workers)) == [
         -10 * item for item in range(count)
     ]
     assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
@@ -100,7 +100,8 @@ def test_the_model_runs_a_batch_while_the_one_before_is_finished():
     assert all(overlap(range(4), batched, single, 2))
 
 
-def test_batches_stay_on_the_callers_thread_and_the_rest_on_one_worker():
+@pytest.mark.parametrize("count", [1, 3])
+def test_batches_stay_on_the_callers_thread_and_the_rest_on_workers(count: int):
     threads: dict[str, set[threading.Thread]] = {"batched": set(), "single": set()}
 
     def batched(items: Sequence[int]) -> Sequence[int]:
@@ -109,11 +110,13 @@ def test_batches_stay_on_the_callers_thread_and_the_rest_on_one_worker():
 
     def single(item: int) -> int:
         threads["single"].add(threading.current_thread())
+        together.wait(timeout=10)
         return item
 
-    list(overlap(range(9), batched, single, 2))
+    together = threading.Barrier(count)
+    list(overlap(range(6 * count), batched, single, count, count))
     assert threads["batched"] == {threading.current_thread()}
-    assert len(threads["single"]) == 1
+    assert len(threads["single"]) == count
     assert threads["single"].isdisjoint(threads["batched"])
 
 
@@ -128,8 +131,8 @@ def one_after_the_other(
             yield single(half)
 
 
-@given(st.integers(1, 25), batch_sizes, positions, positions)
-def test_errors_are_raised_at_their_turn(count, batch_size, bad_batched, bad_single):
+@given(st.integers(1, 25), batch_sizes, positions, positions, st.integers(1, 4))
+def test_errors_are_raised_at_their_turn(count, batch_size, bad_batched, bad_single, workers):
     def batched(items: Sequence[int]) -> Sequence[int]:
         if bad_batched in items:
             raise FailedError("batched", items[0])
@@ -141,7 +144,7 @@ def test_errors_are_raised_at_their_turn(count, batch_size, bad_batched, bad_sin
         return item
 
     items = range(count)
-    results = overlap(items, batched, single, batch_size)
+    results = overlap(items, batched, single, batch_size, workers)
     expected = one_after_the_other(items, batched, single, batch_size)
     if count <= min(count if bad is None else bad for bad in (bad_batched, bad_single)):
         assert list(results) == list(expected)

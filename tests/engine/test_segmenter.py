@@ -58,7 +58,7 @@ def test_class_maps_are_those_of_eager_pytorch(segmenter, eager, picture, classe
 
 
 @pytest.mark.parametrize("background", ["always", "never"])
-@pytest.mark.parametrize("crf", ["pydensecrf", None])
+@pytest.mark.parametrize("crf", ["densecrf", "pydensecrf", None])
 def test_labels_are_those_of_eager_pytorch(segmenter, eager, picture, background, crf):
     image, classes = picture(9, 101, 67), ["cat", "potted plant", "sky"]
     wanted = eager.segment(image, classes, background=background == "always", crf=crf is not None)

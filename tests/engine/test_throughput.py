@@ -1,0 +1,92 @@
+"""How well the two stages of `Segmenter.stream` overlap; slow, as the machine must be quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from pnp_ovss.engine import Segmentation, Segmenter, crf, pipeline, refine, segmenter
+from pnp_ovss.engine.search import Found
+
+from benchmarks.stickers.scenes import scene
+from tests import thresholds
+
+PICTURES, BATCH = 64, 4
+NAMES = ["cat", "dog", "hot dog"]
+pytestmark = pytest.mark.slow
+
+
+def seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize("size", [(500, 375), (250, 188)])
+def test_a_stream_takes_as_long_as_the_slower_of_its_stages(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
+    """With an encoder that only waits, as for a GPU."""
+    images = [scene("stickers", 5, index).image.resize(size) for index in range(8)]
+    pairs = [(images[index % 8], NAMES) for index in range(PICTURES)]
+    with Segmenter.load("demo") as model:
+        queries = [model._query(image, names, model.settings) for image, names in pairs[:8]]
+        known = segmenter.search(model._network, queries, model.settings, "given")
+        by_image = {id(query.image): one for query, one in zip(queries, known, strict=True)}
+        asked = {id(image): query for (image, _), query in zip(pairs, queries, strict=False)}
+
+        def wait(_network, queries, *_) -> list[Found]:
+            time.sleep(0.1)
+            return [by_image[id(query.image)] for query in queries]
+
+        monkeypatch.setattr(segmenter, "search", wait)
+        monkeypatch.setattr(model, "_query", lambda image, *_: asked[id(image)])
+        threads = pipeline.processors() // min(BATCH, pipeline.processors())
+
+        def finish(found: Found) -> Segmentation:
+            return model._finish(found, model.settings, threads)
+
+        def first_alone() -> None:
+            for _ in range(PICTURES // BATCH):
+                wait(None, queries[:BATCH])
+
+        def second_alone() -> None:
+            with ThreadPoolExecutor(min(BATCH, pipeline.processors())) as pool:
+                list(pool.map(finish, [known[index % 8] for index in range(PICTURES)]))
+
+        ratios = []
+        for _ in range(3):
+            alone = max(seconds(first_alone), seconds(second_alone))
+            whole = seconds(lambda: list(model.stream(pairs, batch_size=BATCH)))
+            ratios.append(whole / alone)
+    assert min(ratios) <= thresholds.OVERLAP, ratios
+
+
+def test_a_stream_wastes_no_processor_time():
+    """With the real encoder, the two stages share the processors."""
+    images = [scene("stickers", 5, index).image.resize((500, 375)) for index in range(8)]
+    pairs = [(images[index % 8], NAMES) for index in range(PICTURES)]
+    with Segmenter.load("demo") as model:
+        bare = replace(model.settings, crf=None)
+        maps = [model.segment(image, NAMES, settings=bare).class_maps for image in images]
+        channels = [refine.channels(own, 375, 500, bare) for own in maps]
+
+        def encode() -> None:
+            list(model.stream(pairs, batch_size=BATCH, settings=bare))
+
+        def sharpen() -> None:
+            for index in range(PICTURES):
+                crf.marginals(images[index % 8], channels[index % 8])
+
+        ratios = []
+        for _ in range(3):
+            busy = time.process_time()
+            encode()
+            sharpen()
+            busy = time.process_time() - busy
+            whole = seconds(lambda: list(model.stream(pairs, batch_size=BATCH)))
+            ratios.append(whole / (busy / pipeline.processors()))
+    assert min(ratios) <= thresholds.OVERLAP, ratios
