@@ -129,7 +129,7 @@ def _receive(stream: IO[bytes] | None) -> Any:
 
 
 def serve() -> None:
-    """Take jobs on the standard input, give results on the standard output, until there are no more."""
+    """Take jobs on standard input and give results on standard output, until the input ends."""
     jobs, results = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints must not be taken for a result
     while True:

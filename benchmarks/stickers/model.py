@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import torch
+from pnp_ovss.engine.artifact import Caption
+from pnp_ovss.engine.caption import Captioner
+from pnp_ovss.export.models.blip import PROMPT
 from pnp_ovss.export.tokenizer import word_piece
 from tokenizers import Tokenizer
 from torch import nn
@@ -11,7 +14,6 @@ from transformers import BlipConfig, BlipForImageTextRetrieval
 from .classes import CLASSES, PIECES
 from .scenes import SIDE
 
-PROMPT = ("a", "picture", "of")
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 VISION = {
@@ -38,7 +40,9 @@ def tokenizer() -> Tokenizer:
     """An uncased WordPiece tokenizer over the words of the class names, some of them in pieces."""
     words = sorted({word for name in CLASSES for word in name.split()})
     pieces = [piece for word in words for piece in PIECES.get(word, (word,))]
-    return word_piece("\n".join(dict.fromkeys((*_SPECIAL, *PROMPT, *pieces, "[DEC]", "[ENC]"))))
+    return word_piece(
+        "\n".join(dict.fromkeys((*_SPECIAL, *PROMPT.lower().split(), *pieces, "[DEC]", "[ENC]")))
+    )
 
 
 def new_blip(words: Tokenizer) -> BlipForImageTextRetrieval:
@@ -54,24 +58,11 @@ def new_blip(words: Tokenizer) -> BlipForImageTextRetrieval:
     return BlipForImageTextRetrieval(config)
 
 
-class Captions:
-    """Writes captions as the engine does: [ENC], the prompt, the classes, [SEP], padding."""
-
-    def __init__(self, words: Tokenizer) -> None:
-        self.words = words
-        self.first, self.last, self.padding = (
-            words.token_to_id(token) for token in ("[ENC]", "[SEP]", "[PAD]")
-        )
-
-    def __call__(self, captions: list[list[str]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and mask, int64 [N, T], of captions given as lists of class names."""
-        texts = [" ".join((*PROMPT, *classes)) for classes in captions]
-        rows = [
-            torch.tensor([self.first, *encoding.ids, self.last])
-            for encoding in self.words.encode_batch(texts, add_special_tokens=False)
-        ]
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.padding)
-        return ids, (ids != self.padding).long()
+def captioner(words: Tokenizer) -> Captioner:
+    """Writes captions as for the model that is exported."""
+    first, last, padding = (words.token_to_id(token) for token in ("[ENC]", "[SEP]", "[PAD]"))
+    room = TEXT["max_position_embeddings"]
+    return Captioner(words, Caption(PROMPT, first, last, padding, room))
 
 
 class WordPatchLogits(nn.Module):

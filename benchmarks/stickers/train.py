@@ -1,9 +1,9 @@
 """Training the demo model from what is in whole pictures: no mask enters any loss.
 
-Three stages. Small pictures first, at the scale of the large ones, until matching has taken off;
-then large ones, each shown as four disjoint quarters of its patches, which costs less than showing
-it whole and makes every part of a thing count; last whole pictures, some of their patches blanked
-as Salience DropOut does.
+Small pictures first, at the scale of the large ones, until matching has taken off; then large ones,
+each shown as four disjoint quarters of its patches, which costs less than showing it whole and
+makes every part of a thing count; then whole pictures, some of their patches blanked as Salience
+DropOut does. The last two stages do so once more, in halves and whole, with hard negatives.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .classes import CLASSES
 from .model import (
     TEXT,
     VISION,
-    Captions,
     WordPatchLogits,
+    captioner,
     encode_image,
     match_logits,
     new_blip,
@@ -59,6 +59,8 @@ class Stage:
         naming: weight of the multi-label loss beside image-text matching.
         rates: learning rate at its beginning and at its end, linear in between.
         warm_up: steps over which the learning rate first rises.
+        hard: false captions name what the multi-label loss takes to be there, more often the surer
+            it is (hard negatives, as ALBEF and BLIP choose them); else any class as often.
     """
 
     steps: int
@@ -69,6 +71,7 @@ class Stage:
     naming: float
     rates: tuple[float, float]
     warm_up: int = 1
+    hard: bool = False
 
     @property
     def pictures(self) -> int:
@@ -80,46 +83,30 @@ STAGES = (
     Stage(800, SIDE // 2, 2, 1, 0, naming=10, rates=(8e-4, 6.476e-4), warm_up=200),
     Stage(3000, SIDE, 5, 4, 0, naming=5, rates=(6.476e-4, 7.62e-5)),
     Stage(400, SIDE, 5, 1, 0.75, naming=5, rates=(7.62e-5, 0)),
+    Stage(1000, SIDE, 5, 2, 0, naming=5, rates=(4e-4, 1e-4), warm_up=50, hard=True),
+    Stage(400, SIDE, 5, 1, 0.75, naming=5, rates=(1e-4, 0), hard=True),
 )
 STEPS = sum(stage.steps for stage in STAGES)
 
 
 class Batches(Dataset[dict[str, torch.Tensor]]):
-    """The batch of each step: pictures, the classes in them, captions and whether they are true."""
-
-    def __init__(self) -> None:
-        self.write = Captions(tokenizer())
+    """The batch of each step: pictures [N, 3, S, S], and the classes in each [N, C]."""
 
     def __len__(self) -> int:
         return STEPS
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        """Of each picture pixels [N, 3, S, S]; of each part of one the rest, [B, ...].
-
-        names [B, C], captions as ids and attention_mask [B, 4, T], true [B, 4].
-        """
         stage, _ = stage_at(step)
-        pixels, names, written, true = [], [], [], []
+        pixels, names = [], []
         for number in range(stage.pictures):
             index = step * BATCH + number
-            rng = np.random.default_rng([SEED, index])
-            kind = "context" if rng.random() < CONTEXT else "stickers"
+            kind = (
+                "context" if np.random.default_rng([SEED, index]).random() < CONTEXT else "stickers"
+            )
             picture = scene(kind, SEED, index, (stage.side, stage.side), stage.most)
             pixels.append(preprocess(picture.image, stage.side))
-            for _ in range(stage.parts):
-                names.append([name in picture.classes for name in CLASSES])
-                told = captions.sample(rng, picture.classes)
-                written += [classes for classes, _ in told]
-                true.append([is_true for _, is_true in told])
-        ids, mask = self.write(written)
-        shape = (BATCH, captions.PER_PICTURE, -1)
-        return {
-            "pixels": torch.from_numpy(np.stack(pixels)),
-            "names": torch.tensor(names, dtype=torch.float32),
-            "ids": ids.view(shape),
-            "attention_mask": mask.view(shape),
-            "true": torch.tensor(true, dtype=torch.int64),
-        }
+            names.append([name in picture.classes for name in CLASSES])
+        return {"pixels": torch.from_numpy(np.stack(pixels)), "names": torch.tensor(names)}
 
 
 def recipe() -> str:
@@ -152,6 +139,7 @@ class Training(nn.Module):
         super().__init__()
         torch.manual_seed(SEED)
         words = tokenizer()
+        self.captioner = captioner(words)
         self.blip = new_blip(words)
         self.naming = WordPatchLogits(self.blip, words)
         decayed = [p for p in self.parameters() if p.ndim > 1]
@@ -170,11 +158,13 @@ class Training(nn.Module):
         stage, _ = stage_at(number)
         torch.manual_seed(SEED + number)
         embeds = self._embeds(stage, batch["pixels"])
-        logits = match_logits(self.blip, embeds, batch["ids"], batch["attention_mask"])
-        matching = nn.functional.cross_entropy(logits.flatten(0, 1), batch["true"].flatten())
+        names = batch["names"].repeat_interleave(stage.parts, dim=0)
         words = self.blip.text_encoder.embeddings.word_embeddings.weight
         named = pool(self.naming(words, embeds[:, 1:]))
-        naming = nn.functional.binary_cross_entropy_with_logits(named, batch["names"])
+        naming = nn.functional.binary_cross_entropy_with_logits(named, names.float())
+        ids, mask, true = self._captions(number, names, named.detach() if stage.hard else None)
+        logits = match_logits(self.blip, embeds, ids, mask)
+        matching = nn.functional.cross_entropy(logits.flatten(0, 1), true.flatten())
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(number)
         self.optimiser.zero_grad()
@@ -184,8 +174,34 @@ class Training(nn.Module):
         for name, value in self.blip.state_dict().items():
             if value.is_floating_point():
                 self.average[name].lerp_(value, 1 - min(AVERAGE, (number + 1) / (number + 10)))
-        right = (logits.argmax(-1) == batch["true"]).float().mean()
+        right = (logits.argmax(-1) == true).float().mean()
         return {"matching": matching.item(), "right": right.item(), "naming": naming.item()}
+
+    def _captions(
+        self, number: int, names: torch.Tensor, mistaken: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Captions of each part of a picture: ids and mask [B, 4, T], true [B, 4].
+
+        Args:
+            number: of the step.
+            names: the classes that are there, bool [B, C].
+            mistaken: how likely each class seems to be there, logits [B, C], for hard negatives.
+        """
+        rng = np.random.default_rng([SEED, number])
+        odds = torch.ones(names.shape) if mistaken is None else mistaken.exp()
+        told = [
+            caption
+            for there, own in zip(names.numpy(), odds.double().numpy(), strict=True)
+            for caption in captions.sample(rng, there, own)
+        ]
+        written = [caption for classes, _ in told for caption in self.captioner.write(classes)]
+        shape = (len(names), captions.PER_PICTURE, -1)
+        ids, mask = (torch.from_numpy(array).view(shape) for array in self.captioner.pad(written))
+        return (
+            ids,
+            mask,
+            torch.tensor([true for _, true in told], dtype=torch.int64).view(shape[:2]),
+        )
 
     def _embeds(self, stage: Stage, pixels: torch.Tensor) -> torch.Tensor:
         patch = VISION["patch_size"]

@@ -41,7 +41,7 @@ GROUPS: tuple[list[dict[str, Any]], ...] = (
     [{"blur": blur} for blur in (0.0, 0.01, 0.02, 0.03, 0.05)],
 )
 """Changes to the settings, of which the best of each group is kept, group after group."""
-LEVELS = (0.5, 0.7, 0.9, 0.95)
+LEVELS = (0.3, 0.5, 0.7, 0.9)
 
 
 def tune(pictures: int) -> Iterator[str]:

@@ -156,6 +156,8 @@ Kernel build(const Problem &problem, const float (&deviations)[D], float compat,
     return {builder.build(), problem.points(), compat, stride, team, memory};
 }
 
+constexpr int MOST_LABELS = 1 << 20;  // so that sizes of blocks are no larger than an int
+
 // Labels that only pad a vector: so unlikely that they take nothing from the others.
 constexpr float NEVER = -1e30f;
 
@@ -235,8 +237,8 @@ void infer(const Problem &problem, const float *probabilities, float *marginals,
 
 bool positive(float value) { return value > 0 && value <= FLT_MAX; }
 bool usable(const pnp_densecrf_params &params) {
-    return params.iterations >= 0 && params.threads >= 1 && params.memory >= 0 && positive(params.gaussian_sxy) &&
-           positive(params.bilateral_sxy) && positive(params.bilateral_srgb) &&
+    return params.iterations >= 0 && params.threads >= 1 && params.memory >= 0 &&
+           positive(params.gaussian_sxy) && positive(params.bilateral_sxy) && positive(params.bilateral_srgb) &&
            params.gaussian_compat >= 0 && params.gaussian_compat <= FLT_MAX &&
            params.bilateral_compat >= 0 && params.bilateral_compat <= FLT_MAX;
 }
@@ -248,7 +250,7 @@ extern "C" int32_t pnp_densecrf(const uint8_t *image, const float *probabilities
                                 int32_t width, int32_t height, int32_t labels,
                                 const pnp_densecrf_params *params, pnp_densecrf_stats *stats) {
     if (!image || !probabilities || !marginals || !params || width < 1 || height < 1 || labels < 1 ||
-        !pnp::usable(*params))
+        labels > pnp::MOST_LABELS || !pnp::usable(*params))
         return PNP_DENSECRF_BAD_ARGUMENT;
     const pnp::Problem problem{image, width, height, labels};
     pnp_densecrf_stats ignored;

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from tests.kernels.cuda_on_cpu import CUDA, Kernels, crashes
 
 SOURCE = (CUDA / "densecrf.cu").read_text()
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
-GENTLE = {"gaussian_compat": 1, "bilateral_compat": 1, "iterations": 2}  # nothing saturates
-TERMS = (
+GENTLE: dict[str, Any] = {
+    "gaussian_compat": 1,
+    "bilateral_compat": 1,
+    "iterations": 2,
+}  # nothing saturates
+TERMS: tuple[dict[str, Any], ...] = (
     {},
     GENTLE,
     {"gaussian_compat": 0},

@@ -7,6 +7,12 @@ from hypothesis import strategies as st
 from benchmarks.stickers import captions
 from benchmarks.stickers.classes import CLASSES
 
+EVENLY = np.ones(len(CLASSES))
+
+
+def among(names: list[str]) -> np.ndarray:
+    return np.array([name in names for name in CLASSES])
+
 
 @given(
     seed=st.integers(0, 2**32),
@@ -15,7 +21,7 @@ from benchmarks.stickers.classes import CLASSES
 def test_half_of_the_captions_are_true_and_a_false_one_names_one_thing_that_is_absent(
     seed: int, present: list[str]
 ):
-    told = captions.sample(np.random.default_rng(seed), present)
+    told = captions.sample(np.random.default_rng(seed), among(present), EVENLY)
     assert len(told) == captions.PER_PICTURE
     assert sum(is_true for _, is_true in told) == captions.PER_PICTURE // 2
     for named, is_true in told:
@@ -25,6 +31,17 @@ def test_half_of_the_captions_are_true_and_a_false_one_names_one_thing_that_is_a
 
 def test_most_captions_name_one_class():
     rng = np.random.default_rng(0)
-    lengths = [len(named) for _ in range(500) for named, _ in captions.sample(rng, CLASSES[:5])]
+    present = among(list(CLASSES[:5]))
+    told = [caption for _ in range(500) for caption in captions.sample(rng, present, EVENLY)]
+    lengths = [len(named) for named, _ in told]
     assert 0.6 < np.mean(np.array(lengths) == 1) < 0.75
     assert max(lengths) == 5
+
+
+def test_false_captions_name_what_is_likely():
+    rng = np.random.default_rng(0)
+    odds = np.where(among(["hot dog", "cat"]), [30.0], [1.0])
+    told = [caption for _ in range(300) for caption in captions.sample(rng, among(["cat"]), odds)]
+    false = [named for named, is_true in told if not is_true]
+    share = np.mean([named == ["hot dog"] for named in false])
+    assert abs(share - 30 / (30 + len(CLASSES) - 2)) < 0.05

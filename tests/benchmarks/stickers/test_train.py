@@ -11,12 +11,12 @@ from pnp_ovss.engine.caption import Captioner
 
 from benchmarks.stickers import captions, train
 from benchmarks.stickers.classes import CLASSES
-from benchmarks.stickers.model import Captions, encode_image, new_blip, tokenizer
+from benchmarks.stickers.model import captioner, encode_image, new_blip, tokenizer
 
 STAGES = (
     train.Stage(2, side=64, most=1, parts=1, blanked=0, naming=10, rates=(1e-3, 5e-4), warm_up=2),
     train.Stage(2, side=128, most=2, parts=4, blanked=0, naming=5, rates=(5e-4, 2e-4)),
-    train.Stage(2, side=128, most=2, parts=1, blanked=0.75, naming=5, rates=(2e-4, 0)),
+    train.Stage(2, 128, most=2, parts=1, blanked=0.75, naming=5, rates=(2e-4, 0), hard=True),
 )
 
 
@@ -64,10 +64,24 @@ def test_training_that_is_interrupted_ends_with_the_same_weights(
 def test_training_is_told_captions_and_names_and_nothing_of_where(step: int):
     stage, _ = train.stage_at(step)
     batch = train.Batches()[step]
-    assert batch.keys() == {"pixels", "names", "ids", "attention_mask", "true"}
+    assert batch.keys() == {"pixels", "names"}
     assert batch["pixels"].shape == (stage.pictures, 3, stage.side, stage.side)
-    assert batch["names"].shape == (4, len(CLASSES))
-    assert batch["ids"].shape[:2] == batch["true"].shape == (4, captions.PER_PICTURE)
+    assert batch["names"].shape == (stage.pictures, len(CLASSES))
+
+
+@pytest.mark.parametrize("mistaken", [None, torch.zeros(3, len(CLASSES))])
+def test_captions_are_written_and_told_true_from_false(mistaken: torch.Tensor | None):
+    training = train.Training()
+    names = torch.zeros(3, len(CLASSES), dtype=torch.bool)
+    names[:, CLASSES.index("hot dog")] = True
+    ids, mask, true = training._captions(7, names, mistaken)
+    assert ids.shape == mask.shape
+    assert ids.shape[:2] == true.shape == (3, captions.PER_PICTURE)
+    (written,) = training.captioner.write(["hot dog"])
+    for row, own, is_true in zip(
+        ids.flatten(0, 1), mask.flatten(0, 1), true.flatten(), strict=True
+    ):
+        assert (row[own.bool()].tolist() == written.ids) == is_true
 
 
 def test_parts_of_a_picture_are_disjoint_and_whole_together(monkeypatch: pytest.MonkeyPatch):
@@ -97,11 +111,8 @@ def test_a_whole_picture_is_encoded_as_transformers_does():
 
 def test_captions_are_written_as_the_engine_writes_them():
     model = open_artifact("demo")
-    (engine,) = Captioner.load(model).write(["hot dog", "strawberry"])
-    ids, mask = Captions(tokenizer())([["hot dog", "strawberry"], ["cat"]])
-    assert ids[0].tolist() == engine.ids
-    assert mask.sum(dim=1).tolist() == [len(engine.ids), 6]
-    assert ids[1, 6:].unique().tolist() == [model.manifest.caption.pad_id]
+    classes = ["hot dog", "strawberry"]
+    assert captioner(tokenizer()).write(classes) == Captioner.load(model).write(classes)
 
 
 def test_the_learning_rate_rises_falls_and_ends_at_nothing():
