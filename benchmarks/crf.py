@@ -175,7 +175,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["what"] == "threads in one image":
             lines.append(
-                f"- {row['threads']} threads in one image of {LARGE[0]}x{LARGE[1]}, {FEW} labels:"
+                f"- threads in one image of {LARGE[0]}x{LARGE[1]}, {FEW} labels: {row['threads']},"
                 f" {row['ratio']['median']:.2f} times as fast as one"
             )
         elif row["what"] == "two images on two threads":

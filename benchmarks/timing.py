@@ -31,4 +31,4 @@ def interleaved(
 def paired_ratio(slower: np.ndarray, faster: np.ndarray) -> dict[str, float]:
     """How many times faster, round by round: the median, and what 9 in 10 rounds lie between."""
     low, middle, high = np.percentile(slower / faster, [5, 50, 95])
-    return {"median": middle, "p05": low, "p95": high}
+    return {"median": float(middle), "p05": float(low), "p95": float(high)}

@@ -68,7 +68,8 @@ def densecrf(
     Memory: 72 bytes a pixel and 4 a pixel and label, 60 bytes a vertex of the lattices and 8 a
     vertex and label, 4 more of these for each thread but the first, where labels are rounded up to
     4 or a multiple of 8. Photographs have about one vertex in three pixels (3 labels: 134 bytes a
-    pixel in all), noise up to six a pixel (700).
+    pixel in all), noise up to six a pixel (700). Up to 256 MiB of it stay allocated for the next
+    call.
 
     Args:
         image: uint8 [H, W, 3].

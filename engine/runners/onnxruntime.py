@@ -75,6 +75,8 @@ def _open(path: Path, cuda_index: int | None) -> ort.InferenceSession:
     """A session on the CPU, or on a CUDA device and nothing else."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    # its threads share the processors with those of the CRF, and must not spin while they wait
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = [_CPU]
     with redirect_stdout(sys.stderr):  # where the library prints, results are printed
         if cuda_index is not None:

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <vector>
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -51,13 +53,60 @@ private:
     std::atomic<int64_t> taken_{0}, peak_{0};
 };
 
+// Large blocks that were freed stay for the next call, up to a limit.
+class Pool {
+public:
+    struct Block {
+        void *start;
+        size_t bytes;
+    };
+
+    static Pool &shared() {
+        static Pool *pool = new Pool;  // never ends, as threads may outlive the main one
+        return *pool;
+    }
+
+    // The smallest block that is large enough and no more than twice as large; null if there is none.
+    Block take(size_t bytes) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        size_t best = blocks_.size();
+        for (size_t i = 0; i < blocks_.size(); i++)
+            if (blocks_[i].bytes >= bytes && blocks_[i].bytes / 2 <= bytes &&
+                (best == blocks_.size() || blocks_[i].bytes < blocks_[best].bytes))
+                best = i;
+        if (best == blocks_.size()) return {nullptr, 0};
+        const Block block = blocks_[best];
+        blocks_[best] = blocks_.back();
+        blocks_.pop_back();
+        kept_ -= block.bytes;
+        return block;
+    }
+
+    void give(Block block) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (block.bytes < HUGE_PAGE || kept_ + block.bytes > MOST || blocks_.size() == COUNT)
+            return std::free(block.start);
+        blocks_.push_back(block);
+        kept_ += block.bytes;
+    }
+
+private:
+    static constexpr size_t MOST = size_t(256) << 20, COUNT = 64;
+    std::mutex mutex_;
+    std::vector<Block> blocks_;
+    size_t kept_ = 0;
+
+    Pool() { blocks_.reserve(COUNT); }
+};
+
 struct Free {
     Memory *memory = nullptr;
-    size_t bytes = 0;
+    size_t counted = 0;
+    Pool::Block block = {nullptr, 0};
 
-    void operator()(void *array) const {
-        std::free(array);
-        memory->give_back(bytes);
+    void operator()(void *) const {
+        Pool::shared().give(block);
+        memory->give_back(counted);
     }
 };
 
@@ -72,13 +121,16 @@ Buffer<T> uninitialised(int64_t count, Memory &memory) {
     const size_t alignment = wanted < HUGE_PAGE / 2 ? 64 : HUGE_PAGE;
     const size_t bytes = (wanted / alignment + 1) * alignment;
     memory.take(bytes);
-    void *array = std::aligned_alloc(alignment, bytes);
-    if (array == nullptr) {
-        memory.give_back(bytes);
-        throw std::bad_alloc();
+    Pool::Block block = Pool::shared().take(bytes);
+    if (block.start == nullptr) {
+        block = {std::aligned_alloc(alignment, bytes), bytes};
+        if (block.start == nullptr) {
+            memory.give_back(bytes);
+            throw std::bad_alloc();
+        }
+        prefer_huge_pages(block.start, bytes);
     }
-    if (alignment == HUGE_PAGE) prefer_huge_pages(array, bytes);
-    return Buffer<T>(static_cast<T *>(array), Free{&memory, bytes});
+    return Buffer<T>(static_cast<T *>(block.start), Free{&memory, bytes, block});
 }
 
 }  // namespace pnp

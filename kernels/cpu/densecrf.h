@@ -37,7 +37,8 @@ enum {
 
 /* image: uint8 [height][width][3]. probabilities, marginals: float [labels][height][width], which may be
    one and the same. stats may be null. Returns one of the codes above; where that is not
-   PNP_DENSECRF_OK, nothing is written. Thread-safe; keeps no state. */
+   PNP_DENSECRF_OK, marginals are not written. Thread-safe. Up to 256 MiB of what it allocated stay
+   allocated for the next call. */
 __attribute__((visibility("default")))
 int32_t pnp_densecrf(const uint8_t *image, const float *probabilities, float *marginals, int32_t width,
                      int32_t height, int32_t labels, const pnp_densecrf_params *params,

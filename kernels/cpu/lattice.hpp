@@ -122,7 +122,12 @@ struct Packing {
 template <class Key>
 class VertexTable {
 public:
-    explicit VertexTable(Memory &memory) : memory_(&memory) { resize(1024); }
+    // With room for as many vertices as photographs have, by their points.
+    VertexTable(int64_t points, Memory &memory) : memory_(&memory) {
+        int64_t size = 1024;
+        while (size < points / 2) size *= 2;
+        resize(size);
+    }
 
     Vertex find_or_add(Key key) {
         if (2 * count_ >= size_) resize(2 * size_);
@@ -232,7 +237,8 @@ private:
         lattice.vertex = uninitialised<Vertex>(points * (D + 1), memory_);
         lattice.weight = uninitialised<float>(points * (D + 1), memory_);
         std::vector<VertexTable<Key>> tables;
-        for (int member = 0; member < team_.size(); member++) tables.emplace_back(memory_);
+        for (int member = 0; member < team_.size(); member++)
+            tables.emplace_back(points / team_.size(), memory_);
         team_.share(points, [&](int member, int64_t first, int64_t last) {
             place(lattice, tables[size_t(member)], packing, first, last);
         });
@@ -282,7 +288,7 @@ private:
             renamed[member].reserve(size_t(tables[member].count()));
             for (int64_t v = 1; v <= tables[member].count(); v++)
                 renamed[member].push_back(tables[0].find_or_add(tables[member].key(v)));
-            tables[member] = VertexTable<Key>(memory_);
+            tables[member] = VertexTable<Key>(0, memory_);
         }
         lattice.vertices = 1 + tables[0].count();
         team_.share(order_.points(), [&](int member, int64_t first, int64_t last) {

@@ -15,7 +15,7 @@ from benchmarks.stickers.scenes import scene
 from tests import thresholds
 
 PICTURES, BATCH = 64, 4
-NAMES = ["cat", "dog", "hot dog"]
+NAMES = ["cat", "frog", "hot dog"]
 pytestmark = pytest.mark.slow
 
 
@@ -66,7 +66,7 @@ def test_a_stream_takes_as_long_as_the_slower_of_its_stages(
 
 
 def test_a_stream_wastes_no_processor_time():
-    """With the real encoder, the two stages share the processors."""
+    """With the real encoder, the stages share the processors; each alone has the same threads."""
     images = [scene("stickers", 5, index).image.resize((500, 375)) for index in range(8)]
     pairs = [(images[index % 8], NAMES) for index in range(PICTURES)]
     with Segmenter.load("demo") as model:
@@ -78,8 +78,8 @@ def test_a_stream_wastes_no_processor_time():
             list(model.stream(pairs, batch_size=BATCH, settings=bare))
 
         def sharpen() -> None:
-            for index in range(PICTURES):
-                crf.marginals(images[index % 8], channels[index % 8])
+            with ThreadPoolExecutor(min(BATCH, pipeline.processors())) as pool:
+                list(pool.map(crf.marginals, images * 8, channels * 8))
 
         ratios = []
         for _ in range(3):
