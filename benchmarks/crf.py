@@ -175,8 +175,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["what"] == "threads in one image":
             lines.append(
-                f"- threads in one image of {LARGE[0]}x{LARGE[1]}, {FEW} labels: {row['threads']},"
-                f" {row['ratio']['median']:.2f} times as fast as one"
+                f"- {row['threads']} thread{'s' * (row['threads'] > 1)} in one image of"
+                f" {LARGE[0]}x{LARGE[1]}, {FEW} labels: {row['ratio']['median']:.2f} times as fast as one"
             )
         elif row["what"] == "two images on two threads":
             lines.append(f"- {row['what']}: {row['ratio']['median']:.2f} times as fast as on one")
@@ -222,6 +222,8 @@ def _compare(axes: Axes, across: list[float], rows: list[dict[str, Any]]) -> Non
             fontsize=8,
         )
     axes.set(ylabel="seconds, one thread")
+    axes.set_xticks(across, [f"{x:.2g}" for x in across])
+    axes.minorticks_off()
     axes.legend()
 
 
@@ -236,4 +238,4 @@ def _stack(axes: Axes, rows: list[dict[str, Any]]) -> None:
         bottom += height
     axes.set(ylabel="part of the time", ylim=(0, 1))
     axes.tick_params(axis="x", labelsize=6)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
