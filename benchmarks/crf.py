@@ -176,7 +176,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         if row["what"] == "threads in one image":
             lines.append(
                 f"- {row['threads']} thread{'s' * (row['threads'] > 1)} in one image of"
-                f" {LARGE[0]}x{LARGE[1]}, {FEW} labels: {row['ratio']['median']:.2f} times as fast as one"
+                f" {LARGE[0]}x{LARGE[1]}, {FEW} labels:"
+                f" {row['ratio']['median']:.2f} times as fast as one"
             )
         elif row["what"] == "two images on two threads":
             lines.append(f"- {row['what']}: {row['ratio']['median']:.2f} times as fast as on one")

@@ -245,7 +245,6 @@ struct Loops {
         }
     }
 
-
     // Slice, softmax and splat of the points from `first` to `last`.
     static void sweep(const Sweep &job, int64_t first, int64_t last) {
         const int vectors = V ? V : job.stride / LANES;
