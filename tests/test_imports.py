@@ -21,6 +21,7 @@ MODULES = [
     module.name
     for package in (pnp_ovss.benchmarks, pnp_ovss.engine, pnp_ovss.export, pnp_ovss.kernels)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if module.name != "pnp_ovss.kernels._densecrf"  # a C library
 ]
 
 

@@ -34,7 +34,7 @@ ACCEPTED = {
     "threshold": [0, 1, 0.0, 1.0, 0.15],
     "blur": [0, 1, 0.05],
     "background": ["auto", "always", "never"],
-    "crf": ["pydensecrf", None],
+    "crf": ["densecrf", "pydensecrf", None],
     "match_threshold": [0, 1, 0.5],
     "first_pass_weight": [1, 2],
     "join_words": [True, False],
@@ -80,7 +80,7 @@ COMMON = {
     "threshold": 0.15,
     "blur": 0.05,
     "background": "always",
-    "crf": "pydensecrf",
+    "crf": "densecrf",
     "match_threshold": 0.5,
 }
 PAPER = {

@@ -94,11 +94,10 @@ def test_labels_are_those_of_pydensecrf(make: Callable[..., np.ndarray], terms: 
         expected = theirs(image, likely, terms)
         # pydensecrf adds up to 3 points to the lattice where pixels do not come in fours
         fours = height * width % 4 == 0
-        second, first = np.sort(expected, axis=0)[-2:]
-        level = first - second < thresholds.CRF_TIE  # either label is right
-        same = np.mean((ours.argmax(axis=0) == expected.argmax(axis=0)) | level)
+        others = np.count_nonzero(ours.argmax(axis=0) != expected.argmax(axis=0))
         case = f"{make.__name__} {width}x{height}, {labels} labels, {terms}"
-        assert same >= (thresholds.CRF_LABELS if fours else thresholds.CRF_LABELS_ODD), case
+        allowed = thresholds.CRF_LABELS if fours else thresholds.CRF_LABELS_ODD
+        assert others <= np.ceil((1 - allowed) * height * width), case  # one pixel may be level
         if fours:
             assert np.abs(ours - expected).max() <= thresholds.CRF_MARGINALS, case
 

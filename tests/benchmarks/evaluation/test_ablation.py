@@ -71,7 +71,7 @@ def test_stages_lead_from_bare_attention_to_the_settings():
     assert [row.gradient for row in rows] == [False, True, True, True, True]
     assert [row.settings.passes for row in rows] == [1, 1, 3, 3, 3]
     assert [row.settings.blur for row in rows] == [0, 0, 0, 0.03, 0.03]
-    assert [row.settings.crf for row in rows] == [None] * 4 + ["pydensecrf"]
+    assert [row.settings.crf for row in rows] == [None] * 4 + ["densecrf"]
     assert rows[-1].settings == settings
     assert {row.settings.threshold for row in rows} == {0.2}
     assert len(ablation.stages(Settings(crf=None))) == 4
