@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from pnp_ovss.engine.pipeline import processors
 from pnp_ovss.kernels import densecrf, reference
 from pnp_ovss.kernels.crf import Profile
 
-from .timing import interleaved, paired_ratio
+from .timing import interleaved, longest_wait, paired_ratio
 
 SIZES = ((250, 188), (500, 375), (1024, 683), (2048, 1365))
 LABELS = (2, 3, 8, 21, 64)
@@ -127,28 +126,10 @@ def _two_images(rounds: int) -> dict[str, Any]:
 def _stall() -> dict[str, Any]:
     """The longest time another Python thread had to wait, beside one that only sleeps."""
     picture, likely = problem(*LARGE, MANY)
-    waits = {}
-    for name, work in {
-        "idle": lambda: time.sleep(1),
-        "densecrf": lambda: densecrf(picture, likely),
-    }.items():
-        done = threading.Event()
-        gaps: list[float] = []
-
-        def watch(done: threading.Event = done, gaps: list[float] = gaps) -> None:
-            last = time.perf_counter()
-            while not done.is_set():
-                time.sleep(0.0005)
-                now = time.perf_counter()
-                gaps.append(now - last)
-                last = now
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        work()
-        done.set()
-        watcher.join()
-        waits[name] = max(gaps)
+    waits = {
+        "idle": longest_wait(lambda: time.sleep(1)),
+        "densecrf": longest_wait(lambda: densecrf(picture, likely)),
+    }
     return {"what": "longest wait of another thread", "seconds": waits}
 
 

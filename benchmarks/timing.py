@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 
@@ -32,3 +33,26 @@ def paired_ratio(slower: np.ndarray, faster: np.ndarray) -> dict[str, float]:
     """How many times faster, round by round: the median, and what 9 in 10 rounds lie between."""
     low, middle, high = np.percentile(slower / faster, [5, 50, 95])
     return {"median": float(middle), "p05": float(low), "p95": float(high)}
+
+
+def longest_wait(work: Callable[[], object]) -> float:
+    """How long another Python thread had to wait at most while `work` ran, in seconds."""
+    done = threading.Event()
+    gaps = [0.0]
+
+    def watch() -> None:
+        last = time.perf_counter()
+        while not done.is_set():
+            time.sleep(0.0005)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return max(gaps)
