@@ -59,7 +59,6 @@ def problem(width: int, height: int, labels: int) -> tuple[np.ndarray, np.ndarra
 
 def _against_pydensecrf(width: int, height: int, labels: int, rounds: int) -> dict[str, Any]:
     picture, likely = problem(width, height, labels)
-    kernels = {"gaussian": crf.GAUSSIAN, "bilateral": crf.BILATERAL}
     profiles, results = [], {}
 
     def ours() -> None:
@@ -67,7 +66,7 @@ def _against_pydensecrf(width: int, height: int, labels: int, rounds: int) -> di
         results["ours"] = densecrf(picture, likely, profile=profiles[-1])
 
     def theirs() -> None:
-        results["theirs"] = pydensecrf.infer(picture, likely, crf.ITERATIONS, kernels)
+        results["theirs"] = pydensecrf.infer(picture, likely, crf.ITERATIONS, crf.KERNELS)
 
     seconds = interleaved({"ours": ours, "theirs": theirs}, rounds)
     labelled = [marginals.argmax(axis=0) for marginals in results.values()]

@@ -8,18 +8,16 @@ import numpy as np
 from PIL import Image
 
 from ..kernels import densecrf, reference
+from ..kernels.crf import load
 from . import pydensecrf
 from .errors import BackendError
 from .memory import memory, require_memory, too_large
 from .settings import Crf
 
 ITERATIONS = 10
-GAUSSIAN = {"sxy": 3, "compat": 7}
-BILATERAL = {"sxy": 50, "srgb": 5, "compat": 10}
-
-_TERMS: dict[str, Any] = {
-    **{f"gaussian_{name}": value for name, value in GAUSSIAN.items()},
-    **{f"bilateral_{name}": value for name, value in BILATERAL.items()},
+KERNELS = {
+    "gaussian": {"sxy": 3, "compat": 7},
+    "bilateral": {"sxy": 50, "srgb": 5, "compat": 10},
 }
 
 # Of pydensecrf: its peak on noise, the worst case, from 0.2 to 3 megapixels and 3 to 21 labels.
@@ -39,7 +37,7 @@ def require(kind: Crf) -> None:
         pydensecrf.require()
         return
     try:
-        densecrf(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1, 1), np.float32))
+        load()
     except (ImportError, OSError) as error:
         raise BackendError(
             f"the dense CRF cannot be loaded: {error}",
@@ -69,11 +67,13 @@ def marginals(
     if kind == "pydensecrf":
         bytes_per_pixel = _BYTES_PER_PIXEL + labels * _BYTES_PER_PIXEL_AND_LABEL
         require_memory(height * width * bytes_per_pixel, purpose, _CURE)
-        kernels = {"gaussian": GAUSSIAN, "bilateral": BILATERAL}
         likely = reference.softmax(channels)
-        return pydensecrf.PROCESSES.infer(np.array(image), likely, ITERATIONS, kernels)
+        return pydensecrf.PROCESSES.infer(np.array(image), likely, ITERATIONS, KERNELS)
     require_memory(height * width * labels * 8, purpose, _CURE)
     limit = memory() or 0
+    terms: dict[str, Any] = {
+        f"{kernel}_{name}": value for kernel, own in KERNELS.items() for name, value in own.items()
+    }
     try:
         return densecrf(
             np.asarray(image),
@@ -81,7 +81,7 @@ def marginals(
             iterations=ITERATIONS,
             threads=threads,
             memory=limit,
-            **_TERMS,
+            **terms,
         )
     except MemoryError as error:
         raise too_large(f"more than {limit / 2**30:.0f} GiB", limit, purpose, _CURE) from error

@@ -106,7 +106,7 @@ def densecrf(
         raise ValueError(f"probabilities are empty: {list(probabilities.shape)}")
     labels, height, width = probabilities.shape
     marginals = np.empty_like(probabilities)
-    code = _library().pnp_densecrf(
+    code = load().pnp_densecrf(
         image.ctypes.data,
         probabilities.ctypes.data,
         marginals.ctypes.data,
@@ -138,7 +138,13 @@ _MOST_THREADS = 256
 
 
 @cache
-def _library() -> ctypes.CDLL:
+def load() -> ctypes.CDLL:
+    """The extension, which is loaded once.
+
+    Raises:
+        ImportError: it was not built.
+        OSError: it cannot be loaded.
+    """
     found = find_spec("pnp_ovss.kernels._densecrf")
     if found is None or found.origin is None:
         raise ImportError("pnp_ovss.kernels._densecrf was not built")

@@ -133,8 +133,9 @@ class _Run:
             slot,
             weight,
         )
-        number = xp.cumsum(table != _FREE, dtype=np.uint32)
-        keys = xp.concatenate([xp.zeros(1, np.uint64), table[table != _FREE]])
+        taken = table != _FREE
+        number = xp.cumsum(taken, dtype=np.uint32)
+        keys = xp.concatenate([xp.zeros(1, np.uint64), table[taken]])
         vertices = len(keys)
         steps = [(dimensions + 1) * unit - sum(units) for unit in [*units, 0]]
         neighbour = xp.empty((corners, vertices, 2), np.uint32)

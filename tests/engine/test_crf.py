@@ -82,6 +82,6 @@ def test_an_extension_that_cannot_be_loaded_is_told_of(
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(crf, "densecrf", fail)
+    monkeypatch.setattr(crf, "load", fail)
     with pytest.raises(BackendError, match=r"cannot be loaded.*\n.*--force-reinstall"):
         crf.require("densecrf")

@@ -54,7 +54,7 @@ def zero_gradient(_: Path, patch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]
 
 @contextmanager
 def no_bilateral_kernel(_: Path, patch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    patch.setitem(crf._TERMS, "bilateral_compat", 0)
+    patch.setitem(crf.KERNELS["bilateral"], "compat", 0)
     yield {}
 
 
