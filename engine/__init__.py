@@ -1,16 +1,20 @@
 """Training-free, open-vocabulary segmentation: name the things in a picture, get a mask of each."""
 
-from .errors import (
-    BackendError,
-    ExecutionError,
-    InputError,
-    ModelError,
-    OutputError,
-    PnpOvssError,
-)
-from .segmentation import Segmentation
-from .segmenter import Segmenter
-from .settings import Settings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        BackendError,
+        ExecutionError,
+        InputError,
+        ModelError,
+        OutputError,
+        PnpOvssError,
+    )
+    from .segmentation import Segmentation
+    from .segmenter import Segmenter
+    from .settings import Settings
 
 __all__ = [
     "BackendError",
@@ -23,3 +27,11 @@ __all__ = [
     "Segmenter",
     "Settings",
 ]
+_HOMES = {"Segmentation": "segmentation", "Segmenter": "segmenter", "Settings": "settings"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: a part of the engine does not need what another part needs."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..kernels import reference
-from .artifact import SALIENCE, VISION, Artifact, Manifest
+from .artifact import Artifact, Manifest
 from .caption import Captioner, CaptionTokens
 from .errors import ExecutionError
-from .runners import Runner, open_runner
+from .runners import Runner, open_runners
 
 MAX_CAPTIONS = 32  # of one picture in one call of the salience graph: bounds its memory
 
@@ -45,10 +45,7 @@ class Network:
             BackendError: the backend or the device cannot be had.
         """
         captioner = Captioner.load(model)
-        vision, salience = (
-            open_runner(model.path / name, backend=backend, device=device)
-            for name in (VISION, SALIENCE)
-        )
+        vision, salience = open_runners(model, backend=backend, device=device)
         return cls(vision, salience, captioner, model.manifest)
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ class Segmenter:
     def __init__(self, model: artifact.Artifact, network: Network) -> None:
         self.model = model
         self.settings = model.manifest.settings
-        self.device = network.vision.device
+        self.device = network.vision.device.name
         self._network = network
 
     @classmethod

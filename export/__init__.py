@@ -1,5 +1,17 @@
-"""Checkpoint to model folder. Of the installed package, only this imports PyTorch."""
+"""Checkpoint to model folder, model folder to engines. Only the former imports PyTorch."""
 
-from .onnx import export
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .onnx import export
 
 __all__ = ["export"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import PyTorch when it is needed: engines of TensorRT are built without it."""
+    if name != "export":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .onnx import export
+
+    return export

@@ -43,7 +43,7 @@ def export_error(
         seed: of the inputs.
     """
     random = np.random.default_rng(seed)
-    vision = OnnxRuntimeRunner(folder / VISION, "cpu")
+    vision = OnnxRuntimeRunner(folder / VISION)
     encoder: Any = model.vision_model
     size = encoder.config.image_size
     errors: dict[str, float] = {"image_embeds": 0.0, "itm_logits": 0.0, "salience": 0.0}
@@ -59,7 +59,7 @@ def export_error(
         cases.append(shared)
     vision.close()
 
-    salience = OnnxRuntimeRunner(folder / SALIENCE, "cpu")
+    salience = OnnxRuntimeRunner(folder / SALIENCE)
     for feeds in cases:
         found = salience.run(feeds)
         wanted = autograd_salience(model, feeds, layers, heads, separate=separate)

@@ -236,7 +236,7 @@ def _swept(job: _Job) -> tuple[Report, Figures]:
         "heads": found.heads,
         "miou_per_head": found.miou.round(6).tolist(),
         "settings": asdict(settings),
-        "model": describe(manifest, network.vision.device),
+        "model": describe(manifest, network.vision.device.name),
     }
     return report, {"layers-and-heads.png": lambda path: _figures().layers_and_heads(found, path)}
 

@@ -1,28 +1,34 @@
-"""Backends: each runs one ONNX graph, and knows nothing of segmentation."""
+"""Backends: each runs one graph, and knows nothing of segmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-import numpy as np
-
+from ..artifact import SALIENCE, VISION, Artifact
+from ..device import CPU, Array, Device, open_device, usable_devices
 from ..errors import BackendError
+
+Precision = Literal["fp32", "fp16", "bf16"]
+PrecisionChoice = Literal["auto"] | Precision
 
 
 class Runner(Protocol):
-    """One loaded graph. Arrays live where the runner's device is."""
+    """One loaded graph. Arrays live on the runner's device."""
 
     @property
-    def device(self) -> str:
-        """Where it really runs: "cpu", "cuda:0", ..."""
+    def device(self) -> Device:
+        """Where it really runs."""
         ...
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
-        """Outputs by name; where `outputs` names some, only what they need is computed."""
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Outputs by name; where `outputs` names some, only what they need need be computed.
+
+        On a GPU, `device.use()` is in force; the work is queued on the device's stream, and nothing
+        waits for it. What is returned may be overwritten by the next run.
+        """
         ...
 
     def close(self) -> None:
@@ -30,29 +36,77 @@ class Runner(Protocol):
         ...
 
 
-def _open_onnxruntime(path: Path, device: str) -> Runner:
+Open = Callable[[Artifact, str, Device, PrecisionChoice], Runner]
+"""Of a model, a graph of it (`artifact.VISION` or `SALIENCE`), on a device, in a precision."""
+
+
+def _open_onnxruntime(
+    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> Runner:
     from .onnxruntime import OnnxRuntimeRunner
 
-    return OnnxRuntimeRunner(path, device)
+    if precision not in ("auto", "fp32"):
+        raise BackendError(f"onnxruntime runs in fp32, not in {precision}", "leave precision out")
+    return OnnxRuntimeRunner(model.path / graph, device)
 
 
-BACKENDS: dict[str, Callable[[Path, str], Runner]] = {"onnxruntime": _open_onnxruntime}
+BACKENDS: dict[str, Open] = {"onnxruntime": _open_onnxruntime}
 
 
-def open_runner(path: Path, *, backend: str = "auto", device: str = "auto") -> Runner:
+def open_runner(
+    model: Artifact,
+    graph: str,
+    *,
+    backend: str = "onnxruntime",
+    device: Device = CPU,
+    precision: PrecisionChoice = "auto",
+) -> Runner:
     """Load a graph.
 
     Args:
-        path: the ONNX file.
-        backend: a key of `BACKENDS`, or "auto" for the first.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        model: the model folder.
+        graph: its name there, `artifact.VISION` or `artifact.SALIENCE`.
+        backend: a key of `BACKENDS`.
+        device: where to run it.
+        precision: of the arithmetic; "auto" is the most exact that there is.
 
     Raises:
-        BackendError: the backend or the device cannot be had.
+        BackendError: the backend, or the device or precision for it, cannot be had.
     """
-    name = next(iter(BACKENDS)) if backend == "auto" else backend
-    if name not in BACKENDS:
+    if backend not in BACKENDS:
         raise BackendError(
             f"unknown backend {backend!r}", f"there are: auto, {', '.join(BACKENDS)}"
         )
-    return BACKENDS[name](path, device)
+    return BACKENDS[backend](model, graph, device, precision)
+
+
+def open_runners(
+    model: Artifact,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: PrecisionChoice = "auto",
+) -> tuple[Runner, Runner]:
+    """Load both graphs of a model, the image encoder and the matching branch, on one device.
+
+    What is left to "auto" is the first that can be had: of devices a GPU before the CPU, of
+    backends in the order of `BACKENDS`. What was named is that or an error.
+
+    Raises:
+        BackendError: nothing of the kind can be had.
+    """
+    backends = list(BACKENDS) if backend == "auto" else [backend]
+    devices = usable_devices() if device == "auto" else [open_device(device)]
+    failures: list[BackendError] = []
+    for place in devices:
+        for name in backends:
+            try:
+                vision, salience = (
+                    open_runner(model, graph, backend=name, device=place, precision=precision)
+                    for graph in (VISION, SALIENCE)
+                )
+            except BackendError as error:
+                failures.append(error)
+            else:
+                return vision, salience
+    raise failures[-1]

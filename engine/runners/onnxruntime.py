@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError, ExecutionError, ModelError, PnpOvssError, reason
+from ..device import CPU, Device
+from ..errors import BackendError, ExecutionError, ModelError, reason
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -31,16 +31,9 @@ except ImportError as error:
 class OnnxRuntimeRunner:
     """One session. ONNX Runtime falls back to the CPU without a word; this does not."""
 
-    def __init__(self, path: Path, device: str) -> None:
-        index = _cuda_index(device)
-        try:
-            self._session: ort.InferenceSession | None = _open(path, index)
-        except PnpOvssError:
-            if device != "auto" or index is None:
-                raise
-            index = None  # "auto" is the best that works
-            self._session = _open(path, index)
-        self.device = "cpu" if index is None else f"cuda:{index}"
+    def __init__(self, path: Path, device: Device = CPU) -> None:
+        self._session: ort.InferenceSession | None = _open(path, device.index)
+        self.device = device
         self._names = [output.name for output in self._session.get_outputs()]
         self._partial = ort.RunOptions()
         self._partial.only_execute_path_to_fetches = True
@@ -56,7 +49,7 @@ class OnnxRuntimeRunner:
             values = self._session.run(names, dict(feeds), self._partial if outputs else None)
         except Exception as error:  # the library's exceptions share no base of their own
             raise ExecutionError(
-                f"ONNX Runtime failed on {self.device}: {reason(error)}",
+                f"ONNX Runtime failed on {self.device.name}: {reason(error)}",
                 "if memory ran out, take a smaller --batch-size; else export the model again",
             ) from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
@@ -73,6 +66,11 @@ def available_providers() -> list[str]:
 
 def _open(path: Path, cuda_index: int | None) -> ort.InferenceSession:
     """A session on the CPU, or on a CUDA device and nothing else."""
+    if cuda_index is not None and _CUDA not in available_providers():
+        raise BackendError(
+            f"device 'cuda:{cuda_index}' was asked for, but this ONNX Runtime has no CUDA provider",
+            "pip uninstall -y onnxruntime && pip install 'pnp-ovss[gpu]'",
+        )
     options = ort.SessionOptions()
     options.log_severity_level = 4
     # its threads share the processors with those of the CRF, and must not spin while they wait
@@ -109,21 +107,3 @@ def _no_cuda(index: int, why: str) -> BackendError:
         f"ONNX Runtime cannot start on cuda:{index}: {why}",
         "check the driver with nvidia-smi; CUDA and cuDNN come with: pip install 'pnp-ovss[gpu]'",
     )
-
-
-def _cuda_index(device: str) -> int | None:
-    """Which CUDA device to ask for; None for the CPU."""
-    if device == "cpu":
-        return None
-    offered = _CUDA in available_providers()
-    if device == "auto":
-        return 0 if offered else None
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if not match:
-        raise BackendError(f"unknown device {device!r}", "use auto, cpu, cuda or cuda:N")
-    if not offered:
-        raise BackendError(
-            f"device {device!r} was asked for, but this ONNX Runtime has no CUDA provider",
-            "pip uninstall -y onnxruntime && pip install 'pnp-ovss[gpu]'",
-        )
-    return int(match[1] or 0)

@@ -131,7 +131,7 @@ def test_folder_is_readable_by_others(exported: Exported):
 
 def test_position_embeddings_are_those_of_transformers(exported: Exported):
     import torch
-    from pnp_ovss.engine.artifact import VISION
+    from pnp_ovss.engine.artifact import VISION, open_artifact
     from pnp_ovss.engine.runners import open_runner
 
     pixels = np.random.default_rng(0).normal(size=(2, 3, IMAGE_SIZE, IMAGE_SIZE)).astype("f")
@@ -139,7 +139,9 @@ def test_position_embeddings_are_those_of_transformers(exported: Exported):
         wanted = exported.model.vision_model(
             torch.from_numpy(pixels), interpolate_pos_encoding=True
         ).last_hidden_state.numpy()
-    found = open_runner(exported.folder / VISION).run({"pixel_values": pixels})["image_embeds"]
+    found = open_runner(open_artifact(exported.folder), VISION).run({"pixel_values": pixels})[
+        "image_embeds"
+    ]
     assert validate.relative_error(found, wanted) < validate.TOLERANCE
 
 

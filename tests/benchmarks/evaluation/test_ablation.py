@@ -42,10 +42,10 @@ def test_without_its_gradient_salience_is_the_attention(exported: Exported):
         )
     handle.remove()
 
-    whole = open_runner(exported.folder / SALIENCE, device="cpu").run(feeds)
+    whole = open_runner(open_artifact(exported.folder), SALIENCE).run(feeds)
     with ablation.attention_only(open_artifact(exported.folder)) as folder:
         assert open_artifact(folder).manifest.settings == Settings()
-        bare = open_runner(folder / SALIENCE, device="cpu").run(feeds)
+        bare = open_runner(open_artifact(folder), SALIENCE).run(feeds)
     wanted = attentions[0][:, HEAD, :, 1:].numpy()
     assert relative_error(bare["salience"], wanted) < thresholds.SALIENCE
     assert relative_error(whole["salience"], wanted) > 0.5

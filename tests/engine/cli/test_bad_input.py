@@ -442,7 +442,7 @@ def test_a_device_that_is_not_there(refused: Callable[..., str]) -> None:
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    assert "no CUDA provider" in refused(*segment("cat.jpg", "--device", "cuda"))
+    assert "CuPy cannot be imported" in refused(*segment("cat.jpg", "--device", "cuda"))
 
 
 @pytest.fixture
