@@ -50,3 +50,7 @@ CUDA_CRF = 1e-4
 # Of a stream: its time over that of its slower stage, or over the stages' processor time shared by
 # the processors. As demanded.
 OVERLAP = 1.1
+
+# CUDA kernels in float32 against the NumPy ones, absolute, values in [0, 1]: sums in another order.
+CUDA_RESAMPLE = 1e-6
+CUDA_BLUR = 1e-6

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-CUDA = Path(__file__).parents[2] / "kernels" / "cuda"
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
 _LIBC = ctypes.CDLL(None, use_errno=True)
 

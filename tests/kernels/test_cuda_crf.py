@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from pnp_ovss.kernels import cuda_crf, densecrf, reference
+from pnp_ovss.kernels.cuda_kernels import source
 
 from tests import thresholds
-from tests.kernels.cuda_on_cpu import CUDA, Kernels, crashes
+from tests.kernels.cuda_on_cpu import Kernels, crashes
 
-SOURCE = (CUDA / "densecrf.cu").read_text()
-ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
+SOURCE = source()
 GENTLE: dict[str, Any] = {
     "gaussian_compat": 1,
     "bilateral_compat": 1,
@@ -26,11 +26,6 @@ TERMS: tuple[dict[str, Any], ...] = (
     {"gaussian_sxy": 1, "bilateral_sxy": 20, "bilateral_srgb": 20, "iterations": 3},
     {"iterations": 0},
 )
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    return Kernels(SOURCE, tmp_path_factory.mktemp("cuda"))
 
 
 def problem(labels: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,32 +76,6 @@ def test_what_lies_behind_an_array_is_not_touched(tmp_path: Path):
         cuda_crf.densecrf(image, likely, xp=np, launch=launch)
 
     assert crashes(infer) == signal.SIGSEGV
-
-
-REVERSE = r"""
-extern "C" __global__ void reverse(const float *in, float *out) {
-    __shared__ float held[64];
-    held[threadIdx.x] = in[threadIdx.x];
-    __syncthreads();
-    out[threadIdx.x] = held[63 - threadIdx.x];
-}
-"""
-
-
-def test_a_missing_barrier_shows(tmp_path: Path):
-    numbers = np.arange(64, dtype=np.float32)
-    for source, same in ((REVERSE, True), (REVERSE.replace("__syncthreads();", ""), False)):
-        folder = tmp_path / str(same)
-        folder.mkdir()
-        out = np.zeros(64, np.float32)
-        Kernels(source, folder).launch("reverse", 64, numbers, out)
-        assert np.array_equal(out, numbers[::-1]) == same
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_compiles_for_every_gpu(architecture: str):
-    nvrtc = pytest.importorskip("tests.kernels.nvrtc")
-    assert nvrtc.compile(SOURCE, f"sm_{architecture}")
 
 
 @pytest.mark.gpu
