@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .cuda_kernels import Launch
-from .interface import Array
+from .interface import Array, Launch
 
 _FREE = np.uint64(2**64 - 1)
 _SMALLEST = np.finfo(np.float32).tiny

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from . import reference
-from .interface import Array
+from . import cuda_crf, reference
+from .interface import Array, Launch
 
 BLOCK = 256  # threads
 _SOURCES = ("grid.cuh", "passes.cu", "refine.cu", "densecrf.cu")
 _PIECE = 4096  # floats that a block reduces at a time, as in refine.cu
 _SPAN = 8  # pixels that a thread blurs, as in refine.cu
-
-
-class Launch(Protocol):
-    """What runs a kernel."""
-
-    def __call__(self, kernel: str, threads: int, *arguments: Any) -> None:
-        """Run it on at least one block, best on so many threads; arguments: arrays, NumPy scalars.
-
-        Arrays must be C-contiguous.
-        """
-        ...
 
 
 def source() -> str:
@@ -38,7 +27,7 @@ def source() -> str:
 class CudaKernels:
     """See `reference` for what each computes, and for shapes and dtypes.
 
-    Nothing here waits for the device. Pixels and salience may be float16.
+    Nothing here but the CRF waits for the device. Pixels and salience may be float16.
 
     Attributes:
         xp: the array module, CuPy.
@@ -232,6 +221,10 @@ class CudaKernels:
             out,
         )
         return out
+
+    def densecrf(self, image: Array, probabilities: Array, **terms: float) -> Array:
+        """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; see `cuda_crf.densecrf`."""
+        return cuda_crf.densecrf(image, probabilities, xp=self.xp, launch=self.launch, **terms)
 
     def _matmul(self, left: Array, right: Array, out: Array) -> None:
         """Of matrices, or stacks of them."""

@@ -6,7 +6,6 @@ import importlib
 from functools import cache
 from typing import Any
 
-from . import cuda_crf
 from .cuda_kernels import BLOCK, CudaKernels, source
 
 _MOST_BLOCKS = 2**20  # kernels take any number; this many keep every GPU busy
@@ -17,14 +16,8 @@ def kernels() -> CudaKernels:
     return CudaKernels(importlib.import_module("cupy"), launch)
 
 
-def densecrf(image: Any, probabilities: Any, **terms: float) -> Any:
-    """The dense CRF on the device: CuPy arrays in, a CuPy array out; see `cuda_crf.densecrf`."""
-    cupy = importlib.import_module("cupy")
-    return cuda_crf.densecrf(image, probabilities, xp=cupy, launch=launch, **terms)
-
-
 def launch(kernel: str, threads: int, *arguments: Any) -> None:
-    """Queue a kernel; see `cuda_kernels.Launch`."""
+    """Queue a kernel; see `interface.Launch`."""
     cupy = importlib.import_module("cupy")
     blocks = max(1, min(-(-threads // BLOCK), _MOST_BLOCKS))
     function = _module(cupy.cuda.Device().id).get_function(kernel)

@@ -9,6 +9,17 @@ import numpy as np
 Array = Any  # of the set's own module: on the CPU NumPy's, on a GPU CuPy's
 
 
+class Launch(Protocol):
+    """What runs a kernel."""
+
+    def __call__(self, kernel: str, threads: int, *arguments: Any) -> None:
+        """Run it on at least one block, best on so many threads; arguments: arrays, NumPy scalars.
+
+        Arrays must be C-contiguous.
+        """
+        ...
+
+
 class Kernels(Protocol):
     """`reference`, whose docstrings define each kernel, and `CudaKernels`."""
 

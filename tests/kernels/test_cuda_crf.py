@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pnp_ovss.kernels import cuda_crf, densecrf, reference
-from pnp_ovss.kernels.cuda_kernels import source
+from pnp_ovss.kernels.cuda_kernels import CudaKernels, source
 
 from tests import thresholds
 from tests.kernels.cuda_on_cpu import Kernels, crashes
@@ -36,18 +36,20 @@ def problem(labels: int, height: int, width: int) -> tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("terms", TERMS, ids=range(len(TERMS)))
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 9), (3, 13, 10), (21, 7, 12)])
-def test_it_is_the_crf_of_the_cpu(kernels: Kernels, shape: tuple[int, int, int], terms: dict):
+def test_it_is_the_crf_of_the_cpu(
+    cuda_on_cpu: CudaKernels, shape: tuple[int, int, int], terms: dict
+):
     image, likely = problem(*shape)
-    found = cuda_crf.densecrf(image, likely, xp=np, launch=kernels.launch, **terms)
+    found = cuda_on_cpu.densecrf(image, likely, **terms)
     assert found.dtype == np.float32
     wanted = densecrf(image, likely, **terms)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CUDA_CRF)
 
 
-def test_deviations_that_need_longer_keys_are_refused(kernels: Kernels):
+def test_deviations_that_need_longer_keys_are_refused(cuda_on_cpu: CudaKernels):
     image, likely = problem(2, 4, 5)
     with pytest.raises(ValueError, match="outgrow 64-bit keys"):
-        cuda_crf.densecrf(image, likely, xp=np, launch=kernels.launch, bilateral_srgb=0.01)
+        cuda_on_cpu.densecrf(image, likely, bilateral_srgb=0.01)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +85,11 @@ def test_what_lies_behind_an_array_is_not_touched(tmp_path: Path):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 130, 101), (21, 375, 500)])
 def test_on_a_gpu_it_is_the_crf_of_the_cpu(shape: tuple[int, int, int], terms: dict):
     cupy = pytest.importorskip("cupy")
-    from pnp_ovss.kernels.cupy import densecrf as on_gpu
+    from pnp_ovss.kernels.cupy import kernels
 
     image, likely = problem(*shape)
-    found = cupy.asnumpy(on_gpu(cupy.asarray(image), cupy.asarray(likely), **terms))
+    on_gpu = kernels().densecrf(cupy.asarray(image), cupy.asarray(likely), **terms)
+    found = cupy.asnumpy(on_gpu)
     wanted = densecrf(image, likely, **terms)
     same = found.argmax(axis=0) == wanted.argmax(axis=0)
     assert same.mean() >= thresholds.CRF_LABELS
