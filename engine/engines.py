@@ -178,7 +178,7 @@ def recorded(model: Artifact) -> list[Built]:
     """
     records = folder(model).glob(f"[!.]*{_RECORD}")
     return [
-        Built(path.with_suffix(""), _read(path))
+        Built(path.with_suffix(""), read(path))
         for path in sorted(records, key=lambda path: path.stat().st_mtime_ns)
     ]
 
@@ -196,7 +196,12 @@ def is_whole(engine: Path, record: Record) -> bool:
         return False
 
 
-def _read(path: Path) -> Record:
+def read(path: Path) -> Record:
+    """A record.
+
+    Raises:
+        BackendError: it cannot be read.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError) as error:

@@ -129,14 +129,16 @@ def load(target: str) -> TensorRT:
 
 def _logger(trt: ModuleType) -> Any:
     class Logger(trt.ILogger):
-        """Keeps the last errors; the library may call it from threads of its own."""
+        """Keeps the last errors, and the warnings that say how much memory was wanted."""
 
         def __init__(self) -> None:
             super().__init__()
             self.messages: deque[str] = deque(maxlen=_KEPT)
 
         def log(self, severity: Any, message: str) -> None:
-            if severity in (self.ERROR, self.INTERNAL_ERROR):
+            if severity in (self.ERROR, self.INTERNAL_ERROR) or (
+                severity == self.WARNING and "memory" in message
+            ):
                 self.messages.append(message)
 
     return Logger()
