@@ -86,7 +86,7 @@ class _Rewriting:
                 self._rewrite(node)
         outputs = [self._as(value, _type_of(value)) for value in old.outputs]
         for value, new in zip(old.outputs, outputs, strict=True):
-            new.dtype, new.shape = value.dtype, value.shape
+            new.dtype, new.shape = _type_of(value), value.shape
         return ir.Graph(
             inputs,
             outputs,
@@ -229,6 +229,6 @@ def _converted(weight: ir.Value, dtype: ir.DataType, name: str) -> ir.TensorProt
     return ir.LazyTensor(
         lambda: ir.tensor(tensor.numpy().astype(dtype.numpy()), name=name),
         dtype=dtype,
-        shape=tensor.shape,
+        shape=ir.Shape(tensor.shape.numpy()),
         name=name,
     )
