@@ -8,6 +8,7 @@
 #   --wheels DIR   wheels of what is missing (msgspec and platformdirs, say); nothing is downloaded
 #   --output DIR   where results go, instead of benchmarks/results/gpu
 #   --minutes N    for all of it; 8 by default
+#   --cpu          try the script itself where there is no GPU: a tiny model on the CPU, no tests
 #
 # PYTHON names the interpreter; python3 by default.
 set -uo pipefail
@@ -16,12 +17,19 @@ python=${PYTHON:-python3}
 output=benchmarks/results/gpu
 minutes=8
 wheels=
+gpu=1
 options=(--device cuda:0 --image-size 336 --image-size 768 --batch 1 --batch 4 --batch 16)
 while (($#)); do
     case $1 in
         --wheels) wheels=$2; shift 2 ;;
         --output) output=$2; shift 2 ;;
         --minutes) minutes=$2; shift 2 ;;
+        --cpu)
+            gpu=
+            options=(--device cpu --model random:blip-tiny --image-size 96 --batch 2)
+            options+=(--contender eager-fp32 --contender eager-fp16 --contender onnxruntime-fp32)
+            shift
+            ;;
         --) shift; options=("$@"); break ;;
         *) echo "unknown option $1; see the head of $0" >&2; exit 2 ;;
     esac
@@ -42,26 +50,38 @@ if [[ -n $wheels ]]; then
     "$python" -m pip install --quiet --no-index --no-deps --target "$place" "$wheels"/*.whl ||
         skip "the wheels of $wheels cannot be installed"
 fi
-if ! has torch cupy; then
-    echo "needs PyTorch and CuPy; missing:$(missing torch cupy)" >&2
-    exit 2
+if [[ -n $gpu ]]; then
+    if ! has torch cupy; then
+        echo "needs PyTorch and CuPy; missing:$(missing torch cupy)" >&2
+        exit 2
+    fi
+    if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+        echo "PyTorch finds no GPU: check the driver with nvidia-smi" >&2
+        exit 2
+    fi
 fi
-if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    echo "PyTorch finds no GPU: check the driver with nvidia-smi" >&2
-    exit 2
-fi
-"$python" - "$output/machine.txt" <<'PYTHON'
-import importlib.metadata as metadata, sys
-import cupy, torch
+"$python" - "$output/machine.txt" <<'PYTHON' || skip "what the machine is: it cannot be read"
+import importlib.metadata as metadata
+import platform
+import sys
 
-names = ("torch", "cupy-cuda13x", "cupy-cuda12x", "transformers", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
-installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions() if d.metadata["Name"]}
-lines = [f"{name} {installed[name]}" for name in names if name in installed]
+import torch
+
+names = "torch cupy-cuda13x cupy-cuda12x transformers onnxruntime-gpu tensorrt tensorrt-rtx".split()
+installed = {own.metadata["Name"].lower(): own.version for own in metadata.distributions()}
 with open(sys.argv[1], "w") as file:
-    print(torch.cuda.get_device_name(0), *lines, sep="\n", file=file)
-    print("CUDA", torch.version.cuda, "driver", cupy.cuda.runtime.driverGetVersion(), file=file)
-    print("allow_tf32", torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, file=file)
-    print("float32_matmul_precision", torch.get_float32_matmul_precision(), file=file)
+    if torch.cuda.is_available():
+        import cupy
+
+        print(torch.cuda.get_device_name(0), file=file)
+        print("CUDA", torch.version.cuda, "driver", cupy.cuda.runtime.driverGetVersion(), file=file)
+    else:
+        print(platform.processor(), "no GPU", file=file)
+    print("Python", platform.python_version(), file=file)
+    print(*(f"{name} {installed[name]}" for name in names if name in installed), sep="\n", file=file)
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    print("TF32 in matrix products", matmul, "in convolutions", cudnn, file=file)
+    print("precision of float32 products", torch.get_float32_matmul_precision(), file=file)
 PYTHON
 cat "$output/machine.txt"
 
@@ -75,7 +95,9 @@ fi
 
 failed=0
 needed=(pytest hypothesis msgspec platformdirs transformers tokenizers onnx_ir onnx safetensors click)
-if has "${needed[@]}"; then
+if [[ -z $gpu ]]; then
+    skip "the tests marked gpu: there is no GPU"
+elif has "${needed[@]}"; then
     "$python" -m pytest -m gpu -q -rs 2>&1 | tee "$output/tests.txt" || failed=1
 else
     skip "the tests marked gpu; missing:$(missing "${needed[@]}")"
