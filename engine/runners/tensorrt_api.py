@@ -48,9 +48,11 @@ class TensorRT:
 
     def said(self) -> str:
         """The errors that the library has logged since this was last asked, in one line."""
-        messages = list(self.logger.messages)
+        messages = [" ".join(message.split()) for message in self.logger.messages]
         self.logger.messages.clear()
-        return "; ".join(dict.fromkeys(" ".join(message.split()) for message in messages))
+        # where there is no GPU, TensorRT-RTX adds that to whatever else is wrong
+        causes = [message for message in messages if "catchCudaError" not in message]
+        return "; ".join(dict.fromkeys(causes or messages))
 
     def named_architectures(self) -> list[str]:
         """Those that it can build for without such a GPU: "sm_86" and the like."""

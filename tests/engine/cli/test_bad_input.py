@@ -483,7 +483,7 @@ def test_an_interrupt_has_its_own_code(
         [],
         ["--help"],
         ["-h"],
-        *([c, "-h"] for c in ("demo", "segment", "export", "evaluate", "doctor")),
+        *([c, "-h"] for c in ("demo", "segment", "export", "build", "evaluate", "doctor")),
     ],
 )
 def test_help_goes_to_standard_output(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
