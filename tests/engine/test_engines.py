@@ -13,7 +13,11 @@ from pnp_ovss.export.engines import build_once
 
 from tests.engine.test_artifact import flip_a_bit
 
-HERE: dict[str, Any] = {"target": "tensorrt-rtx", "architecture": "sm_86", "version": "1.7.1"}
+HERE: dict[str, Any] = {
+    "target": "tensorrt-rtx",
+    "architecture": "sm_86",
+    "version": lambda: "1.7.1",
+}
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_an_engine_is_found_on_each_architecture_it_was_built_for(
     model: Artifact, architecture: str
 ) -> None:
     path, record = built(model)
-    found = engines.find(model, VISION, **HERE | {"architecture": architecture})
+    found = engines.find(model, VISION, **{**HERE, "architecture": architecture})
     assert found == (path, record.recipe)
 
 
@@ -130,7 +134,7 @@ def test_one_for_another_gpu(model: Artifact) -> None:
 
 def test_one_of_another_version(model: Artifact) -> None:
     built(model)
-    cause = refusal(model, version="1.8.0").cause
+    cause = refusal(model, version=lambda: "1.8.0").cause
     assert "was built by tensorrt-rtx 1.7.1; installed is 1.8.0" in cause
 
 
