@@ -27,7 +27,7 @@ from pnp_ovss.engine import (
     memory,
 )
 from pnp_ovss.engine.artifact import SALIENCE, VISION, Artifact
-from pnp_ovss.engine.device import Device, open_device, usable_devices
+from pnp_ovss.engine.device import CPU, open_device, usable_devices
 from pnp_ovss.engine.engines import Built
 from pnp_ovss.engine.runners import tensorrt_api
 from pnp_ovss.engine.runners.tensorrt_api import TensorRT
@@ -154,14 +154,13 @@ def test_the_profiles_of_a_record_are_those_of_the_engine(whole: Whole) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_engines_are_found_on_each_architecture(whole: Whole, architecture: str) -> None:
-    version = tensorrt_api.load("tensorrt-rtx").version
     for graph, built in zip((VISION, SALIENCE), whole.engines, strict=True):
         found = engines.find(
             whole.model,
             graph,
             target="tensorrt-rtx",
             architecture=architecture,
-            version=version,
+            version=lambda: tensorrt_api.load("tensorrt-rtx").version,
         )
         assert found == (built.path, built.record.recipe)
 
@@ -300,7 +299,7 @@ class TestTensorRT:
     def at_hand(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """A GPU, TensorRT and an empty cache."""
         api = replace(tensorrt_api.load("tensorrt-rtx"), target="tensorrt")
-        gpu = Device("cuda:0", 0, None, None, "sm_86")
+        gpu = replace(CPU, name="cuda:0", architecture="sm_86")
         monkeypatch.setattr(tensorrt_api, "load", lambda _: api)
         monkeypatch.setattr(tensorrt, "open_device", lambda _: gpu)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -344,7 +343,7 @@ def test_a_gpu_finds_in_an_engine_what_was_asked_for(
         pytest.skip(f"{target} does not build for {device.architecture}")
     tensorrt.build(model, target=target, precision="fp16", batches=[1, 2], tokens=[8])
     path, recipe = engines.find(
-        model, graph, target=target, architecture=device.architecture, version=api.version
+        model, graph, target=target, architecture=device.architecture, version=lambda: api.version
     )
     with device.use():
         engine = api.trt.Runtime(api.logger).deserialize_cuda_engine(path.read_bytes())
