@@ -40,9 +40,13 @@ def built(model: Artifact, **changes: Any) -> Built:
     return build_once(model, recipe, lambda path: path.write_bytes(recipe.file_name.encode()))
 
 
+def find(model: Artifact, **changes: Any) -> tuple[Path, Recipe]:
+    return engines.find(model, VISION, **{**HERE, **changes})
+
+
 def refusal(model: Artifact, **changes: Any) -> BackendError:
     with pytest.raises(BackendError) as caught:
-        engines.find(model, VISION, **HERE | changes)
+        find(model, **changes)
     assert f"pnp-ovss build '{model.path}' --target " in caught.value.cure
     return caught.value
 
@@ -97,23 +101,22 @@ def test_an_engine_is_found_on_each_architecture_it_was_built_for(
     model: Artifact, architecture: str
 ) -> None:
     path, record = built(model)
-    found = engines.find(model, VISION, **{**HERE, "architecture": architecture})
-    assert found == (path, record.recipe)
+    assert find(model, architecture=architecture) == (path, record.recipe)
 
 
 def test_of_several_precisions_the_most_exact_is_taken(model: Artifact) -> None:
     for best in ("bf16", "fp16", "fp32"):
         built(model, precision=best)
-        assert engines.find(model, VISION, **HERE)[1].precision == best
+        assert find(model)[1].precision == best
     for wanted in get_args(Precision):
-        assert engines.find(model, VISION, **HERE, precision=wanted)[1].precision == wanted
+        assert find(model, precision=wanted)[1].precision == wanted
 
 
 def test_of_several_shapes_those_built_last_are_taken(model: Artifact) -> None:
     for batches in ([1, 4], [1, 16], [1]):
         shapes = engines.profiles(VISION, batches, [16])
         path, _ = built(model, profiles=shapes)
-        assert engines.find(model, VISION, **HERE)[1].profiles == shapes
+        assert find(model)[1].profiles == shapes
         path.unlink()
         engines.record_path(path).unlink()
 
@@ -180,7 +183,7 @@ def test_a_damaged_record(model: Artifact, text: bytes) -> None:
     path, _ = built(model)
     engines.record_path(path).write_bytes(text)
     with pytest.raises(BackendError, match="cannot be read") as caught:
-        engines.find(model, VISION, **HERE)
+        find(model)
     assert "delete it" in caught.value.cure
 
 

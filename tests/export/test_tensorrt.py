@@ -154,14 +154,13 @@ def test_the_profiles_of_a_record_are_those_of_the_engine(whole: Whole) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_engines_are_found_on_each_architecture(whole: Whole, architecture: str) -> None:
-    version = tensorrt_api.load("tensorrt-rtx").version
     for graph, built in zip((VISION, SALIENCE), whole.engines, strict=True):
         found = engines.find(
             whole.model,
             graph,
             target="tensorrt-rtx",
             architecture=architecture,
-            version=lambda: version,
+            version=lambda: tensorrt_api.load("tensorrt-rtx").version,
         )
         assert found == (built.path, built.record.recipe)
 
