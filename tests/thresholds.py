@@ -62,3 +62,6 @@ EMULATION = 0.05
 # Files of graphs in low precision, relative to half of those in float32. Seen: 4 % more for a model
 # as narrow as that of the tests, where vectors, which stay in float32, weigh more.
 HALF = 0.06
+
+# Graphs as PyTorch modules against ONNX Runtime, relative to the largest value. Seen: 2e-6.
+TORCH_GRAPH = 1e-5

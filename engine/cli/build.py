@@ -13,7 +13,7 @@ from ..errors import BackendError
 from ..runners import Precision
 from .terminal import print_json, progress, say
 
-BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt"}
+BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt", "aotinductor": "aotinductor"}
 """Modules of `export/`, by target. Their `build` takes the model and the command's options."""
 
 

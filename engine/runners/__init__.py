@@ -61,9 +61,18 @@ def _open_tensorrt(target: str) -> Open:
     return open_engine
 
 
+def _open_aotinductor(
+    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> Runner:
+    from .aotinductor import open_package
+
+    return open_package(model, graph, device, precision)
+
+
 BACKENDS: dict[str, Open] = {
     "tensorrt": _open_tensorrt("tensorrt"),
     "tensorrt-rtx": _open_tensorrt("tensorrt-rtx"),
+    "aotinductor": _open_aotinductor,
     "onnxruntime": _open_onnxruntime,
 }
 
