@@ -18,6 +18,7 @@ from .errors import BackendError, ExecutionError, reason
 
 __all__ = ["CPU", "Array", "Device", "cuda_index", "open_device", "usable_devices"]
 
+_MOST_BESIDE = 2
 _CURE = "check the driver with nvidia-smi; CuPy comes with: pip install 'pnp-ovss[gpu]'"
 
 
@@ -42,6 +43,9 @@ class Device:
     architecture: str
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _spare_streams: list[Any] = field(default_factory=list, repr=False)
+    _beside: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(_MOST_BESIDE), repr=False
+    )
 
     @property
     def on_gpu(self) -> bool:
@@ -69,7 +73,8 @@ class Device:
     def beside(self, mark: Any) -> Iterator[None]:
         """Work beside the model, on a stream of its own, after what was marked; waits at the end.
 
-        Arrays that the model's stream made must be held until then.
+        Arrays that the model's stream made must be held until then. Two threads may do so at once,
+        which keeps a GPU busy and bounds its memory; others wait.
 
         Raises:
             ExecutionError: the device ran out of memory.
@@ -77,7 +82,7 @@ class Device:
         if self.stream is None:
             yield
             return
-        with self.xp.cuda.Device(self.index), self._enough_memory():
+        with self._beside, self.xp.cuda.Device(self.index), self._enough_memory():
             # Streams are kept, as CuPy keeps freed memory for the stream that it was used on.
             try:
                 stream = self._spare_streams.pop()

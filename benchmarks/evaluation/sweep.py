@@ -10,6 +10,7 @@ from pnp_ovss.engine.caption_batch import CaptionBatch
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.images import preprocess
 from pnp_ovss.engine.network import Network, finite
+from pnp_ovss.engine.runners import PrecisionChoice
 from pnp_ovss.engine.settings import Settings
 from pnp_ovss.kernels import reference
 
@@ -39,12 +40,18 @@ class Sweep:
     maps: np.ndarray
 
 
-def open_all_heads(model: str, *, backend: str = "auto", device: str = "auto") -> Network:
+def open_all_heads(
+    model: str,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: PrecisionChoice = "auto",
+) -> Network:
     """A model that was exported with --all-heads.
 
     Raises:
         ModelError: it was not, or cannot be opened.
-        BackendError: the backend or the device cannot be had.
+        BackendError: the backend, the device or the precision cannot be had.
     """
     found = artifact.open_artifact(model)
     if not found.manifest.all_heads:
@@ -52,7 +59,7 @@ def open_all_heads(model: str, *, backend: str = "auto", device: str = "auto") -
             f"'{found.path}' keeps one map, so its layers and heads cannot be compared",
             "export the checkpoint again with --all-heads",
         )
-    return Network.open(found, backend=backend, device=device)
+    return Network.open(found, backend=backend, device=device, precision=precision)
 
 
 def sweep(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ..runners import BACKENDS, Precision
 from ..settings import CHOICES, PRESETS, Settings
 
 NONE = "none"
@@ -69,12 +70,19 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--backend` and `--device`: what runs the model, and where."""
+    """Add `--backend`, `--device` and `--precision`: what runs the model, where, and how."""
+    function = click.option(
+        "--precision",
+        type=click.Choice(["auto", *get_args(Precision)]),
+        default="auto",
+        show_default=True,
+        help="Of the arithmetic; auto is the most exact that was built.",
+    )(function)
     function = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
     )(function)
     return click.option(
-        "--backend", default="auto", show_default=True, help="auto or onnxruntime."
+        "--backend", default="auto", show_default=True, help=f"auto, {', '.join(BACKENDS)}."
     )(function)
 
 

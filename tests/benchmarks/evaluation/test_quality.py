@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pnp_ovss.engine import Segmenter, crf
+from pnp_ovss.engine import BackendError, Segmenter, crf
 from pnp_ovss.engine.artifact import open_artifact
 from pnp_ovss.engine.network import Network
 from pnp_ovss.engine.runners import BACKENDS
@@ -33,7 +33,13 @@ def miou(model: str | Path = "demo", backend: str = "auto", **changes: Any) -> f
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_demo_model_segments_sticker_scenes(backend: str):
-    assert miou(backend=backend) > thresholds.STICKERS_MIOU
+    try:
+        found = miou(backend=backend)
+    except BackendError as error:
+        if backend == "onnxruntime":
+            raise
+        pytest.skip(error.cause)
+    assert found > thresholds.STICKERS_MIOU
 
 
 @contextmanager
