@@ -137,7 +137,7 @@ def _build(
         "build on a machine that has more",
     )
     api.said()  # of earlier work
-    with _interruptible() as stop:
+    with _timings(api, recipe) as kept, _interruptible() as stop:
         builder = api.trt.Builder(api.logger)
         network = builder.create_network()
         parser = api.trt.OnnxParser(network, api.logger)  # owns the weights
@@ -146,18 +146,39 @@ def _build(
                 f"{api.target} {api.version} cannot read '{onnx}': {api.said()}",
                 f"pip install --upgrade 'pnp-ovss[{api.target}]', or export the model again",
             )
-        with _configured(api, builder, recipe) as config:
-            for profile in recipe.profiles:
-                config.add_optimization_profile(_optimization_profile(builder, network, profile))
-            monitor = _monitor(api.trt, stop)
-            config.progress_monitor = monitor
-            if not _serialize(api.trt, builder, network, config, path):
-                raise ExecutionError(
-                    f"{api.target} {api.version} cannot build the engine of {recipe.graph}"
-                    f" ({_memory(api, config)}): {api.said()}",
-                    "if memory ran out, build for smaller batches and fewer shapes with --batch"
-                    " and --tokens; else try another --precision",
-                )
+        timings = kept.read_bytes() if kept and kept.exists() else b""
+        config = api.builder_config(builder, recipe.architectures, timings)
+        for profile in recipe.profiles:
+            config.add_optimization_profile(_optimization_profile(builder, network, profile))
+        monitor = _monitor(api.trt, stop)
+        config.progress_monitor = monitor
+        if not _serialize(api.trt, builder, network, config, path):
+            raise ExecutionError(
+                f"{api.target} {api.version} cannot build the engine of {recipe.graph}"
+                f" ({_memory(api, config)}): {api.said()}",
+                "if memory ran out, build for smaller batches and fewer shapes with --batch"
+                " and --tokens; else try another --precision",
+            )
+        if kept:
+            new = kept.with_suffix(".new")
+            new.write_bytes(api.timings(config))
+            new.replace(kept)
+
+
+@contextmanager
+def _timings(api: TensorRT, recipe: Recipe) -> Iterator[Path | None]:
+    """Where TensorRT's timings are kept for the next build; a build beside it would falsify them.
+
+    TensorRT-RTX has none.
+    """
+    if api.rtx:
+        yield None
+        return
+    name = f"tensorrt-{api.version}-{'+'.join(recipe.architectures)}.timings"
+    kept = platformdirs.user_cache_path("pnp-ovss") / name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        yield kept
 
 
 def _in_precision(onnx: Path, precision: Precision, folder: Path) -> Path:
@@ -180,24 +201,6 @@ def _optimization_profile(builder: Any, network: Any, profile: Profile) -> Any:
         ]
         shapes.set_shape(value.name, shape, shape, shape)
     return shapes
-
-
-@contextmanager
-def _configured(api: TensorRT, builder: Any, recipe: Recipe) -> Iterator[Any]:
-    """The configuration of a build. TensorRT's timings are kept for the next one."""
-    if api.rtx:
-        yield api.builder_config(builder, recipe.architectures, b"")
-        return
-    name = f"tensorrt-{api.version}-{'+'.join(recipe.architectures)}.timings"
-    kept = platformdirs.user_cache_path("pnp-ovss") / name
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{kept}.lock"):  # a build beside it would falsify them
-        timings = kept.read_bytes() if kept.exists() else b""
-        config = api.builder_config(builder, recipe.architectures, timings)
-        yield config
-        new = kept.with_suffix(".new")
-        new.write_bytes(api.timings(config))
-        new.replace(kept)
 
 
 @contextmanager

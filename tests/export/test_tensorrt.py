@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -267,6 +269,14 @@ def test_a_disk_that_is_full(model: Artifact) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "free some space" in caught.value.cure
     assert engines.recorded(model) == []
+
+
+def test_ctrl_c_stops_the_library(model: Artifact) -> None:
+    """It is heard while the library works, and does not wait until it has done."""
+    interrupt = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    with listening() as said, pytest.raises(KeyboardInterrupt):
+        build(model, batches=range(1, 9), say=lambda _: interrupt.start())
+    assert any("BuildCanceled" in message for message in said)
 
 
 def test_a_thread_may_build(model: Artifact) -> None:
