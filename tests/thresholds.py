@@ -33,6 +33,9 @@ CRF_LABELS_ODD = 0.998
 # 250 cases.
 CRF_MARGINALS = 0.02
 
+# Graphs as PyTorch modules against ONNX Runtime, relative to the largest value. Seen: 2e-6.
+TORCH_GRAPH = 1e-5
+
 # Labels of the whole engine against the whole eager baseline, part of the pixels that differ: ties
 # broken by rounding. Seen: 0.
 LABELS = 1e-3

@@ -1,0 +1,45 @@
+"""Random inputs of the graphs of a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from tests.conftest import IMAGE_SIZE, VISION
+
+PATCHES = (IMAGE_SIZE // 16) ** 2
+
+
+def vision_feeds(batch: int, *, side: int = IMAGE_SIZE) -> dict[str, np.ndarray]:
+    """Normalised pixels."""
+    random = np.random.default_rng(batch)
+    return {"pixel_values": random.normal(size=(batch, 3, side, side)).astype(np.float32)}
+
+
+def salience_feeds(
+    batch: int, images: int, tokens: int, *, patches: int = PATCHES, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Captions, the last of them padded, about pictures of which some patches are masked."""
+    random = np.random.default_rng(seed)
+    embeds = random.normal(size=(images, 1 + patches, VISION["hidden_size"]))
+    mask = np.ones((batch, tokens), np.int64)
+    mask[-1, 1 + tokens // 2 :] = 0
+    return {
+        "image_embeds": embeds.astype(np.float32),
+        "input_ids": random.integers(0, 30524, (batch, tokens)),
+        "attention_mask": mask,
+        "patch_keep": (random.random((images, patches)) < 0.7).astype(np.float32),
+    }
+
+
+def by_picture(feeds: Mapping[str, np.ndarray]) -> list[torch.Tensor]:
+    """As the PyTorch module takes them: captions [images, captions, tokens]."""
+    images = len(feeds["image_embeds"]) if "image_embeds" in feeds else 0
+    return [
+        torch.from_numpy(value.reshape(images, -1, value.shape[-1]))
+        if value.dtype == np.int64
+        else torch.from_numpy(value)
+        for value in feeds.values()
+    ]
