@@ -32,10 +32,10 @@ _DTYPES = {
 def torch_module(model: ir.Model) -> fx.GraphModule:
     """The module of a graph that was exported by this package, or of one converted from it.
 
-    It takes and returns what the graph does, in order; but a graph of pictures and captions takes
-    captions by picture, [images, captions, tokens], and returns images * captions rows. So one
-    compiled module serves a caption for each picture as well as many about one, and never copies a
-    picture's keys and values.
+    It takes the graph's inputs by name and returns its outputs by name; but a graph of pictures and
+    captions takes captions by picture, [images, captions, tokens], and returns images * captions
+    rows. So one compiled module serves a caption for each picture as well as many about one, and
+    never copies a picture's keys and values.
 
     Weights are buffers that share the graph's memory, except where the graph casts them.
 
@@ -56,6 +56,7 @@ class _Translation:
         self._made: dict[ir.Value | None, Any] = {None: None}
         self._pictures: set[ir.Value] = set()  # values with a row for each picture
         self._rows: set[ir.Value] = set()  # values with a row for each caption
+        self._layout: fx.Node | None = None  # of the rows: images, captions of each
 
     def module(self) -> fx.GraphModule:
         self._take_inputs()
@@ -65,7 +66,7 @@ class _Translation:
                 self._constants[node.outputs[0]] = self._constants[node.inputs[0]].to(dtype)
             else:
                 self._translate(node)
-        self._graph.output(tuple(self._made[value] for value in self._source.outputs))
+        self._graph.output({str(value.name): self._made[value] for value in self._source.outputs})
         self._graph.eliminate_dead_code()  # what a fused attention has replaced
         return fx.GraphModule(self._weights, self._graph)
 
@@ -78,9 +79,9 @@ class _Translation:
         self._rows = set(inputs) - self._pictures
         for value in inputs:
             if self._pictures and value in self._rows:
-                self._made[value] = self._graph.call_function(
-                    torch.flatten, (self._made[value], 0, 1)
-                )
+                captions = self._made[value]
+                self._layout = self._graph.call_function(_layout, (captions,))
+                self._made[value] = self._graph.call_function(torch.flatten, (captions, 0, 1))
 
     def _translate(self, node: ir.Node) -> None:
         attributes: dict[str, Any] = {name: value.value for name, value in node.attributes.items()}
@@ -93,6 +94,7 @@ class _Translation:
         if not self._rows.isdisjoint(inputs):
             if not self._pictures.isdisjoint(inputs):
                 function = _BY_PICTURE.get(function) if inputs[0] in self._rows else None
+                attributes["layout"] = self._layout
             self._rows.update(node.outputs)
         elif not self._pictures.isdisjoint(inputs):
             self._pictures.update(node.outputs)
@@ -323,28 +325,47 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _add_by_picture(rows: Tensor, pictures: Tensor) -> Tensor:
-    return rows + pictures.repeat_interleave(rows.shape[0] // pictures.shape[0], 0)
+def _add_by_picture(rows: Tensor, pictures: Tensor, *, layout: tuple[int, int]) -> Tensor:
+    return rows + pictures.repeat_interleave(layout[1], 0)
 
 
 def _attend_by_picture(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    *,
+    scale: float,
+    layout: tuple[int, int],
 ) -> Tensor:
-    return _unfold(_attend(_fold(query, key), key, value, bias, scale=scale), query)
+    attended = _attend(_fold(query, layout), key, value, bias, scale=scale)
+    return _unfold(attended, layout)
 
 
-def _matmul_by_picture(rows: Tensor, pictures: Tensor) -> Tensor:
-    return _unfold(_fold(rows, pictures) @ pictures, rows)
+def _matmul_by_picture(rows: Tensor, pictures: Tensor, *, layout: tuple[int, int]) -> Tensor:
+    return _unfold(_fold(rows, layout) @ pictures, layout)
 
 
-def _fold(rows: Tensor, pictures: Tensor) -> Tensor:
+def _layout(captions: Tensor) -> tuple[int, int]:
+    """Of an input [images, captions, tokens], the first two."""
+    return captions.shape[0], captions.shape[1]
+
+
+# Both copy always. Whether they must depends on sizes being 1, and a compiled graph may not.
+
+
+def _fold(rows: Tensor, layout: tuple[int, int]) -> Tensor:
     """[images * captions, H, T, d] -> [images, H, captions * T, d]."""
-    return rows.unflatten(0, (pictures.shape[0], -1)).transpose(1, 2).flatten(2, 3)
+    return _copy(rows.unflatten(0, layout).transpose(1, 2)).flatten(2, 3)
 
 
-def _unfold(folded: Tensor, rows: Tensor) -> Tensor:
+def _unfold(folded: Tensor, layout: tuple[int, int]) -> Tensor:
     """[images, H, captions * T, d] -> [images * captions, H, T, d]."""
-    return folded.unflatten(2, (-1, rows.shape[2])).transpose(1, 2).flatten(0, 1)
+    return _copy(folded.unflatten(2, (layout[1], -1)).transpose(1, 2)).flatten(0, 1)
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 # What these become where a value with a row for each caption meets values with one for each picture

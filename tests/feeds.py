@@ -34,12 +34,18 @@ def salience_feeds(
     }
 
 
-def by_picture(feeds: Mapping[str, np.ndarray]) -> list[torch.Tensor]:
-    """As the PyTorch module takes them: captions [images, captions, tokens]."""
-    images = len(feeds["image_embeds"]) if "image_embeds" in feeds else 0
-    return [
-        torch.from_numpy(value.reshape(images, -1, value.shape[-1]))
-        if value.dtype == np.int64
-        else torch.from_numpy(value)
-        for value in feeds.values()
-    ]
+def by_picture(
+    feeds: Mapping[str, np.ndarray], captions: int | None = None
+) -> dict[str, torch.Tensor]:
+    """As the PyTorch module takes them: captions [images, captions, tokens].
+
+    Args:
+        feeds: of a graph.
+        captions: of each picture; by default all are of the one, or each is of its own.
+    """
+    tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
+    for name in ("input_ids", "attention_mask"):
+        if name in tensors:
+            each = captions or len(feeds[name]) // len(feeds["image_embeds"])
+            tensors[name] = tensors[name].unflatten(0, (-1, each))
+    return tensors
