@@ -33,6 +33,9 @@ CRF_LABELS_ODD = 0.998
 # 250 cases.
 CRF_MARGINALS = 0.02
 
+# Graphs as PyTorch modules against ONNX Runtime, relative to the largest value. Seen: 2e-6.
+TORCH_GRAPH = 1e-5
+
 # Labels of the whole engine against the whole eager baseline, part of the pixels that differ: ties
 # broken by rounding. Seen: 0.
 LABELS = 1e-3
@@ -62,6 +65,3 @@ EMULATION = 0.05
 # Files of graphs in low precision, relative to half of those in float32. Seen: 4 % more for a model
 # as narrow as that of the tests, where vectors, which stay in float32, weigh more.
 HALF = 0.06
-
-# Graphs as PyTorch modules against ONNX Runtime, relative to the largest value. Seen: 2e-6.
-TORCH_GRAPH = 1e-5

@@ -98,11 +98,9 @@ class AotInductorRunner:
         if images:  # captions by picture: one each, or all about one
             inputs[1:3] = [ids.reshape(images, -1, ids.shape[-1]) for ids in inputs[1:3]]
         stream = self.device.stream
-        place = (
-            torch.cuda.stream(torch.cuda.ExternalStream(stream.ptr)) if stream else nullcontext()
-        )
+        queue = torch.cuda.ExternalStream(stream.ptr) if stream else None
         try:
-            with torch.no_grad(), place:
+            with torch.no_grad(), torch.cuda.stream(queue):  # of no stream it does nothing
                 found = self._package(*inputs)
         except RuntimeError as error:
             raise ExecutionError(
