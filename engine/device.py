@@ -53,6 +53,12 @@ class Device:
 CPU = Device("cpu", None, np, None, "cpu")
 
 
+def address(array: Array) -> int:
+    """Where an array's memory is, for libraries that take pointers."""
+    on_gpu = getattr(array, "__cuda_array_interface__", None)
+    return (on_gpu or array.__array_interface__)["data"][0]
+
+
 def cuda_index(name: str) -> int | None:
     """N of "cuda:N", 0 of "cuda", None of "cpu".
 

@@ -1,0 +1,246 @@
+"""Graphs of fixed shapes, fed with any: CUDA graphs and TensorRT want every shape known beforehand.
+
+A bucket is one such shape. The captions of a call are padded to the fewest tokens for which there
+are buckets. Its rows are split by this rule: as long as some are left, the next bucket is the
+smallest that holds them all, if they fill three quarters of it or no bucket is smaller; else the
+largest that they fill. So every row is computed once, only the last bucket is padded, and where
+there is a bucket of one row, rows computed are at most 4/3 of the rows asked for.
+
+Padding is zeros: pictures of the mean colour, and tokens that the attention mask hides. All of it
+is finite, and no row looks at another, so what was asked for does not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from threading import Lock
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ..device import Array, Device
+from ..engines import Profile
+from ..errors import ExecutionError
+
+FILLED = 3 / 4
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph; its dynamic dimensions have names."""
+
+    dtype: np.dtype
+    shape: tuple[int | str, ...]
+
+    def sized(self, sizes: Profile) -> tuple[int, ...]:
+        """The shape, given the sizes of the dynamic dimensions."""
+        return tuple(sizes[one] if isinstance(one, str) else one for one in self.shape)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What goes into a graph, and what comes out, by name."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+    def sizes(self, feeds: Mapping[str, Array]) -> Profile:
+        """The sizes of the dynamic dimensions.
+
+        Raises:
+            ExecutionError: the inputs do not fit together.
+        """
+        pairs = [(feeds[name].shape, tensor) for name, tensor in self.inputs.items()]
+        sizes = {
+            name: size
+            for shape, tensor in pairs
+            for name, size in zip(tensor.shape, shape, strict=False)
+            if isinstance(name, str)
+        }
+        fit = all(shape == tensor.sized(sizes) for shape, tensor in pairs)
+        if not fit or sizes.get("images", 1) not in (1, sizes["batch"]):
+            shapes = ", ".join(f"{name} {feeds[name].shape}" for name in self.inputs)
+            raise ExecutionError(f"these do not fit together: {shapes}")
+        return sizes
+
+
+class Step(Protocol):
+    """Queues a graph on the device's stream, from arrays to arrays that stay where they are."""
+
+    @property
+    def captured(self) -> bool:
+        """Whether it replays a CUDA graph."""
+        ...
+
+    def __call__(self) -> None:
+        """Queue it."""
+        ...
+
+
+Bind = Callable[[int, dict[str, Array], dict[str, Array]], Step]
+"""Of the index of a profile, with arrays for its inputs and for its outputs."""
+
+
+class Part(NamedTuple):
+    """Rows of a call, and the index of the profile that takes them."""
+
+    rows: slice
+    profile: int
+
+
+def split(rows: int, sizes: Sequence[int]) -> list[int]:
+    """The buckets that hold so many rows, by the rule above.
+
+    Args:
+        rows: at least 1.
+        sizes: of the buckets there are, ascending.
+    """
+    chosen: list[int] = []
+    while rows > 0:
+        enough = [size for size in sizes if size >= rows]
+        if enough and (rows >= FILLED * enough[0] or enough[0] == sizes[0]):
+            chosen.append(enough[0])
+        else:
+            chosen.append(max(size for size in sizes if size <= rows))
+        rows -= chosen[-1]
+    return chosen
+
+
+def plan(sizes: Profile, profiles: Sequence[Profile]) -> list[Part]:
+    """The parts of a call. Its captions are no longer than those of the longest profile."""
+    tokens = None
+    if "tokens" in sizes:
+        tokens = min(one["tokens"] for one in profiles if one["tokens"] >= sizes["tokens"])
+    shared = sizes.get("images") == 1
+    fitting = {
+        profile["batch"]: index
+        for index, profile in enumerate(profiles)
+        if profile.get("tokens") == tokens
+        and profile.get("images") in (None, 1 if shared else profile["batch"])
+    }
+    parts: list[Part] = []
+    start = 0
+    for size in split(sizes["batch"], sorted(fitting)):
+        stop = min(start + size, sizes["batch"])
+        parts.append(Part(slice(start, stop), fitting[size]))
+        start = stop
+    return parts
+
+
+class Blocks:
+    """Device memory for what runs by turns, one at a time, so that one block can serve it all."""
+
+    def __init__(self, xp: Any) -> None:
+        self._xp = xp
+        self._blocks: dict[str, list[Array]] = defaultdict(list)
+
+    def take(self, use: str, size: int) -> Array:
+        """At least so many bytes, for a use of which there is one at a time; they stay in place."""
+        for block in self._blocks[use]:
+            if block.nbytes >= size:
+                return block
+        self._blocks[use].append(self._xp.empty(size, np.uint8))
+        return self._blocks[use][-1]
+
+    def array(self, name: str, tensor: Tensor, sizes: Profile) -> Array:
+        """An array for an input or output."""
+        shape = tensor.sized(sizes)
+        size = prod(shape) * tensor.dtype.itemsize
+        return self.take(name, size)[:size].view(tensor.dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    step: Step
+
+
+class Buckets:
+    """A graph that has fixed shapes, and takes any batch. Threads may share it.
+
+    Args:
+        device: where it runs; `device.use()` is in force when it does.
+        signature: of the graph.
+        profiles: the shapes; each batch with each number of tokens, and of as many pictures as
+            captions as well as of one.
+        bind: makes the step of a profile, when it is first needed.
+    """
+
+    def __init__(
+        self, device: Device, signature: Signature, profiles: Sequence[Profile], bind: Bind
+    ) -> None:
+        self.blocks = Blocks(device.xp)
+        self._device = device
+        self._signature = signature
+        self._profiles = profiles
+        self._bind = bind
+        self._buckets: dict[int, _Bucket] = {}
+        self._lock = Lock()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest caption that fits; 0 where the graph takes none."""
+        return max(profile.get("tokens", 0) for profile in self._profiles)
+
+    @property
+    def captured(self) -> list[tuple[Profile, bool]]:
+        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        return [(self._profiles[i], one.step.captured) for i, one in self._buckets.items()]
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Outputs by name, in arrays of their own; see `Runner.run`.
+
+        Raises:
+            ExecutionError: the inputs do not fit together.
+        """
+        sizes = self._signature.sizes(feeds)
+        found = {
+            name: self._device.xp.empty(tensor.sized(sizes), tensor.dtype)
+            for name, tensor in self._signature.outputs.items()
+            if name in outputs
+        }
+        with self._lock:  # of what uses the buckets' arrays
+            for part in plan(sizes, self._profiles):
+                bucket = self._bucket(part.profile)
+                for name, array in bucket.inputs.items():
+                    whole = feeds[name]  # one picture, that all captions share, is in every part
+                    _fill(array, whole if len(whole) == 1 else whole[part.rows])
+                bucket.step()
+                for name, array in found.items():
+                    _take(array[part.rows], bucket.outputs[name])
+        return found
+
+    def close(self) -> None:
+        """Free the steps and the arrays; nothing of them may be running."""
+        self._buckets.clear()
+        self.blocks = Blocks(self._device.xp)
+
+    def _bucket(self, index: int) -> _Bucket:
+        if index not in self._buckets:
+            inputs, outputs = (
+                {
+                    name: self.blocks.array(name, tensor, self._profiles[index])
+                    for name, tensor in tensors.items()
+                }
+                for tensors in (self._signature.inputs, self._signature.outputs)
+            )
+            self._buckets[index] = _Bucket(inputs, outputs, self._bind(index, inputs, outputs))
+        return self._buckets[index]
+
+
+def _fill(bucket: Array, values: Array) -> None:
+    if values.shape != bucket.shape:
+        bucket.fill(0)
+    bucket[_corner(values)] = values
+
+
+def _take(values: Array, bucket: Array) -> None:
+    values[...] = bucket[_corner(values)]
+
+
+def _corner(array: Array) -> tuple[slice, ...]:
+    return tuple(slice(size) for size in array.shape)
