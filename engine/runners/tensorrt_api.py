@@ -100,6 +100,10 @@ class TensorRT:
             config.set_runtime_cache(compiled)
         return config
 
+    def capturable(self, context: Any, stream: int) -> bool:
+        """Whether what a context queues on a stream may be recorded; asked after a first run."""
+        return not self.rtx or context.is_stream_capturable(stream)
+
     def kernels(self, config: Any) -> bytes:
         """What was compiled for contexts of an `IRuntimeConfig`; b"" for TensorRT."""
         return bytes(config.get_runtime_cache().serialize()) if self.rtx else b""

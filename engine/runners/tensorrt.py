@@ -1,0 +1,218 @@
+"""Engines of TensorRT and TensorRT-RTX."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from .. import engines
+from ..artifact import Artifact
+from ..device import Array, Device, address
+from ..engines import Profile, Recipe
+from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, reason
+from . import PrecisionChoice, tensorrt_api
+from .buckets import Buckets, Signature, Tensor
+from .cuda_graph import Recorded
+from .tensorrt_api import TensorRT
+
+# Dynamic dimensions by axis; of all else the first is the batch.
+_INPUTS = {
+    "attention_mask": {0: "batch", 1: "tokens"},
+    "image_embeds": {0: "images"},
+    "input_ids": {0: "batch", 1: "tokens"},
+    "patch_keep": {0: "images"},
+}
+_OUTPUTS = {"salience": {0: "batch", -2: "tokens"}}
+
+
+def open_engine(
+    target: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> TensorRTRunner:
+    """The engine of a graph that was built for a device.
+
+    Raises:
+        BackendError: there is none, or it or its library cannot be loaded.
+    """
+    built = any(one.record.recipe.target == target for one in engines.recorded(model))
+    path, recipe = engines.find(
+        model,
+        graph,
+        target=target,
+        architecture=device.architecture,
+        version=tensorrt_api.load(target).version if built else "",  # loading takes a while
+        precision=precision,
+    )
+    return TensorRTRunner(tensorrt_api.load(target), path, recipe, device, model.path)
+
+
+class TensorRTRunner:
+    """An engine, run in the shapes that it was built for; of each a CUDA graph is recorded.
+
+    A shape has an execution context of its own, made when it is first needed. All share the memory
+    of the largest, as they run by turns.
+
+    Args:
+        api: the library.
+        path: of the engine.
+        recipe: what it was built from and for.
+        device: a GPU of an architecture that it was built for.
+        model: the model folder, to name in errors.
+
+    Attributes:
+        recipe: as given.
+
+    Raises:
+        BackendError: the library refuses the engine.
+    """
+
+    def __init__(
+        self, api: TensorRT, path: Path, recipe: Recipe, device: Device, model: Path
+    ) -> None:
+        self.device = device
+        self._api = api
+        self.recipe = recipe
+        self._build = f"pnp-ovss build '{model}' --target {api.target}"
+        self._build += f" --precision {recipe.precision}"
+        name = f"{path.stem}-{device.architecture}.kernels"
+        self._kernels = platformdirs.user_cache_path("pnp-ovss") / "kernels" / name
+        with device.use():
+            self._runtime: Any = api.trt.Runtime(api.logger)
+            self._engine: Any = self._load(path)
+            self._config: Any = self._configure()
+        self._signature = _signature(api, self._engine)
+        self._buckets = Buckets(device, self._signature, recipe.profiles, self._bind)
+
+    @property
+    def captured(self) -> list[tuple[Profile, bool]]:
+        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        return self._buckets.captured
+
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """See `Runner.run`.
+
+        Raises:
+            InputError: a caption is longer than any that the engine was built for.
+        """
+        if self._engine is None:
+            raise ExecutionError("the model was closed", "load it again")
+        self._check_length(feeds)
+        try:
+            return self._buckets.run(feeds, list(outputs or self._signature.outputs))
+        except PnpOvssError:
+            raise
+        except Exception as error:  # CuPy's, where memory runs out
+            raise self._failed(reason(error)) from error
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        if self._engine is None:
+            return
+        with self.device.use():
+            self.device.stream.synchronize()
+            self._buckets.close()
+            self._keep_kernels()
+            self._config = self._engine = self._runtime = None  # in this order
+
+    def _load(self, path: Path) -> Any:
+        """An `ICudaEngine`."""
+        self._api.said()  # of earlier work
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with data:
+            engine = self._runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise BackendError(
+                f"{self._api.target} {self._api.version} cannot load the engine '{path}'"
+                f" on {self.device.name}: {self._api.said()}",
+                f"build it again: {self._build} --overwrite",
+            )
+        return engine
+
+    def _configure(self) -> Any:
+        """An `IRuntimeConfig`."""
+        kernels = self._kernels.read_bytes() if self._kernels.exists() else b""
+        config = self._api.runtime_config(self._engine, kernels)
+        strategies = self._api.trt.ExecutionContextAllocationStrategy
+        config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+        return config
+
+    def _keep_kernels(self) -> None:
+        kernels = self._api.kernels(self._config)
+        if not kernels:
+            return
+        with suppress(OSError):  # they are compiled again
+            self._kernels.parent.mkdir(parents=True, exist_ok=True)
+            new = self._kernels.with_suffix(".new")
+            new.write_bytes(kernels)
+            new.replace(self._kernels)
+
+    def _bind(self, index: int, inputs: dict[str, Array], outputs: dict[str, Array]) -> Recorded:
+        """The step of a bucket."""
+        stream = self.device.stream
+        self._api.said()  # of earlier work
+        context = self._engine.create_execution_context(self._config)
+        self._require(context)
+        self._require(context.set_optimization_profile_async(index, stream.ptr))
+        for name, array in inputs.items():
+            self._require(context.set_input_shape(name, array.shape))
+        for name, array in (inputs | outputs).items():
+            self._require(context.set_tensor_address(name, address(array)))
+        size = self._engine.get_device_memory_size_for_profile_v2(index)
+        context.set_device_memory(address(self._buckets.blocks.take("activations", size)), size)
+
+        def step() -> None:
+            self._require(context.execute_async_v3(stream.ptr))
+
+        return Recorded(step, self.device, lambda: self._api.capturable(context, stream.ptr))
+
+    def _require(self, done: object) -> None:
+        if not done:
+            raise self._failed(self._api.said())
+
+    def _failed(self, why: str) -> ExecutionError:
+        return ExecutionError(
+            f"{self._api.target} {self._api.version} failed on {self.device.name}: {why}",
+            "if memory ran out, take a smaller --batch-size; else build the engine again:"
+            f" {self._build} --overwrite",
+        )
+
+    def _check_length(self, feeds: Mapping[str, Array]) -> None:
+        """Captions must be no longer than the longest bucket."""
+        length = feeds["input_ids"].shape[1] if "input_ids" in feeds else 0
+        if length <= self._buckets.longest:
+            return
+        batches, lengths = (
+            {profile[name] for profile in self.recipe.profiles} for name in ("batch", "tokens")
+        )
+        lengths.add(-(-length // 16) * 16)
+        raise InputError(
+            f"a caption has {length} tokens, and the {self._api.target} engine takes"
+            f" {self._buckets.longest} at most",
+            f"{self._build} --batch {_listed(batches)} --tokens {_listed(lengths)}",
+        )
+
+
+def _listed(numbers: set[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))
+
+
+def _signature(api: TensorRT, engine: Any) -> Signature:
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+        is_input = engine.get_tensor_mode(name) == api.trt.TensorIOMode.INPUT
+        shape: list[int | str] = list(engine.get_tensor_shape(name))
+        axes = (_INPUTS if is_input else _OUTPUTS).get(name, {0: "batch"})
+        for axis, dimension in axes.items():
+            shape[axis] = dimension
+        dtype = np.dtype(api.trt.nptype(engine.get_tensor_dtype(name)))
+        (inputs if is_input else outputs)[name] = Tensor(dtype, tuple(shape))
+    return Signature(inputs, outputs)
