@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..runners import BACKENDS
 from ..settings import CHOICES, PRESETS, Settings
 
 NONE = "none"
@@ -73,7 +74,7 @@ def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
     )(function)
     return click.option(
-        "--backend", default="auto", show_default=True, help="auto or onnxruntime."
+        "--backend", default="auto", show_default=True, help=f"auto, {', '.join(BACKENDS)}."
     )(function)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 from ..artifact import SALIENCE, VISION, Artifact
@@ -41,16 +42,31 @@ Open = Callable[[Artifact, str, Device, PrecisionChoice], Runner]
 
 
 def _open_onnxruntime(
-    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    provider: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
-    from .onnxruntime import OnnxRuntimeRunner
+    from .onnxruntime import open_graph
 
-    if precision not in ("auto", "fp32"):
-        raise BackendError(f"onnxruntime runs in fp32, not in {precision}", "leave precision out")
-    return OnnxRuntimeRunner(model.path / graph, device)
+    return open_graph(provider, model, graph, device, precision)
 
 
-BACKENDS: dict[str, Open] = {"onnxruntime": _open_onnxruntime}
+def _open_engine(
+    target: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> Runner:
+    from .tensorrt import open_engine
+
+    return open_engine(target, model, graph, device, precision)
+
+
+BACKENDS: dict[str, Open] = {
+    "onnxruntime": partial(_open_onnxruntime, "cuda"),
+    "onnxruntime-tensorrt": partial(_open_onnxruntime, "tensorrt"),
+    "onnxruntime-tensorrt-rtx": partial(_open_onnxruntime, "tensorrt-rtx"),
+    "tensorrt": partial(_open_engine, "tensorrt"),
+    "tensorrt-rtx": partial(_open_engine, "tensorrt-rtx"),
+}
+GPU_ONLY = BACKENDS.keys() - {"onnxruntime"}
+AUTO = ("tensorrt", "tensorrt-rtx", "onnxruntime")
+"""What "auto" tries, in order: engines that were built for the GPU, then what needs none."""
 
 
 def open_runner(
@@ -77,6 +93,11 @@ def open_runner(
         raise BackendError(
             f"unknown backend {backend!r}", f"there are: auto, {', '.join(BACKENDS)}"
         )
+    if backend in GPU_ONLY and device.index is None:
+        raise BackendError(
+            f"backend {backend!r} runs on NVIDIA GPUs, and the device is the CPU",
+            "take --device cuda, or --backend onnxruntime",
+        )
     return BACKENDS[backend](model, graph, device, precision)
 
 
@@ -90,23 +111,30 @@ def open_runners(
     """Load both graphs of a model, the image encoder and the matching branch, on one device.
 
     What is left to "auto" is the first that can be had: of devices a GPU before the CPU, of
-    backends in the order of `BACKENDS`. What was named is that or an error.
+    backends in the order of `AUTO`. What was named is that or an error.
 
     Raises:
         BackendError: nothing of the kind can be had.
     """
-    backends = list(BACKENDS) if backend == "auto" else [backend]
+    backends = AUTO if backend == "auto" else [backend]
     devices = usable_devices() if device == "auto" else [open_device(device)]
     failures: list[BackendError] = []
     for place in devices:
         for name in backends:
             try:
-                vision, salience = (
-                    open_runner(model, graph, backend=name, device=place, precision=precision)
-                    for graph in (VISION, SALIENCE)
-                )
+                return _open_both(model, backend=name, device=place, precision=precision)
             except BackendError as error:
                 failures.append(error)
-            else:
-                return vision, salience
     raise failures[-1]
+
+
+def _open_both(
+    model: Artifact, *, backend: str, device: Device, precision: PrecisionChoice
+) -> tuple[Runner, Runner]:
+    vision = open_runner(model, VISION, backend=backend, device=device, precision=precision)
+    try:
+        salience = open_runner(model, SALIENCE, backend=backend, device=device, precision=precision)
+    except BackendError:
+        vision.close()
+        raise
+    return vision, salience
