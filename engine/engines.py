@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -117,7 +117,7 @@ def find(
     *,
     target: str,
     architecture: str,
-    version: str,
+    version: Callable[[], str],
     precision: PrecisionChoice = "auto",
 ) -> tuple[Path, Recipe]:
     """The engine of a graph that may run here; of several, the one that was built last.
@@ -127,7 +127,7 @@ def find(
         graph: `artifact.VISION` or `SALIENCE`.
         target: what is to run it.
         architecture: of the device.
-        version: of the target's package that is installed.
+        version: of the target's package that is installed; asked for where an engine was built.
         precision: "auto" is the most exact that was built.
 
     Raises:
@@ -161,7 +161,7 @@ def find(
         built, "graph_sha256", sha256, "was built from graph {:.8}; the model's is {:.8}"
     )
     built = narrow(built, "architectures", architecture, "is for {}; this device is {}")
-    built = narrow(built, "version", version, f"was built by {target} {{}}; installed is {{}}")
+    built = narrow(built, "version", version(), f"was built by {target} {{}}; installed is {{}}")
     if precision == "auto":
         there = {one.record.recipe.precision for one in built}
         precision = next(one for one in MOST_EXACT_FIRST if one in there)

@@ -92,7 +92,7 @@ def matmul_transposed(graph: Graph, a: ir.Value, b: ir.Value) -> ir.Value:
 class Attention(NamedTuple):
     """Softmax attention over split heads, and what its derivative needs."""
 
-    query: ir.Value  # [B, H, T, d]
+    query: ir.Value  # [B, H, T, d], scaled
     key: ir.Value  # [B, H, S, d]
     value: ir.Value  # [B, H, S, d]
     probabilities: ir.Value  # [B, H, T, S]
@@ -106,17 +106,19 @@ class Attention(NamedTuple):
     def _gradient_of_scores(self, graph: Graph, dprobabilities: ir.Value) -> ir.Value:
         weighted = graph.Mul(self.probabilities, dprobabilities)
         total = graph.ReduceSum(weighted, graph.ints(-1))
-        dscores = graph.Sub(weighted, graph.Mul(self.probabilities, total))
-        return graph.Mul(dscores, graph.scalar(self.scale))
+        return graph.Sub(weighted, graph.Mul(self.probabilities, total))
+
+    def _gradient_of_query(self, graph: Graph, dscores: ir.Value) -> ir.Value:
+        return graph.Mul(graph.MatMul(dscores, self.key), graph.scalar(self.scale))
 
     def gradient_of_query(self, graph: Graph, dprobabilities: ir.Value) -> ir.Value:
         """[B, H, T, d]."""
-        return graph.MatMul(self._gradient_of_scores(graph, dprobabilities), self.key)
+        return self._gradient_of_query(graph, self._gradient_of_scores(graph, dprobabilities))
 
     def gradients(self, graph: Graph, dy: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
         """Gradients of query, key and value, given that of the output."""
         dscores = self._gradient_of_scores(graph, self.gradient_of_probabilities(graph, dy))
-        dquery = graph.MatMul(dscores, self.key)
+        dquery = self._gradient_of_query(graph, dscores)
         dkey = graph.MatMul(graph.Transpose(dscores, perm=[0, 1, 3, 2]), self.query)
         dvalue = graph.MatMul(graph.Transpose(self.probabilities, perm=[0, 1, 3, 2]), dy)
         return dquery, dkey, dvalue
@@ -130,9 +132,14 @@ def attention(
     head_width: int,
     bias: ir.Value | None = None,
 ) -> Attention:
-    """softmax(query key^T / sqrt(d) + bias) value, over split heads."""
+    """softmax(query key^T / sqrt(d) + bias) value, over split heads.
+
+    The query is scaled rather than the scores: those are larger, may not fit into float16 unscaled,
+    and TensorRT asks for it where it fuses attention.
+    """
     scale = 1 / math.sqrt(head_width)
-    scores = graph.Mul(matmul_transposed(graph, query, key), graph.scalar(scale))
+    query = graph.Mul(query, graph.scalar(scale))
+    scores = matmul_transposed(graph, query, key)
     if bias is not None:
         scores = graph.Add(scores, bias)
     probabilities = graph.Softmax(scores, axis=-1)

@@ -19,7 +19,7 @@ _WORK = ".work"
 
 
 def build_once(
-    model: Artifact, recipe: Recipe, build: Callable[[Path], None], *, overwrite: bool = False
+    model: Artifact, recipe: Recipe, build: Callable[[Path], object], *, overwrite: bool = False
 ) -> Built:
     """Build an engine, unless it is there already.
 
@@ -57,7 +57,7 @@ def _there(path: Path, recipe: Recipe) -> Built | None:
     return Built(path, record) if whole else None
 
 
-def _build(path: Path, recipe: Recipe, build: Callable[[Path], None]) -> Built:
+def _build(path: Path, recipe: Recipe, build: Callable[[Path], object]) -> Built:
     """Build beside the place of the engine, of which there is none until its record is written."""
     work = path.parent / _WORK
     shutil.rmtree(work, ignore_errors=True)  # of a build that was killed

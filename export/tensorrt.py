@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import onnx_ir as ir
 import platformdirs
@@ -20,11 +20,13 @@ from ..engine.artifact import SALIENCE, VISION, WEIGHTS, Artifact
 from ..engine.device import open_device
 from ..engine.engines import Built, Profile, Recipe
 from ..engine.errors import BackendError, ExecutionError
-from ..engine.memory import memory
+from ..engine.memory import memory, require_memory
 from ..engine.runners import Precision, tensorrt_api
 from ..engine.runners.tensorrt_api import TensorRT
 from .engines import build_once
 from .precision import convert
+
+_COPIES = 3  # of the weights, that a build holds at once; seen: 3.1 for BLIP-large's shape
 
 
 def build(
@@ -56,6 +58,7 @@ def build(
 
     Raises:
         BackendError: the target, or the architecture, cannot be had.
+        InputError: the graphs are too large for this machine's memory.
         ExecutionError: a graph cannot be built.
         OutputError: an engine cannot be written.
     """
@@ -73,14 +76,7 @@ def build(
             architectures=architectures,
             version=api.version,
         )
-
-        def make(path: Path, graph: str = graph, recipe: Recipe = recipe) -> None:
-            say(
-                f"building the {precision} {target} engine of {recipe.graph}"
-                f" for {', '.join(architectures)}: {len(recipe.profiles)} shapes"
-            )
-            _build(api, model.path / graph, recipe, path)
-
+        make = partial(_build, api, model.path / graph, recipe, say)
         built.append(build_once(model, recipe, make, overwrite=overwrite))
     return built
 
@@ -127,27 +123,41 @@ def _fitting(tokens: Sequence[int], most: int, say: Callable[[str], None]) -> li
     return [min(count, most) for count in tokens]
 
 
-def _build(api: TensorRT, onnx: Path, recipe: Recipe, path: Path) -> None:
-    """Build one engine."""
-    api.said()
-    builder = api.trt.Builder(api.logger)
-    network = builder.create_network()
-    parser = api.trt.OnnxParser(network, api.logger)  # owns the weights
-    if not parser.parse_from_file(str(_in_precision(onnx, recipe.precision, path.parent))):
-        raise ExecutionError(
-            f"{api.target} {api.version} cannot read '{onnx}': {api.said()}",
-            f"pip install --upgrade 'pnp-ovss[{api.target}]', or export the model again",
-        )
-    with _configured(api, builder, recipe) as config:
-        for profile in recipe.profiles:
-            config.add_optimization_profile(_optimization_profile(builder, network, profile))
-        with path.open("wb") as file, _interruptible(api.trt, config):
-            writer = _writer(api.trt, file)
-            built = builder.build_serialized_network_to_stream(network, config, writer)
-        if writer.failure:
-            raise writer.failure
-        if not built:
-            raise _failure(api, config, recipe)
+def _build(
+    api: TensorRT, onnx: Path, recipe: Recipe, say: Callable[[str], None], path: Path
+) -> None:
+    """Build one engine, at `path`."""
+    say(
+        f"building the {recipe.precision} {recipe.target} engine of {recipe.graph}"
+        f" for {', '.join(recipe.architectures)}; shapes: {len(recipe.profiles)}"
+    )
+    require_memory(
+        _COPIES * onnx.with_name(onnx.name + WEIGHTS).stat().st_size,
+        f"building the engine of {recipe.graph}",
+        "build on a machine that has more",
+    )
+    api.said()  # of earlier work
+    with _interruptible() as stop:
+        builder = api.trt.Builder(api.logger)
+        network = builder.create_network()
+        parser = api.trt.OnnxParser(network, api.logger)  # owns the weights
+        if not parser.parse_from_file(str(_in_precision(onnx, recipe.precision, path.parent))):
+            raise ExecutionError(
+                f"{api.target} {api.version} cannot read '{onnx}': {api.said()}",
+                f"pip install --upgrade 'pnp-ovss[{api.target}]', or export the model again",
+            )
+        with _configured(api, builder, recipe) as config:
+            for profile in recipe.profiles:
+                config.add_optimization_profile(_optimization_profile(builder, network, profile))
+            monitor = _monitor(api.trt, stop)
+            config.progress_monitor = monitor
+            if not _serialize(api.trt, builder, network, config, path):
+                raise ExecutionError(
+                    f"{api.target} {api.version} cannot build the engine of {recipe.graph}"
+                    f" ({_memory(api, config)}): {api.said()}",
+                    "if memory ran out, build for smaller batches and fewer shapes with --batch"
+                    " and --tokens; else try another --precision",
+                )
 
 
 def _in_precision(onnx: Path, precision: Precision, folder: Path) -> Path:
@@ -191,11 +201,28 @@ def _configured(api: TensorRT, builder: Any, recipe: Recipe) -> Iterator[Any]:
 
 
 @contextmanager
-def _interruptible(trt: ModuleType, config: Any) -> Iterator[None]:
-    """Let Ctrl-C stop a build: an exception raised in one of its callbacks would be lost."""
-    stop = threading.Event()
+def _interruptible() -> Iterator[threading.Event]:
+    """Collect Ctrl-C, of which only the main thread hears, and raise it at the end.
 
+    Raised in a callback of the library, it would be lost.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+
+def _monitor(trt: ModuleType, stop: threading.Event) -> Any:
     class Monitor(trt.IProgressMonitor):
+        """Ends a build that is to stop."""
+
         def phase_start(self, *_: Any) -> None:
             pass
 
@@ -205,54 +232,41 @@ def _interruptible(trt: ModuleType, config: Any) -> Iterator[None]:
         def step_complete(self, *_: Any) -> bool:
             return not stop.is_set()
 
-    monitor = Monitor()
-    config.progress_monitor = monitor
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if stop.is_set():
-        raise KeyboardInterrupt
+    return Monitor()
 
 
-def _writer(trt: ModuleType, file: BinaryIO) -> Any:
-    class Writer(trt.IStreamWriter):
-        """Writes as the engine is built, so that it is not held in memory as well."""
+def _serialize(trt: ModuleType, builder: Any, network: Any, config: Any, path: Path) -> bool:
+    """Write the engine while it is built, so that it is not held in memory as well.
 
-        failure: OSError | None = None
+    Raises:
+        OSError: it cannot be written.
+    """
+    failures: list[OSError] = []
+    with path.open("wb") as file:
 
-        def write(self, data: bytes) -> int:
-            try:
-                return file.write(data)
-            except OSError as error:  # the library takes no notice of what is raised or returned
-                self.failure = error
-                return 0
+        class Writer(trt.IStreamWriter):
+            def write(self, data: bytes) -> int:
+                try:
+                    return file.write(data)
+                except OSError as error:  # the library takes no notice of what is raised here
+                    failures.append(error)
+                    return 0
 
-    return Writer()
-
-
-def _failure(api: TensorRT, config: Any, recipe: Recipe) -> ExecutionError:
-    """What the library said; if memory ran out, with how much there is."""
-    said = api.said()
-    cause = f"{api.target} {api.version} cannot build the engine of {recipe.graph}: {said}"
-    if not re.search(r"out ?of ?memory|insufficient memory", said, re.IGNORECASE):
-        return ExecutionError(cause, "report it with the output of: pnp-ovss doctor")
-    limit = config.get_memory_pool_limit(api.trt.MemoryPoolType.WORKSPACE)
-    return ExecutionError(
-        f"{cause} ({_memory(api)}, workspace limit {limit / 2**30:.1f} GiB)",
-        "free memory, or build for smaller batches and fewer shapes with --batch and --tokens",
-    )
+        built = builder.build_serialized_network_to_stream(network, config, Writer())
+    if failures:
+        raise failures[0]
+    return built
 
 
-def _memory(api: TensorRT) -> str:
-    """What there is of it where the library builds."""
+def _memory(api: TensorRT, config: Any) -> str:
+    """How much there is where the library builds."""
     if api.rtx:
-        return f"memory of this machine {(memory() or 0) / 2**30:.1f} GiB"
+        return f"memory of this machine: {(memory() or 0) / 2**30:.1f} GiB"
     device = open_device("cuda:0")
     with device.use():
-        free, total = (size / 2**30 for size in device.xp.cuda.runtime.memGetInfo())
-    return f"free on {device.name} {free:.1f} of {total:.1f} GiB"
+        free, total = device.xp.cuda.runtime.memGetInfo()
+    workspace = config.get_memory_pool_limit(api.trt.MemoryPoolType.WORKSPACE)
+    return (
+        f"free on {device.name}: {free / 2**30:.1f} of {total / 2**30:.1f} GiB,"
+        f" workspace limit: {workspace / 2**30:.1f} GiB"
+    )

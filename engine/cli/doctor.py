@@ -10,13 +10,16 @@ from typing import Any
 
 import click
 
-from .. import artifact, crf, pydensecrf
+from .. import artifact, crf, engines, pydensecrf
+from ..device import CPU, Device, open_device
 from ..errors import BackendError, ModelError
+from ..runners import BACKENDS, open_runner
 from .terminal import print_json, say
 
 _PACKAGES = {
     "run-time": ("numpy", "pillow", "tokenizers", "msgspec", "click", "platformdirs"),
     "backend": ("onnxruntime", "onnxruntime-gpu"),
+    "gpu": ("cupy-cuda13x", "cupy-cuda12x", "tensorrt", "tensorrt-rtx"),
     "crf": ("pydensecrf2",),
     "export": ("torch", "transformers", "onnx", "onnx-ir", "safetensors"),
     "evaluate": ("matplotlib", "onnx"),
@@ -49,6 +52,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "providers": _providers(packages["backend"], problems),
         "gpu": _gpu(),
+        "backends": _backends(problems),
         "models": _models(problems),
         "problems": problems,
     }
@@ -98,6 +102,39 @@ def _gpu() -> list[str]:
     return found.stdout.strip().splitlines()
 
 
+def _backends(problems: list[dict[str, str]]) -> dict[str, str]:
+    """Where each backend runs, found out with the demo model; or why it does not."""
+    gpu = _gpu_device(problems)
+    states: dict[str, str] = {}
+    try:
+        demo = artifact.open_artifact(artifact.DEMO, verify=False)
+    except ModelError:
+        return states  # told of with the models
+    for name in BACKENDS:
+        for device in (gpu, CPU) if gpu else (CPU,):
+            try:
+                with device.use():
+                    open_runner(demo, artifact.VISION, backend=name, device=device).close()
+            except BackendError as error:
+                states.setdefault(name, error.cause)
+                if device is gpu:
+                    _add(problems, "note", f"{name}: {error.cause}", error.cure)
+            else:
+                states[name] = f"runs on {device.name}"
+                break
+    return states
+
+
+def _gpu_device(problems: list[dict[str, str]]) -> Device | None:
+    """The first GPU; where there is one that cannot be used, why."""
+    try:
+        return open_device("cuda:0")
+    except BackendError as error:
+        if _gpu():
+            _add(problems, "warning", f"the GPU is not used: {error.cause}", error.cure)
+        return None
+
+
 def _models(problems: list[dict[str, str]]) -> dict[str, str]:
     folder = artifact.cache_folder("any/name").parent
     cached = sorted(p for p in folder.glob("*--*") if not p.name.startswith("."))
@@ -106,12 +143,18 @@ def _models(problems: list[dict[str, str]]) -> dict[str, str]:
         try:
             found = artifact.open_artifact(model, verify=model == artifact.DEMO)
             size = found.manifest.image_size
-            states[str(model)] = f"{found.manifest.checkpoint.source}, {size} px"
-        except ModelError as error:
+            states[str(model)] = f"{found.manifest.checkpoint.source}, {size} px{_engines(found)}"
+        except (ModelError, BackendError) as error:
             states[str(model)] = "damaged"
             severity = "error" if model == artifact.DEMO else "warning"
             _add(problems, severity, error.cause, error.cure)
     return states
+
+
+def _engines(model: artifact.Artifact) -> str:
+    recipes = [one.record.recipe for one in engines.recorded(model)]
+    built = {f"{one.target} {one.precision} for {'+'.join(one.architectures)}" for one in recipes}
+    return f"; engines: {', '.join(sorted(built))}" if built else ""
 
 
 def _check_crf(problems: list[dict[str, str]]) -> None:
@@ -150,6 +193,7 @@ def _show(report: dict[str, Any]) -> None:
     rows.append(("providers", ", ".join(report["providers"]) or "-"))
     rows.append(("GPU", "; ".join(report["gpu"]) or "none found"))
     rows += [("model", f"{name}: {state}") for name, state in report["models"].items()]
+    rows += [("backend", f"{name}: {state}") for name, state in report["backends"].items()]
     for name, value in rows:
         say(f"{name:<10} {value}")
     for problem in report["problems"]:

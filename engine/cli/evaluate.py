@@ -16,6 +16,7 @@ import msgspec
 from .. import artifact
 from ..errors import BackendError, InputError, writing_to
 from ..output import check_folder, describe, replacing
+from ..runners import PrecisionChoice
 from ..search import Present
 from ..segmenter import Segmenter
 from ..settings import Settings
@@ -47,6 +48,7 @@ class _Job:
     model: str
     backend: str
     device: str
+    precision: PrecisionChoice
     preset: str | None
     given: dict[str, Any]
 
@@ -101,6 +103,7 @@ def command(
     batch_size: int,
     backend: str,
     device: str,
+    precision: PrecisionChoice,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -127,7 +130,9 @@ def command(
         _require("matplotlib", "figures need")
         output = _output_folder(output.expanduser())
 
-    job = _Job(chosen, pictures or chosen.pictures, model, backend, device, preset, given)
+    job = _Job(
+        chosen, pictures or chosen.pictures, model, backend, device, precision, preset, given
+    )
     if all_heads:
         report, figures = _swept(job)
     else:
@@ -158,7 +163,9 @@ def _evaluated(
             progress=lambda items: bar(items, job.pictures, label),
         )
 
-    with Segmenter.load(job.model, backend=job.backend, device=job.device) as segmenter:
+    with Segmenter.load(
+        job.model, backend=job.backend, device=job.device, precision=job.precision
+    ) as segmenter:
         settings = job.settings(segmenter.settings)
         segmenter.check_classes(job.dataset.vocabulary, settings)
         warn_if_untrained(segmenter)
@@ -218,7 +225,9 @@ def _swept(job: _Job) -> tuple[Report, Figures]:
     """Every layer and head by itself."""
     from ...benchmarks.evaluation import sweep
 
-    network = sweep.open_all_heads(job.model, backend=job.backend, device=job.device)
+    network = sweep.open_all_heads(
+        job.model, backend=job.backend, device=job.device, precision=job.precision
+    )
     with closing(network):
         manifest = network.manifest
         settings = replace(job.settings(manifest.settings), passes=1, crf=None)

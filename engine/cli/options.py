@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from ..runners import BACKENDS
+from ..runners import BACKENDS, Precision
 from ..settings import CHOICES, PRESETS, Settings
 
 NONE = "none"
@@ -57,7 +57,8 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--crf",
             type=_choice("crf"),
-            help="The dense CRF: its own, the package pydensecrf2, or none.",
+            help="The dense CRF: its own, where the model runs or on the CPU; the package"
+            " pydensecrf2; or none.",
         ),
         click.option(
             "--match-threshold", type=float, help="Score that a class needs with --present match."
@@ -69,7 +70,14 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--backend` and `--device`: what runs the model, and where."""
+    """Add `--backend`, `--device` and `--precision`: what runs the model, where, and how."""
+    function = click.option(
+        "--precision",
+        type=click.Choice(["auto", *get_args(Precision)]),
+        default="auto",
+        show_default=True,
+        help="Of the arithmetic; auto is the most exact that was built.",
+    )(function)
     function = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
     )(function)

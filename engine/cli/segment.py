@@ -13,6 +13,7 @@ from ..caption import clean_names
 from ..errors import InputError, reason
 from ..output import is_report
 from ..output import paths as result_paths
+from ..runners import PrecisionChoice
 from ..search import Present
 from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
@@ -80,6 +81,7 @@ def command(
     batch_size: int,
     backend: str,
     device: str,
+    precision: PrecisionChoice,
     as_json: bool,
     **given: Any,
 ) -> int:
@@ -94,7 +96,7 @@ def command(
     paths = [Path(picture) for picture in pictures]
     _check_outputs(paths, output)
     ensure_exported(model)
-    with Segmenter.load(model, backend=backend, device=device) as segmenter:
+    with Segmenter.load(model, backend=backend, device=device, precision=precision) as segmenter:
         settings = choose_settings(segmenter.settings, preset, given)
         segmenter.check_classes(names, settings)
         warn_if_untrained(segmenter)

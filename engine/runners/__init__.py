@@ -64,7 +64,6 @@ BACKENDS: dict[str, Open] = {
     "tensorrt": partial(_open_engine, "tensorrt"),
     "tensorrt-rtx": partial(_open_engine, "tensorrt-rtx"),
 }
-GPU_ONLY = BACKENDS.keys() - {"onnxruntime"}
 AUTO = ("tensorrt", "tensorrt-rtx", "onnxruntime")
 """What "auto" tries, in order: engines that were built for the GPU, then what needs none."""
 
@@ -92,11 +91,6 @@ def open_runner(
     if backend not in BACKENDS:
         raise BackendError(
             f"unknown backend {backend!r}", f"there are: auto, {', '.join(BACKENDS)}"
-        )
-    if backend in GPU_ONLY and device.index is None:
-        raise BackendError(
-            f"backend {backend!r} runs on NVIDIA GPUs, and the device is the CPU",
-            "take --device cuda, or --backend onnxruntime",
         )
     return BACKENDS[backend](model, graph, device, precision)
 

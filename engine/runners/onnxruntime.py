@@ -4,18 +4,19 @@ On a GPU nothing is copied to the host and nothing waits: inputs and outputs are
 device's memory, and everything is queued on the device's stream. CUDA graphs are those that ONNX
 Runtime records itself, since it alone knows which of the host's buffers a run leaves to be read; to
 record its runs from outside is not supported. It records once for each thread, and while it does,
-no other thread may allocate memory of the GPU: shapes should have run before others begin to.
+no other thread may allocate memory of the GPU.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..artifact import Artifact
-from ..device import CPU, Array, Device, address
+from ..device import CPU, Array, Device, address, require_gpu
 from ..engines import BATCHES, TOKENS, Profile, profiles
 from ..errors import BackendError, ExecutionError, PnpOvssError, reason
 from . import PrecisionChoice
@@ -49,8 +50,9 @@ def open_graph(
             f"leave precision out, or build an engine: pnp-ovss build '{model.path}'"
             f" --target tensorrt-rtx --precision {precision}",
         )
-    if device.index is None:
+    if device.index is None and provider == "cuda":
         return OnnxRuntimeRunner(model.path / graph)
+    require_gpu(device, f"onnxruntime-{provider}")
     most = model.manifest.caption.max_tokens
     return OnnxRuntimeRunner(
         model.path / graph,
@@ -147,16 +149,16 @@ class OnnxRuntimeRunner:
             name: xp.empty(tensor.sized(sizes), tensor.dtype)
             for name, tensor in self._signature.outputs.items()
         }
-        _Bound(session, self.device, inputs, found)()
+        Bound(session, self.device, inputs, found)()
         return {name: found[name] for name in names}
 
-    def _bind(self, index: int, inputs: dict[str, Array], outputs: dict[str, Array]) -> _Bound:
+    def _bind(self, index: int, inputs: dict[str, Array], outputs: dict[str, Array]) -> Bound:
         """The step of a bucket."""
         graph = index if self._captures else _NO_GRAPH
-        return _Bound(self._session, self.device, inputs, outputs, graph)
+        return Bound(self._session, self.device, inputs, outputs, graph)
 
 
-class _Bound:
+class Bound:
     """A session with its arrays, run by calling it.
 
     Args:
@@ -176,7 +178,9 @@ class _Bound:
         graph: int = _NO_GRAPH,
     ) -> None:
         self._session = session
+        self._device = device
         self._graph = graph
+        self._thread = threading.local()  # a graph is of the thread that recorded it
         self._binding = session.io_binding()
         place = ("cpu", 0) if device.index is None else ("cuda", device.index)
         for bind, arrays in (
@@ -195,11 +199,19 @@ class _Bound:
         """Queue it."""
         if self.captured:
             try:
-                self._run(self._graph)
+                self._replay()
                 return
             except Exception:  # it could not be recorded; a real fault comes up again
                 self._graph = _NO_GRAPH
         self._run(_NO_GRAPH)
+
+    def _replay(self) -> None:
+        if getattr(self._thread, "recorded", False):
+            self._run(self._graph)
+            return
+        with self._device.alone():
+            self._run(self._graph)
+        self._thread.recorded = True
 
     def _run(self, graph: int) -> None:
         options = ort.RunOptions()

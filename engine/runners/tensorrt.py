@@ -13,7 +13,7 @@ import platformdirs
 
 from .. import engines
 from ..artifact import Artifact
-from ..device import Array, Device, address
+from ..device import Array, Device, address, require_gpu
 from ..engines import Profile, Recipe
 from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, reason
 from . import PrecisionChoice, tensorrt_api
@@ -37,15 +37,17 @@ def open_engine(
     """The engine of a graph that was built for a device.
 
     Raises:
-        BackendError: there is none, or it or its library cannot be loaded.
+        BackendError: the library is not installed, the device is no GPU, there is no such engine,
+            or one of them cannot be loaded.
     """
-    built = any(one.record.recipe.target == target for one in engines.recorded(model))
+    tensorrt_api.require(target)
+    require_gpu(device, target)
     path, recipe = engines.find(
         model,
         graph,
         target=target,
         architecture=device.architecture,
-        version=tensorrt_api.load(target).version if built else "",  # loading takes a while
+        version=lambda: tensorrt_api.load(target).version,
         precision=precision,
     )
     return TensorRTRunner(tensorrt_api.load(target), path, recipe, device, model.path)
@@ -81,7 +83,7 @@ class TensorRTRunner:
         self._build += f" --precision {recipe.precision}"
         name = f"{path.stem}-{device.architecture}.kernels"
         self._kernels = platformdirs.user_cache_path("pnp-ovss") / "kernels" / name
-        with device.use():
+        with self._on_device():
             self._runtime: Any = api.trt.Runtime(api.logger)
             self._engine: Any = self._load(path)
             self._config: Any = self._configure()
@@ -115,11 +117,15 @@ class TensorRTRunner:
         """See `Runner.close`."""
         if self._engine is None:
             return
-        with self.device.use():
+        with self._on_device():
             self.device.stream.synchronize()
             self._buckets.close()
             self._keep_kernels()
             self._config = self._engine = self._runtime = None  # in this order
+
+    def _on_device(self) -> Any:
+        """Without taking a turn: whoever opens or closes may have it."""
+        return self.device.xp.cuda.Device(self.device.index)
 
     def _load(self, path: Path) -> Any:
         """An `ICudaEngine`."""

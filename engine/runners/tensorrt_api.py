@@ -8,6 +8,7 @@ strongly typed: the ONNX file decides the precision.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -47,9 +48,11 @@ class TensorRT:
 
     def said(self) -> str:
         """The errors that the library has logged since this was last asked, in one line."""
-        messages = list(self.logger.messages)
+        messages = [" ".join(message.split()) for message in self.logger.messages]
         self.logger.messages.clear()
-        return "; ".join(dict.fromkeys(" ".join(message.split()) for message in messages))
+        # where there is no GPU, TensorRT-RTX adds that to whatever else is wrong
+        causes = [message for message in messages if "catchCudaError" not in message]
+        return "; ".join(dict.fromkeys(causes or messages))
 
     def named_architectures(self) -> list[str]:
         """Those that it can build for without such a GPU: "sm_86" and the like."""
@@ -109,6 +112,16 @@ class TensorRT:
         return bytes(config.get_runtime_cache().serialize()) if self.rtx else b""
 
 
+def require(target: str) -> None:
+    """Find out whether the library of a target is installed, without loading it.
+
+    Raises:
+        BackendError: it is not.
+    """
+    if importlib.util.find_spec(target.replace("-", "_")) is None:
+        raise BackendError(f"{target} is not installed", _install(target))
+
+
 @cache
 def load(target: str) -> TensorRT:
     """Import the library of a target.
@@ -118,7 +131,7 @@ def load(target: str) -> TensorRT:
     """
     if target not in get_args(Target):
         raise BackendError(f"unknown target {target!r}", f"use {' or '.join(get_args(Target))}")
-    install = f"pip install --upgrade 'pnp-ovss[{target}]'"
+    install = _install(target)
     try:
         trt = importlib.import_module(target.replace("-", "_"))
     except (ImportError, OSError) as error:  # OSError where the library itself cannot be loaded
@@ -129,6 +142,10 @@ def load(target: str) -> TensorRT:
             f"{target} {trt.__version__} is older than {'.'.join(map(str, oldest))}", install
         )
     return TensorRT(target, trt, _logger(trt), trt.__version__)  # type: ignore[arg-type]
+
+
+def _install(target: str) -> str:
+    return f"pip install --upgrade 'pnp-ovss[{target}]'"
 
 
 def _logger(trt: ModuleType) -> Any:

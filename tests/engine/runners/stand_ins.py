@@ -20,6 +20,7 @@ import onnxruntime as ort
 from pnp_ovss.engine.device import Device
 from pnp_ovss.engine.engines import Profile
 from pnp_ovss.engine.runners.tensorrt_api import TensorRT
+from pnp_ovss.kernels import reference
 
 THREAD_LOCAL = "thread local"
 _ALIGNMENT = 16  # of NumPy; CuPy's is 512
@@ -57,6 +58,9 @@ class Stream:
     def synchronize(self) -> None:
         pass
 
+    def wait_event(self, _: object) -> None:
+        pass
+
     def begin_capture(self, mode: str) -> None:
         assert self._captured is None
         self.modes.append(mode)
@@ -81,10 +85,12 @@ class Stream:
 def device() -> Device:
     cuda = SimpleNamespace(
         Device=lambda _: nullcontext(),
+        Stream=lambda non_blocking: Stream(),
+        memory=SimpleNamespace(OutOfMemoryError=MemoryError),
         runtime=SimpleNamespace(streamCaptureModeThreadLocal=THREAD_LOCAL),
     )
     xp = SimpleNamespace(empty=np.empty, ascontiguousarray=np.ascontiguousarray, cuda=cuda)
-    return Device("cuda:0", 0, xp, Stream(), "sm_89")
+    return Device("cuda:0", 0, xp, reference, Stream(), "sm_89")
 
 
 class Library:

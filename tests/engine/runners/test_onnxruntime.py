@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pnp_ovss.engine.artifact import SALIENCE, VISION, open_artifact
 from pnp_ovss.engine.device import CPU, open_device
 from pnp_ovss.engine.runners import onnxruntime_sessions as sessions
 from pnp_ovss.engine.runners import open_runner
-from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.engine.runners.onnxruntime import Bound, OnnxRuntimeRunner
 from pnp_ovss.engine.runners.onnxruntime_sessions import (
     CUDA,
     PROVIDERS,
@@ -163,6 +164,54 @@ def test_a_run_that_fails(exported: Exported) -> None:
     runner = OnnxRuntimeRunner(exported.folder / VISION)
     with pytest.raises(ExecutionError, match="ONNX Runtime failed on cpu"):
         runner.run({"pixel_values": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+class Refusing:
+    """A session that cannot record a CUDA graph."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self.io_binding = session.io_binding
+
+    def run_with_iobinding(self, binding: ort.IOBinding, options: ort.RunOptions) -> None:
+        if options.get_run_config_entry("gpu_graph_id") != "-1":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self._session.run_with_iobinding(binding, options)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_session_with_its_arrays(exported: Exported, refuses: bool) -> None:
+    """What cannot be recorded runs plainly, and says so."""
+    session = ort.InferenceSession(str(exported.folder / VISION))
+    arrays = feeds_of(np.random.default_rng(0), SHAPES[VISION], {"batch": 2}, VOCABULARY)
+    wanted = session.run(None, arrays)[0]
+    outputs = {"image_embeds": np.zeros_like(wanted)}
+    bound = Bound(Refusing(session) if refuses else session, CPU, arrays, outputs, graph=3)
+    assert bound.captured
+    for _ in range(2):
+        outputs["image_embeds"].fill(0)
+        bound()
+        np.testing.assert_array_equal(outputs["image_embeds"], wanted)
+        assert bound.captured != refuses
+
+
+def test_graphs_are_recorded_once_in_each_thread_while_nobody_works_beside_the_model(
+    exported: Exported,
+) -> None:
+    session = ort.InferenceSession(str(exported.folder / VISION))
+    arrays = feeds_of(np.random.default_rng(0), SHAPES[VISION], {"batch": 1}, VOCABULARY)
+    outputs = {"image_embeds": np.zeros((1, 37, 96), np.float32)}
+    device = stand_ins.device()
+    bound = Bound(session, replace(CPU, _gate=device._gate), arrays, outputs, graph=0)
+    bound()
+    with device.beside(None):
+        bound()  # replayed
+        recording = threading.Thread(target=bound)
+        recording.start()
+        recording.join(0.2)
+        assert recording.is_alive()
+    recording.join(10)
+    assert not recording.is_alive()
 
 
 @pytest.mark.gpu

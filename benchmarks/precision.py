@@ -1,0 +1,191 @@
+"""What low precision costs: eager PyTorch and the engine, each against itself in float32.
+
+There is no GPU in it. PyTorch computes float16 and bfloat16 on the CPU; the engine's graphs are
+emulated, see `emulation`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from pnp_ovss.engine import Segmenter
+from pnp_ovss.engine.artifact import open_artifact
+from pnp_ovss.engine.runners import Precision
+from pnp_ovss.export.validate import relative_error
+
+from .baselines.eager import EagerSegmenter, Preset
+from .emulation import open_emulated
+from .evaluation.datasets import DATASETS, Sample
+from .stickers import recipe
+from .stickers.scenes import SIDE
+
+NOTE = (
+    "The demo model on sticker scenes, each against itself in float32. eager: Hugging Face's BLIP"
+    " and autograd, weights and activations converted, or torch.autocast. engine: the exported"
+    " graphs converted by `export/precision.py`; their low precision is emulated on the CPU"
+    " (`benchmarks/emulation.py`), it has not been measured on a GPU. Salience error: of the class"
+    " maps of one pass, the largest difference relative to the largest value. Labels: after all"
+    " passes and the CRF, where a rounding that drops another patch shows as a few per cent."
+)
+
+SETTINGS = recipe.SETTINGS
+PRESET = Preset(
+    drops=int(SETTINGS.drop_schedule),
+    first_pass_weight=SETTINGS.first_pass_weight,
+    join_words=SETTINGS.join_words,
+    sum_last_class=SETTINGS.sum_last_class,
+    passes=SETTINGS.passes,
+    threshold=SETTINGS.threshold,
+    blur=SETTINGS.blur,
+)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """How far an engine in a precision is from itself in float32, scene by scene.
+
+    Attributes:
+        engine: "eager" or "engine".
+        precision: "fp16", "bf16", or of eager PyTorch "autocast fp16", "autocast bf16".
+        salience: largest difference of the class maps of one pass, relative to the largest value.
+        labels: part of the pixels with another label, after all passes, refinement and CRF.
+        match: difference of the ITM match probability of one pass.
+    """
+
+    engine: str
+    precision: str
+    salience: list[float]
+    labels: list[float]
+    match: list[float]
+
+
+class Seen(NamedTuple):
+    """What an engine makes of a scene: maps [C, p, p] and match of one pass, and labels [H, W]."""
+
+    maps: np.ndarray
+    match: float
+    labels: np.ndarray
+
+
+Look = Callable[[Sample], Seen]
+
+
+def measure(scenes: int) -> Iterator[Row]:
+    """Every contender on the first of the sticker scenes."""
+    samples = [DATASETS["stickers"].sample(index) for index in range(scenes)]
+    yield from compare("eager", EAGER, samples)
+    with tempfile.TemporaryDirectory() as folder:
+        yield from compare("engine", engine(Path(folder)), samples)
+
+
+def compare(
+    name: str, looks: Mapping[str, Callable[[], Look]], samples: Sequence[Sample]
+) -> Iterator[Row]:
+    """Rows of an engine.
+
+    Args:
+        name: of the engine.
+        looks: opens it in each precision, "fp32" among them.
+        samples: the scenes.
+    """
+    exact = looks["fp32"]()
+    wanted = [exact(sample) for sample in samples]
+    for precision, open_look in looks.items():
+        if precision == "fp32":
+            continue
+        look = open_look()
+        found = [look(sample) for sample in samples]
+        pairs = list(zip(found, wanted, strict=True))
+        yield Row(
+            name,
+            precision,
+            salience=[_round(relative_error(f.maps, w.maps)) for f, w in pairs],
+            labels=[_round(np.mean(f.labels != w.labels)) for f, w in pairs],
+            match=[_round(abs(f.match - w.match)) for f, w in pairs],
+        )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| | precision | salience error: median, mean, largest"
+        " | pixels with another label: median, mean | scenes with over 1 % of them"
+        " | match probability: mean, largest |",
+        "|" + "---|" * 6,
+    ]
+    for row in rows:
+        salience, labels, match = map(np.array, (row.salience, row.labels, row.match))
+        lines.append(
+            f"| {row.engine} | {row.precision}"
+            f" | {np.median(salience):.1e}, {salience.mean():.1e}, {salience.max():.1e}"
+            f" | {np.median(labels):.1e}, {labels.mean():.1e} | {np.mean(labels > 0.01):.1%}"
+            f" | {match.mean():.1e}, {match.max():.1e} |"
+        )
+    return "\n".join(lines)
+
+
+def read(path: Path) -> list[Row]:
+    """The rows that were stored, one a line."""
+    return [msgspec.json.decode(line, type=Row) for line in path.read_bytes().splitlines()]
+
+
+def eager(weights: torch.dtype, autocast: torch.dtype | None = None) -> Look:
+    """Eager PyTorch.
+
+    Args:
+        weights: what the whole model is converted to.
+        autocast: what PyTorch is to choose where it thinks fit.
+    """
+    model = EagerSegmenter.load(
+        recipe.CHECKPOINT, image_size=SIDE, layers=recipe.LAYERS, heads=range(4)
+    )
+    model.model.to(weights)
+
+    def look(sample: Sample) -> Seen:
+        with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
+            one = model.maps(sample.image, sample.classes, replace(PRESET, passes=1))
+            labels = model.segment(sample.image, sample.classes, PRESET)
+        return Seen(one.class_maps, float(one.match[0]), labels)
+
+    return look
+
+
+EAGER: dict[str, Callable[[], Look]] = {
+    "fp32": lambda: eager(torch.float32),
+    "fp16": lambda: eager(torch.float16),
+    "bf16": lambda: eager(torch.bfloat16),
+    "autocast fp16": lambda: eager(torch.float32, torch.float16),
+    "autocast bf16": lambda: eager(torch.float32, torch.bfloat16),
+}
+
+
+def engine(folder: Path) -> dict[str, Callable[[], Look]]:
+    """The demo model's graphs, written to a folder."""
+
+    def opener(precision: Precision) -> Callable[[], Look]:
+        return lambda: _engine(precision, folder)
+
+    return {"fp32": opener("fp32"), "fp16": opener("fp16"), "bf16": opener("bf16")}
+
+
+def _engine(precision: Precision, folder: Path) -> Look:
+    model = open_artifact("demo")
+    segmenter = Segmenter(model, open_emulated(model, precision, folder))
+
+    def look(sample: Sample) -> Seen:
+        once = replace(SETTINGS, passes=1, crf=None)
+        one = segmenter.segment(sample.image, sample.classes, settings=once)
+        all_passes = segmenter.segment(sample.image, sample.classes, settings=SETTINGS)
+        return Seen(one.class_maps, float(one.match[0]), all_passes.labels)
+
+    return look
+
+
+def _round(value: float | np.floating) -> float:
+    return float(f"{value:.3g}")
