@@ -47,7 +47,7 @@ def require(kind: Crf) -> None:
         ) from error
 
 
-def place(kind: Crf | None, device: Device) -> Device:
+def where(kind: Crf | None, device: Device) -> Device:
     """Where a CRF runs, and leaves its marginals, when the model runs on a device."""
     return device if kind in (None, "densecrf") else CPU
 
@@ -57,18 +57,17 @@ def marginals(
     channels: Array,
     kind: Crf = "densecrf",
     threads: int = 1,
-    device: Device = CPU,
+    place: Device = CPU,
 ) -> Array:
-    """Mean-field marginals, float32 [C, H, W], at the CRF's `place`.
+    """Mean-field marginals, float32 [C, H, W].
 
     Args:
         image: RGB, W x H.
-        channels: float32 [C, H, W] in [0, 1], on the device; their softmax is the unary
-            probability.
-        kind: "densecrf" is this package's own, on the device; "densecrf-cpu" the same on the CPU;
-            "pydensecrf" the package of that name, which uses one thread of a process of its own.
+        channels: float32 [C, H, W] in [0, 1]; their softmax is the unary probability.
+        kind: "densecrf" and "densecrf-cpu" are this package's own; "pydensecrf" is the package of
+            that name, which uses one thread of a process of its own.
         threads: of the package's own on the CPU.
-        device: where the channels are.
+        place: where the channels are, and the marginals come to be: as `where` says.
 
     Raises:
         BackendError: the CRF is not installed, or its process ended.
@@ -76,12 +75,10 @@ def marginals(
     """
     require(kind)
     labels, height, width = channels.shape
-    cuda = place(kind, device).kernels
-    if isinstance(cuda, CudaKernels):
-        likely = cuda.softmax(channels)
-        seen = device.xp.asarray(np.asarray(image))
-        return cuda.densecrf(seen, likely, iterations=ITERATIONS, **_terms())
-    channels = device.to_host(channels)
+    if isinstance(place.kernels, CudaKernels):
+        likely = place.kernels.softmax(channels)
+        seen = place.xp.asarray(np.asarray(image))
+        return place.kernels.densecrf(seen, likely, iterations=ITERATIONS, **_terms())
     purpose = f"the dense CRF on {width}x{height} pixels and {labels} labels"
     if kind == "pydensecrf":
         bytes_per_pixel = _BYTES_PER_PIXEL + labels * _BYTES_PER_PIXEL_AND_LABEL

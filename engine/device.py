@@ -6,7 +6,7 @@ import importlib
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,32 +27,8 @@ __all__ = [
     "usable_devices",
 ]
 
+_MOST_BESIDE = 2
 _CURE = "check the driver with nvidia-smi; CuPy comes with: pip install 'pnp-ovss[gpu]'"
-
-
-class _Gate:
-    """Several may be inside, or one alone."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inside = 0
-
-    @contextmanager
-    def enter(self) -> Iterator[None]:
-        with self._changed:
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._changed:  # while it is held, none enters
-            self._changed.wait_for(lambda: not self._inside)
-            yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +51,10 @@ class Device:
     stream: Any
     architecture: str
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _gate: _Gate = field(default_factory=_Gate, repr=False)
     _spare_streams: list[Any] = field(default_factory=list, repr=False)
+    _beside: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(_MOST_BESIDE), repr=False
+    )
 
     @property
     def on_gpu(self) -> bool:
@@ -104,7 +82,8 @@ class Device:
     def beside(self, mark: Any) -> Iterator[None]:
         """Work beside the model, on a stream of its own, after what was marked; waits at the end.
 
-        Arrays that the model's stream made must be held until then.
+        Arrays that the model's stream made must be held until then. Two threads may do so at once,
+        which keeps a GPU busy and bounds its memory; others wait.
 
         Raises:
             ExecutionError: the device ran out of memory.
@@ -112,7 +91,7 @@ class Device:
         if self.stream is None:
             yield
             return
-        with self._gate.enter(), self.xp.cuda.Device(self.index), self._enough_memory():
+        with self._beside, self.xp.cuda.Device(self.index), self._enough_memory():
             # Streams are kept, as CuPy keeps freed memory for the stream that it was used on.
             try:
                 stream = self._spare_streams.pop()
@@ -128,8 +107,10 @@ class Device:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep others from working beside the model: what they allocate may void a recording."""
-        with self._gate.alone():
+        """Keep others from working beside the model, whose turn it is, until this is done."""
+        with ExitStack() as places:
+            for _ in range(_MOST_BESIDE):
+                places.enter_context(self._beside)
             yield
 
     def to_host(self, array: Array) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import artifact, crf, pipeline, refine
 from .caption import clean_names
-from .device import Device
+from .device import Array, Device
 from .errors import InputError, ModelError, PnpOvssError
 from .images import ImageLike, load_rgb, squared
 from .network import Network, finite, match_probability
@@ -240,12 +240,21 @@ class Segmenter:
         grid = self.model.manifest.grid
         maps = np.zeros((len(classes), grid, grid), np.float32)
         match = np.zeros(0, np.float32)
+        place = crf.where(settings.crf, device)
+        channels = labels = None
         with device.beside(found.mark):
             scores = match_probability(device.to_host(found.alone_logits))
-            if found.present:
+            if found.class_maps is not None:
                 maps[found.present] = finite("salience", device.to_host(found.class_maps))
                 match = match_probability(device.to_host(found.logits)).mean(axis=1)
-            labels = _labels(found, settings, device, threads)
+                height, width = found.query.image.height, found.query.image.width
+                channels = refine.channels(found.class_maps, height, width, settings, device)
+            if place is device:
+                labels = _labels(found, channels, settings, place, threads)
+            elif channels is not None:
+                channels = device.to_host(channels)
+        if labels is None:
+            labels = _labels(found, channels, settings, place, threads)
         return Segmentation(
             labels=labels,
             class_maps=maps,
@@ -256,17 +265,18 @@ class Segmenter:
         )
 
 
-def _labels(found: Found, settings: Settings, device: Device, threads: int) -> np.ndarray:
+def _labels(
+    found: Found, channels: Array | None, settings: Settings, place: Device, threads: int
+) -> np.ndarray:
+    """Uint16 [H, W], from channels at the place of the CRF; None where nothing was looked for."""
     image = found.query.image
-    if found.class_maps is None:
+    if channels is None:
         return np.zeros((image.height, image.width), np.uint16)
-    channels = refine.channels(found.class_maps, image.height, image.width, settings, device)
     if settings.crf is not None:
-        channels = crf.marginals(image, channels, settings.crf, threads, device)
+        channels = crf.marginals(image, channels, settings.crf, threads, place)
     numbers = np.array(found.present, np.uint16) + np.uint16(1)
     if len(channels) > len(numbers):
         numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
-    place = crf.place(settings.crf, device)
     return place.to_host(place.kernels.choose_labels(channels, numbers))
 
 

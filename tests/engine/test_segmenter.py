@@ -333,11 +333,19 @@ def test_manifest_of_another_kind_of_model_is_refused(model_copy, changes):
 
 
 @pytest.mark.gpu
-def test_cuda_computes_what_the_cpu_does(segmenter, exported, picture):
-    classes = ["cat", "potted plant"]
-    wanted = segmenter.segment(picture(), classes)
+@pytest.mark.parametrize("crf", ["densecrf", "densecrf-cpu", None])
+@pytest.mark.parametrize("drop_mode", ["pixels", "attention"])
+def test_cuda_computes_what_the_cpu_does(segmenter, exported, picture, crf, drop_mode):
+    settings = Settings(crf=crf, drop_mode=drop_mode)
+    pairs = [(picture(seed, 200 - 9 * seed, 150), CLASSES[seed % 6]) for seed in range(9)]
     with Segmenter.load(exported.folder, device="cuda") as on_gpu:
         assert on_gpu.device == "cuda:0"
-        found = on_gpu.segment(picture(), classes)
-    difference = np.abs(found.class_maps - wanted.class_maps).max()
-    assert difference <= thresholds.CLASS_MAPS * wanted.class_maps.max()
+        # the same three times: plainly, while CUDA graphs are captured, and replayed
+        streams = [on_gpu.stream(pairs, batch_size=4, settings=settings) for _ in range(3)]
+        found = [list(stream) for stream in streams]
+    for wanted, *each in zip(segmenter.stream(pairs, settings=settings), *found, strict=True):
+        for one in each:
+            difference = np.abs(one.class_maps - wanted.class_maps).max()
+            assert difference <= thresholds.CLASS_MAPS * wanted.class_maps.max()
+            np.testing.assert_allclose(one.match, wanted.match, rtol=0, atol=thresholds.MATCH)
+            assert (one.labels != wanted.labels).mean() <= thresholds.LABELS

@@ -202,7 +202,7 @@ def test_graphs_are_recorded_once_in_each_thread_while_nobody_works_beside_the_m
     arrays = feeds_of(np.random.default_rng(0), SHAPES[VISION], {"batch": 1}, VOCABULARY)
     outputs = {"image_embeds": np.zeros((1, 37, 96), np.float32)}
     device = stand_ins.device()
-    bound = Bound(session, replace(CPU, _gate=device._gate), arrays, outputs, graph=0)
+    bound = Bound(session, replace(CPU, _beside=device._beside), arrays, outputs, graph=0)
     bound()
     with device.beside(None):
         bound()  # replayed
