@@ -251,7 +251,8 @@ def _read_back(network: Network) -> dict[str, Any]:
     found: dict[str, Any] = {"device": network.device.name}
     if network.device.stream is not None:
         found["cuda_graphs"] = [
-            getattr(runner, "graphs", None) for runner in (network.vision, network.salience)
+            sum(replayed for _, replayed in getattr(runner, "captured", []))
+            for runner in (network.vision, network.salience)
         ]
         found["host_between_passes_ms"] = _host_between_passes(network)
     return found

@@ -6,7 +6,7 @@ import importlib
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,16 @@ from ..kernels import reference
 from ..kernels.interface import Array, Kernels
 from .errors import BackendError, ExecutionError, reason
 
-__all__ = ["CPU", "Array", "Device", "cuda_index", "open_device", "usable_devices"]
+__all__ = [
+    "CPU",
+    "Array",
+    "Device",
+    "address",
+    "cuda_index",
+    "open_device",
+    "require_gpu",
+    "usable_devices",
+]
 
 _MOST_BESIDE = 2
 _CURE = "check the driver with nvidia-smi; CuPy comes with: pip install 'pnp-ovss[gpu]'"
@@ -96,6 +105,14 @@ class Device:
                 stream.synchronize()
                 self._spare_streams.append(stream)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from working beside the model, whose turn it is, until this is done."""
+        with ExitStack() as places:
+            for _ in range(_MOST_BESIDE):
+                places.enter_context(self._beside)
+            yield
+
     def to_host(self, array: Array) -> np.ndarray:
         """A copy in the host's memory, once what the current stream has queued is done."""
         return array if isinstance(array, np.ndarray) else self.xp.asnumpy(array)
@@ -114,6 +131,12 @@ class Device:
 CPU = Device("cpu", None, np, reference, None, "cpu")
 
 
+def address(array: Array) -> int:
+    """Where an array's memory is, for libraries that take pointers."""
+    on_gpu = getattr(array, "__cuda_array_interface__", None)
+    return (on_gpu or array.__array_interface__)["data"][0]
+
+
 def cuda_index(name: str) -> int | None:
     """N of "cuda:N", 0 of "cuda", None of "cpu".
 
@@ -126,6 +149,19 @@ def cuda_index(name: str) -> int | None:
     if not match:
         raise BackendError(f"unknown device {name!r}", "use auto, cpu, cuda or cuda:N")
     return int(match[1] or 0)
+
+
+def require_gpu(device: Device, backend: str) -> None:
+    """Refuse to run a backend on the CPU.
+
+    Raises:
+        BackendError: the device is the CPU.
+    """
+    if device.index is None:
+        raise BackendError(
+            f"backend {backend!r} runs on NVIDIA GPUs, and the device is the CPU",
+            "take --device cuda, or --backend onnxruntime",
+        )
 
 
 def open_device(name: str) -> Device:

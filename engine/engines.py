@@ -18,6 +18,9 @@ from .runners import Precision, PrecisionChoice
 Profile = dict[str, int]
 """Sizes of a graph's dynamic dimensions, by the names that they have in its ONNX file."""
 
+BATCHES = (1, 4, 16)
+TOKENS = (16, 32, 64)
+
 MOST_EXACT_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 
 _RECORD = ".json"

@@ -57,7 +57,7 @@ class Segmenter:
 
         Args:
             model: a folder that `pnp-ovss export` wrote, a hub id exported earlier, or "demo".
-            backend: "auto" or "onnxruntime".
+            backend: "auto", or a key of `runners.BACKENDS`.
             device: "auto", "cpu", "cuda" or "cuda:N". A device that was asked for and cannot be had
                 is an error, never a fall-back.
             precision: "auto", "fp32", "fp16" or "bf16", of the engine that runs; "auto" is the most

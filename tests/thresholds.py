@@ -54,6 +54,9 @@ CUDA_CRF = 1e-4
 # the processors. As demanded.
 OVERLAP = 1.1
 
+# A padded run of a graph against a plain one, relative to the largest value. Seen: 0 to 4e-7.
+PADDING = 5e-6
+
 # CUDA kernels in float32 against the NumPy ones, absolute, values in [0, 1]: sums in another order.
 CUDA_RESAMPLE = 1e-6
 CUDA_BLUR = 1e-6

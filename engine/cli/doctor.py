@@ -78,7 +78,7 @@ def _providers(backend: dict[str, str | None], problems: list[dict[str, str]]) -
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'pnp-ovss[gpu]'",
         )
     try:
-        from ..runners.onnxruntime import available_providers
+        from ..runners.onnxruntime_sessions import available_providers
     except BackendError as error:
         _add(problems, "error", error.cause, error.cure)
         return []

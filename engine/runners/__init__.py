@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 from ..artifact import SALIENCE, VISION, Artifact
@@ -41,24 +42,19 @@ Open = Callable[[Artifact, str, Device, PrecisionChoice], Runner]
 
 
 def _open_onnxruntime(
-    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    provider: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
-    from .onnxruntime import OnnxRuntimeRunner
+    from .onnxruntime import open_graph
 
-    if precision not in ("auto", "fp32"):
-        raise BackendError(f"onnxruntime runs in fp32, not in {precision}", "leave precision out")
-    return OnnxRuntimeRunner(model.path / graph, device)
+    return open_graph(provider, model, graph, device, precision)
 
 
-def _open_tensorrt(target: str) -> Open:
-    def open_engine(
-        model: Artifact, graph: str, device: Device, precision: PrecisionChoice
-    ) -> Runner:
-        from .tensorrt import open_engine
+def _open_engine(
+    target: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> Runner:
+    from .tensorrt import open_engine
 
-        return open_engine(target, model, graph, device, precision)
-
-    return open_engine
+    return open_engine(target, model, graph, device, precision)
 
 
 def _open_aotinductor(
@@ -70,11 +66,15 @@ def _open_aotinductor(
 
 
 BACKENDS: dict[str, Open] = {
-    "tensorrt": _open_tensorrt("tensorrt"),
-    "tensorrt-rtx": _open_tensorrt("tensorrt-rtx"),
+    "onnxruntime": partial(_open_onnxruntime, "cuda"),
+    "onnxruntime-tensorrt": partial(_open_onnxruntime, "tensorrt"),
+    "onnxruntime-tensorrt-rtx": partial(_open_onnxruntime, "tensorrt-rtx"),
+    "tensorrt": partial(_open_engine, "tensorrt"),
+    "tensorrt-rtx": partial(_open_engine, "tensorrt-rtx"),
     "aotinductor": _open_aotinductor,
-    "onnxruntime": _open_onnxruntime,
 }
+AUTO = ("tensorrt", "tensorrt-rtx", "aotinductor", "onnxruntime")
+"""What "auto" tries, in order: engines that were built for the device, then what needs none."""
 
 
 def open_runner(
@@ -114,23 +114,30 @@ def open_runners(
     """Load both graphs of a model, the image encoder and the matching branch, on one device.
 
     What is left to "auto" is the first that can be had: of devices a GPU before the CPU, of
-    backends in the order of `BACKENDS`. What was named is that or an error.
+    backends in the order of `AUTO`. What was named is that or an error.
 
     Raises:
         BackendError: nothing of the kind can be had.
     """
-    backends = list(BACKENDS) if backend == "auto" else [backend]
+    backends = AUTO if backend == "auto" else [backend]
     devices = usable_devices() if device == "auto" else [open_device(device)]
     failures: list[BackendError] = []
     for place in devices:
         for name in backends:
             try:
-                vision, salience = (
-                    open_runner(model, graph, backend=name, device=place, precision=precision)
-                    for graph in (VISION, SALIENCE)
-                )
+                return _open_both(model, backend=name, device=place, precision=precision)
             except BackendError as error:
                 failures.append(error)
-            else:
-                return vision, salience
     raise failures[-1]
+
+
+def _open_both(
+    model: Artifact, *, backend: str, device: Device, precision: PrecisionChoice
+) -> tuple[Runner, Runner]:
+    vision = open_runner(model, VISION, backend=backend, device=device, precision=precision)
+    try:
+        salience = open_runner(model, SALIENCE, backend=backend, device=device, precision=precision)
+    except BackendError:
+        vision.close()
+        raise
+    return vision, salience

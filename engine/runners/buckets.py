@@ -1,209 +1,246 @@
-"""Fixed shapes: a batch of any size runs in buckets, as engines and CUDA graphs want it."""
+"""Graphs of fixed shapes, fed with any: CUDA graphs and TensorRT want every shape known beforehand.
+
+A bucket is one such shape. The captions of a call are padded to the fewest tokens for which there
+are buckets. Its rows are split by this rule: as long as some are left, the next bucket is the
+smallest that holds them all, if they fill three quarters of it or no bucket is smaller; else the
+largest that they fill. So every row is computed once, only the last bucket is padded, and where
+there is a bucket of one row, rows computed are at most 4/3 of the rows asked for.
+
+Padding is zeros: pictures of the mean colour, and tokens that the attention mask hides. All of it
+is finite, and no row looks at another, so what was asked for does not depend on it.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from math import prod
+from threading import Lock
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from ..device import Array, Device
-from ..errors import BackendError, ExecutionError
+from ..engines import Profile
+from ..errors import ExecutionError
 
-Profile = Mapping[str, int]
-"""Sizes of dynamic dimensions: "batch", "tokens", and "images", which is the batch or 1."""
-
-_AXES = {  # the dynamic dimensions of inputs and outputs, which come first
-    "pixel_values": ("batch",),
-    "patch_keep": ("images",),
-    "input_ids": ("batch", "tokens"),
-    "attention_mask": ("batch", "tokens"),
-    "itm_logits": ("batch",),
-    "salience": ("batch", "tokens"),
-}
-_EMBEDS = "image_embeds"  # "images" of the matching branch, which it goes into; else "batch"
+FILLED = 3 / 4
 
 
-@dataclass(eq=False)
-class Bucket:
-    """A graph at fixed shapes, between arrays that stay where they are.
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph; its dynamic dimensions have names."""
 
-    Attributes:
-        inputs: by name.
-        outputs: by name.
-        step: queues the graph, from inputs to outputs.
-        held: what must live as long.
-        graph: the step as a CUDA graph, once it was captured.
-        runs: so far.
-    """
+    dtype: np.dtype
+    shape: tuple[int | str, ...]
 
-    inputs: dict[str, Array]
-    outputs: dict[str, Array]
-    step: Callable[[], None]
-    held: Any = None
-    graph: Any = None
-    runs: int = 0
+    def sized(self, sizes: Profile) -> tuple[int, ...]:
+        """The shape, given the sizes of the dynamic dimensions."""
+        return tuple(sizes[one] if isinstance(one, str) else one for one in self.shape)
 
 
-class BucketRunner(ABC):
-    """A `Runner` that pads what it is fed to the next of its shapes, or splits it up.
+@dataclass(frozen=True)
+class Signature:
+    """What goes into a graph, and what comes out, by name."""
 
-    On a GPU the second run of each bucket is captured as a CUDA graph, which later runs replay.
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
 
-    Args:
-        device: where it runs.
-        profiles: the shapes that there are, one a bucket.
-        capture: whether CUDA graphs are captured here.
-        cure: what a user does who needs longer captions than there are buckets for.
-    """
+    def sizes(self, feeds: Mapping[str, Array]) -> Profile:
+        """The sizes of the dynamic dimensions.
 
-    def __init__(
-        self, device: Device, profiles: Sequence[Profile], *, capture: bool = True, cure: str
-    ) -> None:
-        self.device = device
-        self._profiles = profiles
-        self._buckets: dict[int, Bucket] = {}
-        self._capture = capture and device.stream is not None
-        self._cure = cure
-        self._closed = False
+        Raises:
+            ExecutionError: the inputs do not fit together.
+        """
+        pairs = [(feeds[name].shape, tensor) for name, tensor in self.inputs.items()]
+        sizes = {
+            name: size
+            for shape, tensor in pairs
+            for name, size in zip(tensor.shape, shape, strict=False)
+            if isinstance(name, str)
+        }
+        fit = all(shape == tensor.sized(sizes) for shape, tensor in pairs)
+        if not fit or sizes.get("images", 1) not in (1, sizes["batch"]):
+            shapes = ", ".join(f"{name} {feeds[name].shape}" for name in self.inputs)
+            raise ExecutionError(f"these do not fit together: {shapes}")
+        return sizes
 
-    @abstractmethod
-    def _make(self, profile: int) -> Bucket:
-        """The bucket of a profile, by its place in `profiles`, when it is first needed."""
+
+class Step(Protocol):
+    """Queues a graph on the device's stream, from arrays to arrays that stay where they are."""
 
     @property
-    def graphs(self) -> int:
-        """How many CUDA graphs have been captured."""
-        return sum(bucket.graph is not None for bucket in self._buckets.values())
+    def captured(self) -> bool:
+        """Whether it replays a CUDA graph."""
+        ...
 
-    def run(
-        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
-    ) -> dict[str, Array]:
-        """See `Runner.run`."""
-        sizes = {
-            axis: feed.shape[place]
-            for name, feed in feeds.items()
-            for place, axis in enumerate(_axes(name, into=True))
-        }
-        parts = list(plan(sizes, self._profiles, self._cure))
-        if len(parts) == 1:
-            return self._run(parts[0], feeds, sizes, outputs)
-        whole: dict[str, Array] = {}
-        for part in parts:
-            for name, value in self._run(part, feeds, sizes, outputs).items():
-                if name not in whole:
-                    shape = (sizes["batch"], *value.shape[1:])
-                    whole[name] = self.device.xp.empty(shape, value.dtype)
-                whole[name][part.rows] = value
-        return whole
+    def __call__(self) -> None:
+        """Queue it."""
+        ...
 
-    def close(self) -> None:
-        """See `Runner.close`."""
-        self._buckets.clear()
-        self._closed = True
 
-    def _run(
-        self,
-        part: Part,
-        feeds: Mapping[str, Array],
-        sizes: Profile,
-        outputs: Sequence[str] | None,
-    ) -> dict[str, Array]:
-        if self._closed:
-            raise ExecutionError("the model was closed", "load it again")
-        if part.profile not in self._buckets:
-            self._buckets[part.profile] = self._make(part.profile)
-        bucket = self._buckets[part.profile]
-        for name, feed in feeds.items():
-            shared = len(feed) < sizes["batch"]  # one picture of many captions
-            own = feed if shared else feed[part.rows]
-            fixed = bucket.inputs[name]
-            if own.shape != fixed.shape:
-                fixed.fill(0)
-            fixed[tuple(map(slice, own.shape))] = own
-        self._launch(bucket)
-        rows = part.rows.stop - part.rows.start
-        found: dict[str, Array] = {}
-        for name in outputs or bucket.outputs:
-            value = bucket.outputs[name][:rows]
-            if "tokens" in _axes(name):
-                value = self.device.xp.ascontiguousarray(value[:, : sizes["tokens"]])
-            found[name] = value
-        return found
-
-    def _launch(self, bucket: Bucket) -> None:
-        bucket.runs += 1
-        if self._capture and bucket.runs == 2:  # the first run has made all that is made once
-            bucket.graph = self._captured(bucket.step)
-        if bucket.graph is None:
-            bucket.step()
-        else:
-            bucket.graph.launch(self.device.stream)
-
-    def _captured(self, step: Callable[[], None]) -> Any:
-        """The step as a CUDA graph, which has not run yet; None where it cannot be captured."""
-        runtime, stream = self.device.xp.cuda.runtime, self.device.stream
-        stream.begin_capture(runtime.streamCaptureModeThreadLocal)
-        try:
-            step()
-        except ExecutionError:
-            self._capture = False
-        try:
-            graph = stream.end_capture()
-        except runtime.CUDARuntimeError:  # what was queued cannot be captured
-            self._capture = False
-        return graph if self._capture else None
+Bind = Callable[[int, dict[str, Array], dict[str, Array]], Step]
+"""Of the index of a profile, with arrays for its inputs and for its outputs."""
 
 
 class Part(NamedTuple):
-    """Rows of a batch, and the place of the profile that they run in."""
+    """Rows of a call, and the index of the profile that takes them."""
 
-    profile: int
     rows: slice
+    profile: int
 
 
-def plan(sizes: Profile, profiles: Sequence[Profile], cure: str) -> Iterator[Part]:
-    """What runs where: every row once.
-
-    Captions are padded to the shortest tokens that hold them. Rows go into the smallest bucket
-    that holds them, if they fill more than half of it, or if there is no smaller one; else as many
-    as fit into the largest that they fill, and the rest likewise.
+def split(rows: int, sizes: Sequence[int]) -> list[int]:
+    """The buckets that hold so many rows, by the rule above.
 
     Args:
-        sizes: of the whole batch.
-        profiles: the shapes that there are.
-        cure: for who has captions that are too long.
-
-    Raises:
-        BackendError: there is no profile for captions of this length.
+        rows: at least 1.
+        sizes: of the buckets there are, ascending.
     """
-    shared = sizes.get("images", sizes["batch"]) < sizes["batch"]
-    lengths = {profile.get("tokens", 0) for profile in profiles}
-    tokens = min((n for n in lengths if n >= sizes.get("tokens", 0)), default=None)
-    if tokens is None:
-        raise BackendError(
-            f"a caption has {sizes['tokens']} tokens, and this engine takes {max(lengths)} at most",
-            cure,
-        )
-    places = {
-        profile["batch"]: place
-        for place, profile in enumerate(profiles)
-        if profile.get("tokens", 0) == tokens
-        and profile.get("images", profile["batch"]) == (1 if shared else profile["batch"])
+    chosen: list[int] = []
+    while rows > 0:
+        enough = [size for size in sizes if size >= rows]
+        if enough and (rows >= FILLED * enough[0] or enough[0] == sizes[0]):
+            chosen.append(enough[0])
+        else:
+            chosen.append(max(size for size in sizes if size <= rows))
+        rows -= chosen[-1]
+    return chosen
+
+
+def plan(sizes: Profile, profiles: Sequence[Profile]) -> list[Part]:
+    """The parts of a call. Its captions are no longer than those of the longest profile."""
+    tokens = None
+    if "tokens" in sizes:
+        tokens = min(one["tokens"] for one in profiles if one["tokens"] >= sizes["tokens"])
+    shared = sizes.get("images") == 1
+    fitting = {
+        profile["batch"]: index
+        for index, profile in enumerate(profiles)
+        if profile.get("tokens") == tokens
+        and profile.get("images") in (None, 1 if shared else profile["batch"])
     }
+    parts: list[Part] = []
     start = 0
-    while start < sizes["batch"]:
-        left = sizes["batch"] - start
-        above = min((size for size in places if size >= left), default=None)
-        below = max((size for size in places if size < left), default=None)
-        size = below if above is None or (below and 2 * left <= above) else above
-        assert size is not None  # there is a profile of some batch
+    for size in split(sizes["batch"], sorted(fitting)):
         stop = min(start + size, sizes["batch"])
-        yield Part(places[size], slice(start, stop))
+        parts.append(Part(slice(start, stop), fitting[size]))
         start = stop
+    return parts
 
 
-def _axes(name: str, *, into: bool = False) -> tuple[str, ...]:
-    if name == _EMBEDS:
-        return ("images",) if into else ("batch",)
-    return _AXES[name]
+class Blocks:
+    """Device memory for what runs by turns, one at a time, so that one block can serve it all."""
+
+    def __init__(self, xp: Any) -> None:
+        self._xp = xp
+        self._blocks: dict[str, list[Array]] = defaultdict(list)
+
+    def take(self, use: str, size: int) -> Array:
+        """At least so many bytes, for a use of which there is one at a time; they stay in place."""
+        for block in self._blocks[use]:
+            if block.nbytes >= size:
+                return block
+        self._blocks[use].append(self._xp.empty(size, np.uint8))
+        return self._blocks[use][-1]
+
+    def array(self, name: str, tensor: Tensor, sizes: Profile) -> Array:
+        """An array for an input or output."""
+        shape = tensor.sized(sizes)
+        size = prod(shape) * tensor.dtype.itemsize
+        return self.take(name, size)[:size].view(tensor.dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    step: Step
+
+
+class Buckets:
+    """A graph that has fixed shapes, and takes any batch. Threads may share it.
+
+    Args:
+        device: where it runs; `device.use()` is in force when it does.
+        signature: of the graph.
+        profiles: the shapes; each batch with each number of tokens, and of as many pictures as
+            captions as well as of one.
+        bind: makes the step of a profile, when it is first needed.
+    """
+
+    def __init__(
+        self, device: Device, signature: Signature, profiles: Sequence[Profile], bind: Bind
+    ) -> None:
+        self.blocks = Blocks(device.xp)
+        self._device = device
+        self._signature = signature
+        self._profiles = profiles
+        self._bind = bind
+        self._buckets: dict[int, _Bucket] = {}
+        self._lock = Lock()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest caption that fits; 0 where the graph takes none."""
+        return max(profile.get("tokens", 0) for profile in self._profiles)
+
+    @property
+    def captured(self) -> list[tuple[Profile, bool]]:
+        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        return [(self._profiles[i], one.step.captured) for i, one in self._buckets.items()]
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Outputs by name, in arrays of their own; see `Runner.run`.
+
+        Raises:
+            ExecutionError: the inputs do not fit together.
+        """
+        sizes = self._signature.sizes(feeds)
+        found = {
+            name: self._device.xp.empty(tensor.sized(sizes), tensor.dtype)
+            for name, tensor in self._signature.outputs.items()
+            if name in outputs
+        }
+        with self._lock:  # of what uses the buckets' arrays
+            for part in plan(sizes, self._profiles):
+                bucket = self._bucket(part.profile)
+                for name, array in bucket.inputs.items():
+                    whole = feeds[name]  # one picture, that all captions share, is in every part
+                    _fill(array, whole if len(whole) == 1 else whole[part.rows])
+                bucket.step()
+                for name, array in found.items():
+                    _take(array[part.rows], bucket.outputs[name])
+        return found
+
+    def close(self) -> None:
+        """Free the steps and the arrays; nothing of them may be running."""
+        self._buckets.clear()
+        self.blocks = Blocks(self._device.xp)
+
+    def _bucket(self, index: int) -> _Bucket:
+        if index not in self._buckets:
+            inputs, outputs = (
+                {
+                    name: self.blocks.array(name, tensor, self._profiles[index])
+                    for name, tensor in tensors.items()
+                }
+                for tensors in (self._signature.inputs, self._signature.outputs)
+            )
+            self._buckets[index] = _Bucket(inputs, outputs, self._bind(index, inputs, outputs))
+        return self._buckets[index]
+
+
+def _fill(bucket: Array, values: Array) -> None:
+    if values.shape != bucket.shape:
+        bucket.fill(0)
+    bucket[_corner(values)] = values
+
+
+def _take(values: Array, bucket: Array) -> None:
+    values[...] = bucket[_corner(values)]
+
+
+def _corner(array: Array) -> tuple[slice, ...]:
+    return tuple(slice(size) for size in array.shape)

@@ -1,109 +1,220 @@
-"""ONNX Runtime, on the CPU or through its CUDA provider."""
+"""ONNX Runtime, on the CPU or through one of its providers for NVIDIA GPUs.
+
+On a GPU nothing is copied to the host and nothing waits: inputs and outputs are bound to the
+device's memory, and everything is queued on the device's stream. CUDA graphs are those that ONNX
+Runtime records itself, since it alone knows which of the host's buffers a run leaves to be read; to
+record its runs from outside is not supported. It records once for each thread, and while it does,
+no other thread may allocate memory of the GPU.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
+import threading
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from ..artifact import Artifact
+from ..device import CPU, Array, Device, address, require_gpu
+from ..engines import BATCHES, TOKENS, Profile, profiles
+from ..errors import BackendError, ExecutionError, PnpOvssError, reason
+from . import PrecisionChoice
+from .buckets import Buckets
+from .onnxruntime_sessions import (
+    CUDA,
+    PROVIDERS,
+    Provider,
+    Request,
+    open_on_cpu,
+    open_on_gpu,
+    ort,
+    signature,
+)
 
-from ..device import CPU, Device
-from ..errors import BackendError, ExecutionError, ModelError, reason
+_NO_GRAPH = -1
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
 
-# From 1.29 on it reports usage to its maker unless told otherwise, and before it is imported.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-try:
-    import onnxruntime as ort
-except ImportError as error:
-    raise BackendError(
-        f"ONNX Runtime cannot be imported: {error}",
-        "pip install 'pnp-ovss[cpu]' (or 'pnp-ovss[gpu]' for NVIDIA GPUs)",
-    ) from error
+def open_graph(
+    provider: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> OnnxRuntimeRunner:
+    """A graph of a model, on the CPU or through a provider on a GPU.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the file.
+        BackendError: the provider, or the precision, cannot be had.
+    """
+    if precision not in ("auto", "fp32"):
+        raise BackendError(
+            f"ONNX Runtime runs this model in fp32, not in {precision}",
+            f"leave precision out, or build an engine: pnp-ovss build '{model.path}'"
+            f" --target tensorrt-rtx --precision {precision}",
+        )
+    if device.index is None and provider == "cuda":
+        return OnnxRuntimeRunner(model.path / graph)
+    require_gpu(device, f"onnxruntime-{provider}")
+    most = model.manifest.caption.max_tokens
+    return OnnxRuntimeRunner(
+        model.path / graph,
+        device,
+        provider=PROVIDERS[provider],
+        profiles=profiles(graph, BATCHES, [min(count, most) for count in TOKENS]),
+    )
 
 
 class OnnxRuntimeRunner:
-    """One session. ONNX Runtime falls back to the CPU without a word; this does not."""
+    """One session.
 
-    def __init__(self, path: Path, device: Device = CPU) -> None:
-        self._session: ort.InferenceSession | None = _open(path, device.index)
+    Args:
+        path: of the ONNX file.
+        device: where to run it.
+        provider: what runs it there, if that is a GPU.
+        profiles: shapes to pad to; longer captions run as they are. On a GPU, CUDA graphs are
+            recorded of them, if the provider can.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the file.
+        BackendError: the provider cannot be had.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: Device = CPU,
+        *,
+        provider: Provider = CUDA,
+        profiles: Sequence[Profile] = (),
+    ) -> None:
         self.device = device
-        self._names = [output.name for output in self._session.get_outputs()]
-        self._partial = ort.RunOptions()
-        self._partial.only_execute_path_to_fetches = True
+        self._captures = False
+        self._session: ort.InferenceSession | None = (
+            open_on_cpu(path) if device.index is None else self._open(provider, path, profiles)
+        )
+        self._signature = signature(self._session)
+        self._buckets = Buckets(device, self._signature, profiles, self._bind) if profiles else None
+
+    @property
+    def captured(self) -> list[tuple[Profile, bool]]:
+        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        return self._buckets.captured if self._buckets else []
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
         """See `Runner.run`."""
         if self._session is None:
             raise ExecutionError("the model was closed", "load it again")
-        names = list(outputs or self._names)
+        names = list(outputs or self._signature.outputs)
         try:
-            values = self._session.run(names, dict(feeds), self._partial if outputs else None)
+            return self._run(self._session, feeds, names)
+        except PnpOvssError:
+            raise
         except Exception as error:  # the library's exceptions share no base of their own
             raise ExecutionError(
                 f"ONNX Runtime failed on {self.device.name}: {reason(error)}",
                 "if memory ran out, take a smaller --batch-size; else export the model again",
             ) from error
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
         """See `Runner.close`."""
-        self._session = None
+        if self.device.index is not None:
+            self.device.stream.synchronize()
+        self._session = self._buckets = None
+
+    def _open(
+        self, provider: Provider, path: Path, profiles: Sequence[Profile]
+    ) -> ort.InferenceSession:
+        if provider.captures and profiles:
+            with suppress(BackendError):  # it cannot record this graph; all else comes up again
+                recording = Request(path, self.device, profiles, capture=True)
+                session = open_on_gpu(provider, recording)
+                self._captures = True
+                return session
+        return open_on_gpu(provider, Request(path, self.device, profiles, capture=False))
+
+    def _run(
+        self, session: ort.InferenceSession, feeds: Mapping[str, Array], names: Sequence[str]
+    ) -> dict[str, Array]:
+        if self.device.index is None and self._buckets is None:
+            return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        sizes = self._signature.sizes(feeds)
+        if self._buckets and sizes.get("tokens", 0) <= self._buckets.longest:
+            return self._buckets.run(feeds, names)
+        xp = self.device.xp
+        inputs = {
+            name: xp.ascontiguousarray(feeds[name], tensor.dtype)
+            for name, tensor in self._signature.inputs.items()
+        }
+        found = {
+            name: xp.empty(tensor.sized(sizes), tensor.dtype)
+            for name, tensor in self._signature.outputs.items()
+        }
+        Bound(session, self.device, inputs, found)()
+        return {name: found[name] for name in names}
+
+    def _bind(self, index: int, inputs: dict[str, Array], outputs: dict[str, Array]) -> Bound:
+        """The step of a bucket."""
+        graph = index if self._captures else _NO_GRAPH
+        return Bound(self._session, self.device, inputs, outputs, graph)
 
 
-def available_providers() -> list[str]:
-    """What this build of ONNX Runtime can run on, best first."""
-    return ort.get_available_providers()
+class Bound:
+    """A session with its arrays, run by calling it.
 
+    Args:
+        session: to run.
+        device: where it runs, and the arrays are.
+        inputs: by name, contiguous.
+        outputs: by name, contiguous.
+        graph: a number for the CUDA graph that is recorded when it first runs.
+    """
 
-def _open(path: Path, cuda_index: int | None) -> ort.InferenceSession:
-    """A session on the CPU, or on a CUDA device and nothing else."""
-    if cuda_index is not None and _CUDA not in available_providers():
-        raise BackendError(
-            f"device 'cuda:{cuda_index}' was asked for, but this ONNX Runtime has no CUDA provider",
-            "pip uninstall -y onnxruntime && pip install 'pnp-ovss[gpu]'",
-        )
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    # its threads share the processors with those of the CRF, and must not spin while they wait
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers: list[Any] = [_CPU]
-    with redirect_stdout(sys.stderr):  # where the library prints, results are printed
-        if cuda_index is not None:
-            ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
-            # TensorFloat-32 would be about 1e-3 off; the default search repeats for every shape
-            cuda = {
-                "device_id": cuda_index,
-                "use_tf32": 0,
-                "cudnn_conv_algo_search": "HEURISTIC",
-            }
-            providers.insert(0, (_CUDA, cuda))
-        try:
-            session = ort.InferenceSession(
-                str(path), options, providers=providers, enable_fallback=0
-            )
-        except Exception as error:  # as above
-            if cuda_index is not None:
-                raise _no_cuda(cuda_index, reason(error)) from error
-            raise ModelError(
-                f"ONNX Runtime cannot load '{path}': {reason(error)}",
-                "upgrade it (pip install --upgrade onnxruntime) or export the model again",
-            ) from error
-    if cuda_index is not None and _CUDA not in session.get_providers():
-        raise _no_cuda(cuda_index, "its CUDA provider did not load")
-    return session
+    def __init__(
+        self,
+        session: Any,
+        device: Device,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        graph: int = _NO_GRAPH,
+    ) -> None:
+        self._session = session
+        self._device = device
+        self._graph = graph
+        self._thread = threading.local()  # a graph is of the thread that recorded it
+        self._binding = session.io_binding()
+        place = ("cpu", 0) if device.index is None else ("cuda", device.index)
+        for bind, arrays in (
+            (self._binding.bind_input, inputs),
+            (self._binding.bind_output, outputs),
+        ):
+            for name, array in arrays.items():
+                bind(name, *place, array.dtype.type, array.shape, address(array))
 
+    @property
+    def captured(self) -> bool:
+        """Whether ONNX Runtime replays it."""
+        return self._graph != _NO_GRAPH
 
-def _no_cuda(index: int, why: str) -> BackendError:
-    return BackendError(
-        f"ONNX Runtime cannot start on cuda:{index}: {why}",
-        "check the driver with nvidia-smi; CUDA and cuDNN come with: pip install 'pnp-ovss[gpu]'",
-    )
+    def __call__(self) -> None:
+        """Queue it."""
+        if self.captured:
+            try:
+                self._replay()
+                return
+            except Exception:  # it could not be recorded; a real fault comes up again
+                self._graph = _NO_GRAPH
+        self._run(_NO_GRAPH)
+
+    def _replay(self) -> None:
+        if getattr(self._thread, "recorded", False):
+            self._run(self._graph)
+            return
+        with self._device.alone():
+            self._run(self._graph)
+        self._thread.recorded = True
+
+    def _run(self, graph: int) -> None:
+        options = ort.RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        options.add_run_config_entry("gpu_graph_id", str(graph))
+        self._session.run_with_iobinding(self._binding, options)

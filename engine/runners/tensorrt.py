@@ -1,35 +1,47 @@
-"""Engines of TensorRT and TensorRT-RTX on a GPU."""
+"""Engines of TensorRT and TensorRT-RTX."""
 
 from __future__ import annotations
 
-import hashlib
+import mmap
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 
 from .. import engines
 from ..artifact import Artifact
-from ..device import Device
-from ..engines import Recipe
-from ..errors import BackendError, ExecutionError
+from ..device import Array, Device, address, require_gpu
+from ..engines import Profile, Recipe
+from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, reason
 from . import PrecisionChoice, tensorrt_api
-from .buckets import Bucket, BucketRunner
+from .buckets import Buckets, Signature, Tensor
+from .cuda_graph import Recorded
 from .tensorrt_api import TensorRT
+
+# Dynamic dimensions by axis; of all else the first is the batch.
+_INPUTS = {
+    "attention_mask": {0: "batch", 1: "tokens"},
+    "image_embeds": {0: "images"},
+    "input_ids": {0: "batch", 1: "tokens"},
+    "patch_keep": {0: "images"},
+}
+_OUTPUTS = {"salience": {0: "batch", -2: "tokens"}}
 
 
 def open_engine(
     target: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
 ) -> TensorRTRunner:
-    """The engine of a model's graph that was built for this device.
+    """The engine of a graph that was built for a device.
 
     Raises:
-        BackendError: the library is not installed, the device is no GPU, or there is no such
-            engine.
+        BackendError: the library is not installed, the device is no GPU, there is no such engine,
+            or one of them cannot be loaded.
     """
     tensorrt_api.require(target)
-    if device.stream is None:
-        raise BackendError(f"{target} does not run on {device.name}", "take --device cuda")
+    require_gpu(device, target)
     path, recipe = engines.find(
         model,
         graph,
@@ -38,95 +50,175 @@ def open_engine(
         version=lambda: tensorrt_api.load(target).version,
         precision=precision,
     )
-    return TensorRTRunner(tensorrt_api.load(target), path, recipe, device)
+    return TensorRTRunner(tensorrt_api.load(target), path, recipe, device, model.path)
 
 
-class TensorRTRunner(BucketRunner):
-    """One engine; each of its optimisation profiles is a bucket.
+class TensorRTRunner:
+    """An engine, run in the shapes that it was built for; of each a CUDA graph is recorded.
 
-    Weights are held once. Scratch memory is taken for the profiles that are used.
+    A shape has an execution context of its own, made when it is first needed. All share the memory
+    of the largest, as they run by turns.
+
+    Args:
+        api: the library.
+        path: of the engine.
+        recipe: what it was built from and for.
+        device: a GPU of an architecture that it was built for.
+        model: the model folder, to name in errors.
+
+    Attributes:
+        recipe: as given.
 
     Raises:
         BackendError: the library refuses the engine.
     """
 
-    def __init__(self, api: TensorRT, path: Path, recipe: Recipe, device: Device) -> None:
-        build = f"pnp-ovss build '{path.parent.parent}' --target {api.target}"
-        super().__init__(device, recipe.profiles, cure=f"{build} --tokens N")
+    def __init__(
+        self, api: TensorRT, path: Path, recipe: Recipe, device: Device, model: Path
+    ) -> None:
+        self.device = device
         self._api = api
-        self._runtime = api.trt.Runtime(api.logger)
-        api.said()  # of earlier work
-        with device.use():
-            engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-        if engine is None:
-            raise BackendError(f"{api.target} cannot load '{path}': {api.said()}", build)
-        self._engine: Any = engine
-        self._precision = recipe.precision
-        self._compiled = _compiled_kernels(api, path, device)
-        kept = self._compiled.read_bytes() if self._compiled.exists() else b""
-        with device.use():
-            self._config = api.runtime_config(engine, kept)
+        self.recipe = recipe
+        self._build = f"pnp-ovss build '{model}' --target {api.target}"
+        self._build += f" --precision {recipe.precision}"
+        name = f"{path.stem}-{device.architecture}.kernels"
+        self._kernels = platformdirs.user_cache_path("pnp-ovss") / "kernels" / name
+        with self._on_device():
+            self._runtime: Any = api.trt.Runtime(api.logger)
+            self._engine: Any = self._load(path)
+            self._config: Any = self._configure()
+        self._signature = _signature(api, self._engine)
+        self._buckets = Buckets(device, self._signature, recipe.profiles, self._bind)
+
+    @property
+    def captured(self) -> list[tuple[Profile, bool]]:
+        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        return self._buckets.captured
+
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """See `Runner.run`.
+
+        Raises:
+            InputError: a caption is longer than any that the engine was built for.
+        """
+        if self._engine is None:
+            raise ExecutionError("the model was closed", "load it again")
+        self._check_length(feeds)
+        try:
+            return self._buckets.run(feeds, list(outputs or self._signature.outputs))
+        except PnpOvssError:
+            raise
+        except Exception as error:  # CuPy's, where memory runs out
+            raise self._failed(reason(error)) from error
 
     def close(self) -> None:
         """See `Runner.close`."""
         if self._engine is None:
             return
-        self.device.stream.synchronize()
-        super().close()
-        self._keep_kernels()
-        self._config = self._engine = self._runtime = None  # in this order
+        with self._on_device():
+            self.device.stream.synchronize()
+            self._buckets.close()
+            self._keep_kernels()
+            self._config = self._engine = self._runtime = None  # in this order
 
-    def _make(self, index: int) -> Bucket:
-        trt, xp, stream = self._api.trt, self.device.xp, self.device.stream.ptr
-        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        self._config.set_execution_context_allocation_strategy(strategy)
-        context = self._engine.create_execution_context(self._config)
-        if context is None or not context.set_optimization_profile_async(index, stream):
-            raise self._failure()
-        arrays: dict[Any, dict[str, Any]] = {
-            trt.TensorIOMode.INPUT: {},
-            trt.TensorIOMode.OUTPUT: {},
-        }
-        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-        for name in sorted(names, key=lambda name: self._is_output(name)):
-            if not self._is_output(name):
-                context.set_input_shape(name, self._engine.get_tensor_profile_shape(name, index)[1])
-            shape = tuple(context.get_tensor_shape(name))
-            array = xp.zeros(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
-            context.set_tensor_address(name, array.data.ptr)
-            arrays[self._engine.get_tensor_mode(name)][name] = array
-        if not self._api.capturable(context, stream):
-            self._capture = False
-        scratch = xp.cuda.alloc(max(1, context.update_device_memory_size_for_shapes()))
-        context.set_device_memory(scratch.ptr, scratch.mem.size)
+    def _on_device(self) -> Any:
+        """Without taking a turn: whoever opens or closes may have it."""
+        return self.device.xp.cuda.Device(self.device.index)
 
-        def step() -> None:
-            if not context.execute_async_v3(stream):
-                raise self._failure()
+    def _load(self, path: Path) -> Any:
+        """An `ICudaEngine`."""
+        self._api.said()  # of earlier work
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with data:
+            engine = self._runtime.deserialize_cuda_engine(data)
+        if engine is None:
+            raise BackendError(
+                f"{self._api.target} {self._api.version} cannot load the engine '{path}'"
+                f" on {self.device.name}: {self._api.said()}",
+                f"build it again: {self._build} --overwrite",
+            )
+        return engine
 
-        return Bucket(*arrays.values(), step, held=(context, scratch))
-
-    def _is_output(self, name: str) -> bool:
-        return self._engine.get_tensor_mode(name) == self._api.trt.TensorIOMode.OUTPUT
+    def _configure(self) -> Any:
+        """An `IRuntimeConfig`."""
+        kernels = self._kernels.read_bytes() if self._kernels.exists() else b""
+        config = self._api.runtime_config(self._engine, kernels)
+        strategies = self._api.trt.ExecutionContextAllocationStrategy
+        config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+        return config
 
     def _keep_kernels(self) -> None:
-        """So that the next process need not compile them."""
         kernels = self._api.kernels(self._config)
-        if kernels:
-            self._compiled.parent.mkdir(parents=True, exist_ok=True)
-            new = self._compiled.with_suffix(".new")
+        if not kernels:
+            return
+        with suppress(OSError):  # they are compiled again
+            self._kernels.parent.mkdir(parents=True, exist_ok=True)
+            new = self._kernels.with_suffix(".new")
             new.write_bytes(kernels)
-            new.replace(self._compiled)
+            new.replace(self._kernels)
 
-    def _failure(self) -> ExecutionError:
+    def _bind(self, index: int, inputs: dict[str, Array], outputs: dict[str, Array]) -> Recorded:
+        """The step of a bucket."""
+        stream = self.device.stream
+        self._api.said()  # of earlier work
+        context = self._engine.create_execution_context(self._config)
+        self._require(context)
+        self._require(context.set_optimization_profile_async(index, stream.ptr))
+        for name, array in inputs.items():
+            self._require(context.set_input_shape(name, array.shape))
+        for name, array in (inputs | outputs).items():
+            self._require(context.set_tensor_address(name, address(array)))
+        size = self._engine.get_device_memory_size_for_profile_v2(index)
+        context.set_device_memory(address(self._buckets.blocks.take("activations", size)), size)
+
+        def step() -> None:
+            self._require(context.execute_async_v3(stream.ptr))
+
+        return Recorded(step, self.device, lambda: self._api.capturable(context, stream.ptr))
+
+    def _require(self, done: object) -> None:
+        if not done:
+            raise self._failed(self._api.said())
+
+    def _failed(self, why: str) -> ExecutionError:
         return ExecutionError(
-            f"{self._api.target} failed on {self.device.name}: {self._api.said()}",
-            "if memory ran out, take a smaller --batch-size; else build the engine again",
+            f"{self._api.target} {self._api.version} failed on {self.device.name}: {why}",
+            "if memory ran out, take a smaller --batch-size; else build the engine again:"
+            f" {self._build} --overwrite",
+        )
+
+    def _check_length(self, feeds: Mapping[str, Array]) -> None:
+        """Captions must be no longer than the longest bucket."""
+        length = feeds["input_ids"].shape[1] if "input_ids" in feeds else 0
+        if length <= self._buckets.longest:
+            return
+        batches, lengths = (
+            {profile[name] for profile in self.recipe.profiles} for name in ("batch", "tokens")
+        )
+        lengths.add(-(-length // 16) * 16)
+        raise InputError(
+            f"a caption has {length} tokens, and the {self._api.target} engine takes"
+            f" {self._buckets.longest} at most",
+            f"{self._build} --batch {_listed(batches)} --tokens {_listed(lengths)}",
         )
 
 
-def _compiled_kernels(api: TensorRT, engine: Path, device: Device) -> Path:
-    """Where the kernels that TensorRT-RTX compiles for an engine are kept."""
-    key = hashlib.sha256(f"{engine.resolve()} {device.architecture}".encode()).hexdigest()[:16]
-    folder = platformdirs.user_cache_path("pnp-ovss") / "kernels"
-    return folder / f"{api.target}-{api.version}-{device.architecture}-{key}"
+def _listed(numbers: set[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))
+
+
+def _signature(api: TensorRT, engine: Any) -> Signature:
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+        is_input = engine.get_tensor_mode(name) == api.trt.TensorIOMode.INPUT
+        shape: list[int | str] = list(engine.get_tensor_shape(name))
+        axes = (_INPUTS if is_input else _OUTPUTS).get(name, {0: "batch"})
+        for axis, dimension in axes.items():
+            shape[axis] = dimension
+        dtype = np.dtype(api.trt.nptype(engine.get_tensor_dtype(name)))
+        (inputs if is_input else outputs)[name] = Tensor(dtype, tuple(shape))
+    return Signature(inputs, outputs)

@@ -104,8 +104,8 @@ class TensorRT:
         return config
 
     def capturable(self, context: Any, stream: int) -> bool:
-        """Whether what a context queues on a stream can be captured as a CUDA graph."""
-        return context.is_stream_capturable(stream) if self.rtx else True
+        """Whether what a context queues on a stream may be recorded; asked after a first run."""
+        return not self.rtx or context.is_stream_capturable(stream)
 
     def kernels(self, config: Any) -> bytes:
         """What was compiled for contexts of an `IRuntimeConfig`; b"" for TensorRT."""

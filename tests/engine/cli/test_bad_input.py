@@ -433,7 +433,8 @@ def test_a_backend_that_is_not_installed(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.onnxruntime", raising=False)
+    for name in ("onnxruntime", "onnxruntime_sessions"):
+        monkeypatch.delitem(sys.modules, f"pnp_ovss.engine.runners.{name}", raising=False)
     assert "pip install 'pnp-ovss[cpu]'" in refused(*segment("cat.jpg"))
 
 

@@ -67,7 +67,8 @@ def test_no_backend_is_an_error_with_its_cure(
 ) -> None:
     without(monkeypatch, "onnxruntime", "onnxruntime-gpu")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.onnxruntime", raising=False)
+    for name in ("onnxruntime", "onnxruntime_sessions"):
+        monkeypatch.delitem(sys.modules, f"pnp_ovss.engine.runners.{name}", raising=False)
     code, report = examine(capsys)
     assert (code, report["ready"], report["providers"]) == (1, False, [])
     assert "ONNX Runtime cannot be imported" in causes(report, "error")

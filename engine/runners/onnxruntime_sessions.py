@@ -1,0 +1,307 @@
+"""Sessions of ONNX Runtime: on the CPU, or on an NVIDIA GPU through a provider.
+
+What a provider does not take, and everything where it does not load, ONNX Runtime leaves to the CPU
+without a word. Here that is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from ..artifact import WEIGHTS, record_of
+from ..device import Device
+from ..engines import Profile
+from ..errors import BackendError, ModelError, PnpOvssError, reason
+from .buckets import Signature, Tensor
+
+# From 1.29 on it reports usage to its maker unless told otherwise, and before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+try:
+    import onnxruntime as ort
+except ImportError as error:
+    raise BackendError(
+        f"ONNX Runtime cannot be imported: {error}",
+        "pip install 'pnp-ovss[cpu]' (or 'pnp-ovss[gpu]' for NVIDIA GPUs)",
+    ) from error
+
+_CPU = "CPUExecutionProvider"
+_OLDEST = (1, 28)  # for GPUs: the first for CUDA 13 that does not wait once a CUDA graph is queued
+_PRODUCTS = {"Conv", "Gemm", "MatMul"}  # shapes may be worked out on the CPU, these may not be
+_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(int64)": np.dtype(np.int64)}
+
+Options = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A session on a GPU.
+
+    Attributes:
+        path: of the ONNX file.
+        device: where to run it.
+        profiles: the shapes in which it will run.
+        capture: whether to record CUDA graphs.
+    """
+
+    path: Path
+    device: Device
+    profiles: Sequence[Profile]
+    capture: bool
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What runs a session on a GPU.
+
+    Attributes:
+        name: in ONNX Runtime.
+        options: of a session.
+        cure: what installs it.
+        captures: whether it can record CUDA graphs.
+        plugin: the module that brings it; empty where ONNX Runtime itself does.
+        needs: a module whose import loads libraries that it links, if they are installed that way.
+    """
+
+    name: str
+    options: Callable[[Request], Options]
+    cure: str
+    captures: bool = False
+    plugin: str = ""
+    needs: str = ""
+
+
+def available_providers() -> list[str]:
+    """What this build of ONNX Runtime can run on, best first."""
+    return ort.get_available_providers()
+
+
+def open_on_cpu(path: Path) -> ort.InferenceSession:
+    """A session on the CPU.
+
+    Raises:
+        ModelError: ONNX Runtime refuses the file.
+    """
+    options = _session_options()
+    # its threads share the processors with those of the CRF, and must not spin while they wait
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        with redirect_stdout(sys.stderr):  # where the library prints, results are printed
+            return ort.InferenceSession(str(path), options, providers=[_CPU])
+    except Exception as error:  # the library's exceptions share no base of their own
+        raise ModelError(
+            f"ONNX Runtime cannot load '{path}': {reason(error)}",
+            "upgrade it (pip install --upgrade onnxruntime) or export the model again",
+        ) from error
+
+
+def open_on_gpu(provider: Provider, request: Request) -> ort.InferenceSession:
+    """A session on a GPU.
+
+    Raises:
+        BackendError: the provider is not there, does not load, or leaves work to the CPU.
+    """
+    if not provider.plugin and provider.name not in available_providers():
+        raise _missing(provider, request.device, "this build of it has none")
+    if tuple(int(part) for part in ort.__version__.split(".")[:2]) < _OLDEST:
+        raise _missing(provider, request.device, f"version {ort.__version__} is too old")
+    options = _session_options()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # with them, the run that is recorded may allocate otherwise than the one before it
+    options.enable_mem_pattern = not request.capture
+    try:
+        with redirect_stdout(sys.stderr):
+            session = _start(provider, request, options)
+    except PnpOvssError:
+        raise
+    except Exception as error:  # as above
+        raise _missing(provider, request.device, reason(error)) from error
+    check_provider(session, provider, request.device)
+    return session
+
+
+def check_provider(session: ort.InferenceSession, provider: Provider, device: Device) -> None:
+    """See that a session runs where it should.
+
+    Raises:
+        BackendError: its provider did not load, or matrix products were left to the CPU.
+    """
+    if provider.name not in session.get_providers():
+        raise _missing(provider, device, "it did not load")
+    left = [
+        node.op_type
+        for part in session.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+        if part.ep_name == _CPU and node.op_type in _PRODUCTS
+    ]
+    if left:
+        raise _missing(provider, device, f"it leaves {len(left)} matrix products to the CPU")
+
+
+def signature(session: ort.InferenceSession) -> Signature:
+    """What goes into a session, and what comes out."""
+
+    def tensors(values: Sequence[Any]) -> dict[str, Tensor]:
+        return {one.name: Tensor(_DTYPES[one.type], tuple(one.shape)) for one in values}
+
+    return Signature(tensors(session.get_inputs()), tensors(session.get_outputs()))
+
+
+def _session_options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def _start(
+    provider: Provider, request: Request, options: ort.SessionOptions
+) -> ort.InferenceSession:
+    if provider.plugin:
+        device = _plugged_in(provider, request.device)
+        options.add_provider_for_devices([device], provider.options(request))
+        return ort.InferenceSession(str(request.path), options)
+    ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
+    if provider.needs:
+        with suppress(ImportError):  # they may be installed otherwise
+            importlib.import_module(provider.needs)
+    chosen: list[Any] = [(provider.name, provider.options(request)), _CPU]
+    if provider is not CUDA:
+        chosen.insert(1, (CUDA.name, CUDA.options(request)))  # for what the first does not take
+    return ort.InferenceSession(str(request.path), options, providers=chosen, enable_fallback=0)
+
+
+def _plugged_in(provider: Provider, device: Device) -> Any:
+    """The `OrtEpDevice` of a plugged-in provider for a device."""
+    try:
+        plugin = importlib.import_module(provider.plugin)
+    except ImportError as error:
+        raise _missing(provider, device, reason(error)) from error
+    _register(provider.name, plugin.get_library_path())
+    found = [one for one in ort.get_ep_devices() if one.ep_name == provider.name]
+    if device.index is None or device.index >= len(found):
+        raise _missing(provider, device, f"it finds {len(found)} GPUs that it can use")
+    return found[device.index]
+
+
+@cache
+def _register(name: str, library: str) -> None:
+    """A second time is an error to ONNX Runtime."""
+    ort.register_execution_provider_library(name, library)
+
+
+def _missing(provider: Provider, device: Device, why: str) -> BackendError:
+    return BackendError(
+        f"ONNX Runtime cannot use its {provider.name} on {device.name}: {why}", provider.cure
+    )
+
+
+def _stream(request: Request) -> Options:
+    """The stream that is shared with the kernels."""
+    return {"has_user_compute_stream": "1", "user_compute_stream": str(request.device.stream.ptr)}
+
+
+def _cuda(request: Request) -> Options:
+    return {
+        "device_id": str(request.device.index),
+        **_stream(request),
+        "use_tf32": "0",  # about 1e-3 off
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default search repeats for every shape
+        "cudnn_conv_use_max_workspace": "0",  # there is one convolution, and it is small
+        "arena_extend_strategy": "kSameAsRequested",  # by default memory is doubled
+        "enable_cuda_graph": str(int(request.capture)),
+    }
+
+
+def _tensorrt(request: Request) -> Options:
+    _forbid_tf32()
+    cache = _cache(request)
+    return {
+        "device_id": str(request.device.index),
+        **_stream(request),
+        **_ranges(request, "trt_profile"),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": cache,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": cache,
+    }
+
+
+def _tensorrt_rtx(request: Request) -> Options:
+    _forbid_tf32()
+    return {
+        **_stream(request),
+        **_ranges(request, "nv_profile"),
+        "nv_runtime_cache_path": _cache(request),
+    }
+
+
+def _ranges(request: Request, prefix: str) -> Options:
+    """All shapes as one range, as an engine is built anew for each that is in none."""
+    inputs = signature(open_on_cpu(request.path)).inputs  # that the file alone knows
+    low, high = (
+        {name: pick(one[name] for one in request.profiles) for name in request.profiles[0]}
+        for pick in (min, max)
+    )
+
+    def shapes(sizes: Profile) -> str:
+        return ",".join(
+            f"{name}:{'x'.join(map(str, tensor.sized(sizes)))}" for name, tensor in inputs.items()
+        )
+
+    return {
+        f"{prefix}_min_shapes": shapes(low),
+        f"{prefix}_opt_shapes": shapes(high),
+        f"{prefix}_max_shapes": shapes(high),
+    }
+
+
+def _cache(request: Request) -> str:
+    """A folder for what is compiled of this graph.
+
+    Not of any other: TensorRT's provider tells graphs apart by their nodes, not by their weights.
+    """
+    weights = request.path.with_name(request.path.name + WEIGHTS)
+    parts = [record_of(file).sha256 for file in (request.path, weights) if file.exists()]
+    key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+    folder = platformdirs.user_cache_path("pnp-ovss") / "onnxruntime" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)
+
+
+def _forbid_tf32() -> None:
+    """These providers have no option for it, and their builders allow it by default."""
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+
+
+CUDA = Provider(
+    "CUDAExecutionProvider",
+    _cuda,
+    "check the driver with nvidia-smi; then"
+    " pip uninstall -y onnxruntime && pip install --upgrade 'pnp-ovss[gpu]'",
+    captures=True,
+)
+TENSORRT = Provider(
+    "TensorrtExecutionProvider",
+    _tensorrt,
+    "it links TensorRT 10: pip uninstall -y onnxruntime tensorrt"
+    " && pip install 'pnp-ovss[gpu]' 'tensorrt-cu13<11'",
+    needs="tensorrt",
+)
+TENSORRT_RTX = Provider(
+    "NvTensorRTRTXExecutionProvider",
+    _tensorrt_rtx,
+    "pip install --upgrade onnxruntime onnxruntime-ep-nv-tensorrt-rtx-cu13",
+    plugin="onnxruntime_ep_nv_tensorrt_rtx",
+)
+PROVIDERS = {"cuda": CUDA, "tensorrt": TENSORRT, "tensorrt-rtx": TENSORRT_RTX}

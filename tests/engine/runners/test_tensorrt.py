@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pnp_ovss.engine import BackendError, ExecutionError, InputError, engines
+from pnp_ovss.engine.artifact import SALIENCE, VISION, open_artifact
+from pnp_ovss.engine.engines import Recipe
+from pnp_ovss.engine.runners import open_runner, tensorrt_api
+from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.engine.runners.tensorrt import TensorRTRunner
+
+from tests import thresholds
+from tests.conftest import Exported
+from tests.engine.runners import stand_ins
+from tests.engine.runners.stand_ins import Library, feeds_of
+from tests.engine.runners.test_buckets import SHAPES, VOCABULARY, assert_close
+
+BATCHES, TOKENS = (1, 4), (8, 16)
+Open = Callable[..., tuple[TensorRTRunner, Library]]
+
+
+@pytest.fixture
+def opened(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Opens a graph with the stand-in of TensorRT-RTX, on the stand-in of a GPU."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    there: list[TensorRTRunner] = []
+
+    def open_(
+        graph: str, *, onnx: Path | None = None, **rules: Any
+    ) -> tuple[TensorRTRunner, Library]:
+        library = Library(engines.profiles(graph, BATCHES, TOKENS), **rules)
+        path = stand_ins.engine_file(tmp_path, onnx or exported.folder / graph)
+        runner = TensorRTRunner(
+            stand_ins.api(library), path, recipe(graph), stand_ins.device(), Path("blip")
+        )
+        there.append(runner)
+        return runner, library
+
+    yield open_
+    for runner in there:
+        runner.close()
+
+
+def recipe(graph: str) -> Recipe:
+    return Recipe(
+        target="tensorrt-rtx",
+        graph=Path(graph).stem,
+        precision="fp16",
+        graph_sha256="0" * 64,
+        profiles=engines.profiles(graph, BATCHES, TOKENS),
+        architectures=["sm_89"],
+        version="1.0",
+    )
+
+
+def calls(graph: str) -> list[dict[str, np.ndarray]]:
+    """Every bucket twice and more, and batches that fill none."""
+    return [
+        feeds_of(
+            np.random.default_rng(seed),
+            SHAPES[graph],
+            {"batch": batch, "tokens": tokens, "images": 1 if shared else batch},
+            VOCABULARY,
+        )
+        for seed in range(3)
+        for batch, tokens, shared in [(1, 5, True), (4, 8, False), (7, 16, True), (3, 11, False)]
+    ]
+
+
+@pytest.mark.parametrize("graph", [VISION, SALIENCE])
+def test_an_engine_gives_what_its_graph_does(opened: Open, exported: Exported, graph: str) -> None:
+    """Run plainly, while recorded, and replayed."""
+    runner, _ = opened(graph)
+    plain = OnnxRuntimeRunner(exported.folder / graph)
+    for feeds in calls(graph):
+        assert_close(runner.run(feeds), plain.run(feeds))
+    assert len(runner.captured) > 1
+    assert all(captured for _, captured in runner.captured)
+
+
+def test_some_outputs_only(opened: Open, exported: Exported) -> None:
+    runner, library = opened(SALIENCE)
+    feeds = calls(SALIENCE)[0]
+    found = runner.run(feeds, ["itm_logits"])
+    assert_close(found, OnnxRuntimeRunner(exported.folder / SALIENCE).run(feeds, ["itm_logits"]))
+    runner.run(feeds)
+    assert len(library.engines[0].contexts) == 1
+
+
+def test_a_library_that_cannot_be_recorded(opened: Open, exported: Exported) -> None:
+    runner, _ = opened(VISION, capturable=False)
+    plain = OnnxRuntimeRunner(exported.folder / VISION)
+    for feeds in calls(VISION):
+        assert_close(runner.run(feeds), plain.run(feeds))
+    assert not any(captured for _, captured in runner.captured)
+    assert runner.device.stream.modes == []
+
+
+def test_contexts_are_made_when_needed_and_share_the_memory_of_the_largest(opened: Open) -> None:
+    runner, library = opened(VISION)
+    contexts = library.engines[0].contexts
+    assert contexts == []
+    large, small = (
+        feeds_of(np.random.default_rng(0), SHAPES[VISION], {"batch": batch}, VOCABULARY)
+        for batch in (4, 1)
+    )
+    runner.run(large)
+    assert [one.profile for one in contexts] == [1]
+    runner.run(small)
+    assert [one.profile for one in contexts] == [1, 0]
+    assert contexts[0].memory[0] == contexts[1].memory[0]
+    assert [one.memory[1] for one in contexts] == [4096, 1024]
+
+
+def test_kernels_are_compiled_once(opened: Open, tmp_path: Path) -> None:
+    runner, _ = opened(VISION)
+    for feeds in calls(VISION)[:2]:
+        runner.run(feeds)
+    runner.close()
+    (kept,) = (tmp_path / "cache" / "pnp-ovss" / "kernels").iterdir()
+    assert kept.name == "stand-in-sm_89.kernels"
+    assert kept.read_text() == "0 1"
+    _, library = opened(VISION)
+    engine = library.engines[0]
+    assert engine.configs[0].get_runtime_cache().kernels == ["0", "1"]
+
+
+def test_a_caption_that_is_too_long(opened: Open) -> None:
+    runner, _ = opened(SALIENCE)
+    sizes = {"batch": 2, "tokens": 17, "images": 2}
+    feeds = feeds_of(np.random.default_rng(0), SHAPES[SALIENCE], sizes, VOCABULARY)
+    with pytest.raises(InputError, match=r"has 17 tokens.*engine takes 16 at most") as caught:
+        runner.run(feeds)
+    assert caught.value.cure == (
+        "pnp-ovss build 'blip' --target tensorrt-rtx --precision fp16 --batch 1,4 --tokens 8,16,32"
+    )
+
+
+def test_an_engine_that_fails(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, library = opened(VISION)
+    refuse = lambda *_: library.complain("out of memory")  # noqa: E731
+    monkeypatch.setattr(stand_ins.IExecutionContext, "execute_async_v3", refuse)
+    with pytest.raises(ExecutionError, match=r"tensorrt-rtx 1\.0 failed on cuda:0: out of memory"):
+        runner.run(calls(VISION)[0])
+
+
+def test_memory_that_runs_out(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, _ = opened(VISION)
+
+    def empty(*_: object) -> None:
+        raise MemoryError("Out of memory allocating 4,096 bytes")
+
+    monkeypatch.setattr(runner.device.xp, "empty", empty)
+    with pytest.raises(ExecutionError, match="Out of memory allocating") as caught:
+        runner.run(calls(VISION)[0])
+    assert "smaller --batch-size" in caught.value.cure
+
+
+def test_a_closed_engine(opened: Open) -> None:
+    runner, _ = opened(VISION)
+    runner.close()
+    runner.close()
+    with pytest.raises(ExecutionError, match="was closed"):
+        runner.run(calls(VISION)[0])
+
+
+def test_an_engine_that_the_library_refuses(opened: Open) -> None:
+    with pytest.raises(BackendError, match=r"cannot load the engine.*bad engine") as caught:
+        opened(VISION, onnx=Path("no.onnx"))
+    assert caught.value.cure == (
+        "build it again: pnp-ovss build 'blip' --target tensorrt-rtx --precision fp16 --overwrite"
+    )
+
+
+needs_rtx = pytest.mark.skipif(
+    not importlib.util.find_spec("tensorrt_rtx"), reason="needs tensorrt-rtx"
+)
+
+
+@needs_rtx
+def test_an_engine_that_the_real_library_refuses(tmp_path: Path) -> None:
+    """In its own words."""
+    path = tmp_path / "no.engine"
+    path.write_bytes(bytes(4096))
+    api = tensorrt_api.load("tensorrt-rtx")
+    with pytest.raises(BackendError, match=f"cannot load the engine '{path}' on cuda:0: .*agic"):
+        TensorRTRunner(api, path, recipe(VISION), stand_ins.device(), Path("blip"))
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    "name",
+    ["ICudaEngine", "IExecutionContext", "IRuntimeCache", "IRuntimeConfig", "Runtime"],
+)
+def test_the_stand_in_has_what_the_library_has(name: str) -> None:
+    """All that it is asked for, the library can be asked for."""
+    real = getattr(tensorrt_api.load("tensorrt-rtx").trt, name)
+    asked = {one for one in dir(getattr(stand_ins, name)) if not one.startswith("_")}
+    assert asked
+    assert asked <= set(dir(real))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("graph", [VISION, SALIENCE])
+def test_a_built_engine_on_a_gpu(
+    exported: Exported, model_copy: Path, target: str, graph: str
+) -> None:
+    """The real library: plainly, recorded and replayed, against the CPU."""
+    pytest.importorskip(target.replace("-", "_"))
+    from pnp_ovss.engine.device import open_device
+    from pnp_ovss.export.tensorrt import build
+
+    device = open_device("cuda")
+    model = open_artifact(model_copy)
+    build(model, target=target, precision="fp32", batches=BATCHES, tokens=TOKENS)
+    plain = OnnxRuntimeRunner(exported.folder / graph)
+    with device.use():
+        runner = open_runner(model, graph, backend=target, device=device)
+        assert isinstance(runner, TensorRTRunner)
+        for feeds in calls(graph):
+            found = runner.run({name: device.xp.asarray(one) for name, one in feeds.items()})
+            assert_close(
+                {name: device.to_host(one) for name, one in found.items()},
+                plain.run(feeds),
+                thresholds.SALIENCE,
+            )
+        captured = [captured for _, captured in runner.captured]
+        runner.close()
+    assert all(captured)
