@@ -54,6 +54,7 @@ MISSING = {
     "onnxruntime-tensorrt-rtx": "No module named 'onnxruntime_ep_nv_tensorrt_rtx'",
     "tensorrt": "tensorrt is not installed|no tensorrt engine of vision was built",
     "tensorrt-rtx": "tensorrt-rtx is not installed|no tensorrt-rtx engine of vision was built",
+    "aotinductor": "no aotinductor engine of vision was built",
 }
 
 
