@@ -14,31 +14,33 @@ SOON, LATE = 0.2, 10  # seconds
 
 def test_what_is_done_alone_waits_for_work_beside_the_model_and_keeps_it_out() -> None:
     device = stand_ins.device()
-    inside, leave, recorded, entered = (threading.Event() for _ in range(4))
+    inside, alone, entered, leave, done = (threading.Event() for _ in range(5))
 
     def beside() -> None:
         with device.beside(None):
             inside.set()
-            assert leave.wait(LATE)
+            leave.wait(LATE)
+
+    def record() -> None:
+        with device.alone():
+            alone.set()
+            done.wait(LATE)
 
     def later() -> None:
         with device.beside(None):
             entered.set()
 
-    def record() -> None:
-        with device.alone():
-            threads[2].start()
-            assert not entered.wait(SOON)
-            recorded.set()
-
     threads = [threading.Thread(target=one) for one in (beside, record, later)]
     threads[0].start()
     assert inside.wait(LATE)
     threads[1].start()
-    assert not recorded.wait(SOON)
+    assert not alone.wait(SOON)
     leave.set()
-    for event in (recorded, entered):
-        assert event.wait(LATE)
+    assert alone.wait(LATE)
+    threads[2].start()
+    assert not entered.wait(SOON)
+    done.set()
+    assert entered.wait(LATE)
     for thread in threads:
         thread.join()
 
