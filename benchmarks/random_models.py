@@ -21,6 +21,36 @@ BLIP_LARGE = {
     "text": {"num_attention_heads": 12},
 }
 
+BLIP_TINY = {
+    "vision": {
+        "hidden_size": 96,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "image_size": 64,
+    },
+    "text": {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+}
+
+# BLIP-base ITM: the same text encoder over ViT-B/16
+BLIP_BASE = {
+    "vision": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 384,
+    },
+    "text": {"num_attention_heads": 12},
+}
+
+SHAPES = {"blip-tiny": BLIP_TINY, "blip-base": BLIP_BASE, "blip-large": BLIP_LARGE}
+
 
 def random_blip(
     vision: Mapping[str, object],

@@ -9,7 +9,9 @@ from PIL import Image
 
 from ..kernels import densecrf, reference
 from ..kernels.crf import load
+from ..kernels.cuda_kernels import CudaKernels
 from . import pydensecrf
+from .device import CPU, Array, Device
 from .errors import BackendError
 from .memory import memory, require_memory, too_large
 from .settings import Crf
@@ -45,17 +47,28 @@ def require(kind: Crf) -> None:
         ) from error
 
 
+def place(kind: Crf | None, device: Device) -> Device:
+    """Where a CRF runs, and leaves its marginals, when the model runs on a device."""
+    return device if kind in (None, "densecrf") else CPU
+
+
 def marginals(
-    image: Image.Image, channels: np.ndarray, kind: Crf = "densecrf", threads: int = 1
-) -> np.ndarray:
-    """Mean-field marginals, float32 [C, H, W].
+    image: Image.Image,
+    channels: Array,
+    kind: Crf = "densecrf",
+    threads: int = 1,
+    device: Device = CPU,
+) -> Array:
+    """Mean-field marginals, float32 [C, H, W], at the CRF's `place`.
 
     Args:
         image: RGB, W x H.
-        channels: float32 [C, H, W] in [0, 1]; their softmax is the unary probability.
-        kind: "densecrf" is this package's own; "pydensecrf" the package of that name, which uses
-            one thread of a process of its own.
-        threads: of the package's own.
+        channels: float32 [C, H, W] in [0, 1], on the device; their softmax is the unary
+            probability.
+        kind: "densecrf" is this package's own, on the device; "densecrf-cpu" the same on the CPU;
+            "pydensecrf" the package of that name, which uses one thread of a process of its own.
+        threads: of the package's own on the CPU.
+        device: where the channels are.
 
     Raises:
         BackendError: the CRF is not installed, or its process ended.
@@ -63,6 +76,12 @@ def marginals(
     """
     require(kind)
     labels, height, width = channels.shape
+    cuda = place(kind, device).kernels
+    if isinstance(cuda, CudaKernels):
+        likely = cuda.softmax(channels)
+        seen = device.xp.asarray(np.asarray(image))
+        return cuda.densecrf(seen, likely, iterations=ITERATIONS, **_terms())
+    channels = device.to_host(channels)
     purpose = f"the dense CRF on {width}x{height} pixels and {labels} labels"
     if kind == "pydensecrf":
         bytes_per_pixel = _BYTES_PER_PIXEL + labels * _BYTES_PER_PIXEL_AND_LABEL
@@ -71,9 +90,6 @@ def marginals(
         return pydensecrf.PROCESSES.infer(np.array(image), likely, ITERATIONS, KERNELS)
     require_memory(height * width * labels * 8, purpose, _CURE)
     limit = memory() or 0
-    terms: dict[str, Any] = {
-        f"{kernel}_{name}": value for kernel, own in KERNELS.items() for name, value in own.items()
-    }
     try:
         return densecrf(
             np.asarray(image),
@@ -81,7 +97,13 @@ def marginals(
             iterations=ITERATIONS,
             threads=threads,
             memory=limit,
-            **terms,
+            **_terms(),
         )
     except MemoryError as error:
         raise too_large(f"more than {limit / 2**30:.0f} GiB", limit, purpose, _CURE) from error
+
+
+def _terms() -> dict[str, Any]:
+    return {
+        f"{kernel}_{name}": value for kernel, own in KERNELS.items() for name, value in own.items()
+    }

@@ -1,24 +1,27 @@
-"""Where a model runs: its arrays, its stream, its kernels' home."""
+"""Where a model runs: its arrays, its stream, its kernels."""
 
 from __future__ import annotations
 
 import importlib
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .errors import BackendError, reason
+from ..kernels import reference
+from ..kernels.interface import Array, Kernels
+from .errors import BackendError, ExecutionError, reason
 
-Array = Any  # numpy.ndarray or cupy.ndarray
+__all__ = ["CPU", "Array", "Device", "cuda_index", "open_device", "usable_devices"]
 
 _CURE = "check the driver with nvidia-smi; CuPy comes with: pip install 'pnp-ovss[gpu]'"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Device:
     """A processor.
 
@@ -26,31 +29,84 @@ class Device:
         name: "cpu" or "cuda:N".
         index: N; None for the CPU.
         xp: the module of its arrays, NumPy or CuPy.
-        stream: of CuPy, the one on which everything is queued; None for the CPU.
+        kernels: that compute on its arrays.
+        stream: of CuPy, the one on which a model's work is queued; None for the CPU.
         architecture: "sm_89" and the like; "cpu" for the CPU.
     """
 
     name: str
     index: int | None
     xp: Any
+    kernels: Kernels
     stream: Any
     architecture: str
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _spare_streams: list[Any] = field(default_factory=list, repr=False)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its kernels are the CUDA ones."""
+        return self.name != "cpu"
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Make it, and its stream, this thread's own."""
-        if self.index is None:
+        """Queue the model's work from this thread; threads take turns.
+
+        Raises:
+            ExecutionError: the device ran out of memory.
+        """
+        if self.stream is None:
             yield
             return
-        with self.xp.cuda.Device(self.index), self.stream:
+        with self._turn, self.xp.cuda.Device(self.index), self.stream, self._enough_memory():
             yield
 
+    def mark(self) -> Any:
+        """What has been queued so far, for `beside`."""
+        return None if self.stream is None else self.stream.record()
+
+    @contextmanager
+    def beside(self, mark: Any) -> Iterator[None]:
+        """Work beside the model, on a stream of its own, after what was marked; waits at the end.
+
+        Arrays that the model's stream made must be held until then.
+
+        Raises:
+            ExecutionError: the device ran out of memory.
+        """
+        if self.stream is None:
+            yield
+            return
+        with self.xp.cuda.Device(self.index), self._enough_memory():
+            # Streams are kept, as CuPy keeps freed memory for the stream that it was used on.
+            try:
+                stream = self._spare_streams.pop()
+            except IndexError:
+                stream = self.xp.cuda.Stream(non_blocking=True)
+            try:
+                with stream:
+                    stream.wait_event(mark)
+                    yield
+            finally:
+                stream.synchronize()
+                self._spare_streams.append(stream)
+
     def to_host(self, array: Array) -> np.ndarray:
-        """A copy in the host's memory, once all that was queued before is done."""
-        return array if self.index is None else self.xp.asnumpy(array)
+        """A copy in the host's memory, once what the current stream has queued is done."""
+        return array if isinstance(array, np.ndarray) else self.xp.asnumpy(array)
+
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            raise ExecutionError(
+                f"{self.name} ran out of memory: {reason(error)}",
+                "take a smaller --batch-size, --crf densecrf-cpu or none, or smaller pictures",
+            ) from error
 
 
-CPU = Device("cpu", None, np, None, "cpu")
+CPU = Device("cpu", None, np, reference, None, "cpu")
 
 
 def cuda_index(name: str) -> int | None:
@@ -89,9 +145,12 @@ def open_device(name: str) -> Device:
         raise BackendError(f"no GPU can be used: {reason(error)}", _CURE) from error
     if index >= count:
         raise BackendError(f"there is no device 'cuda:{index}'; there are {count}", _CURE)
+    from ..kernels.cupy import kernels
+
     with cupy.cuda.Device(index) as device:
         stream = cupy.cuda.Stream(non_blocking=True)
-        return Device(f"cuda:{index}", index, cupy, stream, f"sm_{device.compute_capability}")
+        architecture = f"sm_{device.compute_capability}"
+    return Device(f"cuda:{index}", index, cupy, kernels(), stream, architecture)
 
 
 def usable_devices() -> list[Device]:

@@ -53,12 +53,12 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def writing_to(place: Path, option: str) -> Iterator[None]:
+def writing_to(place: Path, instead: str) -> Iterator[None]:
     """Turn the system's errors into what a user can act on.
 
     Args:
         place: what is written.
-        option: of the command line, that names another place.
+        instead: what to do where it cannot be written.
 
     Raises:
         OutputError: the system refused to write.
@@ -66,7 +66,7 @@ def writing_to(place: Path, option: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cure = f"choose another folder with {option}"
+        cure = instead
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             cure = f"free some space, or {cure}"
         elif error.errno == errno.ENAMETOOLONG:

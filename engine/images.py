@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..kernels import reference
 from .errors import InputError, reason
 
 MAX_PIXELS = 50_000_000
@@ -45,11 +46,14 @@ def load_rgb(image: ImageLike) -> Image.Image:
     return _read(Path(image))
 
 
+def squared(image: Image.Image, size: int) -> np.ndarray:
+    """A square by Pillow's bicubic, uint8 [size, size, 3]."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def preprocess(image: Image.Image, size: int) -> np.ndarray:
-    """The model's input, float32 [3, size, size]: a square by Pillow's bicubic, normalised."""
-    square = image.resize((size, size), Image.Resampling.BICUBIC)
-    scaled = np.asarray(square, np.float32) / np.float32(255)
-    return np.ascontiguousarray(((scaled - MEAN) / STD).transpose(2, 0, 1))
+    """The model's input, float32 [3, size, size]: a square, normalised."""
+    return reference.normalise(squared(image, size)[None], MEAN, STD)[0]
 
 
 def _read(path: Path) -> Image.Image:

@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from ..kernels import reference
 from .artifact import Artifact, Manifest
 from .caption import Captioner, CaptionTokens
+from .caption_batch import CaptionBatch
+from .device import Array, Device
 from .errors import ExecutionError
-from .runners import Runner, open_runners
+from .runners import PrecisionChoice, Runner, open_runners
 
 MAX_CAPTIONS = 32  # of one picture in one call of the salience graph: bounds its memory
 
 
-class Reading(NamedTuple):
-    """One caption read in one pass: salience float32 [T, P], and the ITM match probability.
-
-    Of a model exported with --all-heads, salience is [L, H, T, P].
-    """
-
-    salience: np.ndarray
-    match: float
-
-
 @dataclass(frozen=True)
 class Network:
-    """The two graphs of a model and what is needed to feed them."""
+    """The two graphs of a model and what is needed to feed them.
+
+    Arrays are on its device; `device.use()` must be in force.
+    """
 
     vision: Runner
     salience: Runner
@@ -37,102 +31,118 @@ class Network:
     manifest: Manifest
 
     @classmethod
-    def open(cls, model: Artifact, *, backend: str = "auto", device: str = "auto") -> Network:
+    def open(
+        cls,
+        model: Artifact,
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: PrecisionChoice = "auto",
+    ) -> Network:
         """Load the graphs of a model folder.
 
         Raises:
             ModelError: the tokenizer cannot be read.
-            BackendError: the backend or the device cannot be had.
+            BackendError: the backend, the device or the precision cannot be had.
         """
         captioner = Captioner.load(model)
-        vision, salience = open_runners(model, backend=backend, device=device)
+        vision, salience = open_runners(model, backend=backend, device=device, precision=precision)
         return cls(vision, salience, captioner, model.manifest)
+
+    @property
+    def device(self) -> Device:
+        """Where both graphs run."""
+        return self.vision.device
 
     def close(self) -> None:
         """Free both graphs."""
         self.vision.close()
         self.salience.close()
 
-    def embed(self, pixels: np.ndarray) -> np.ndarray:
-        """[B, 3, S, S] -> [B, 1 + P, D]."""
+    def embed(self, pixels: Array) -> Array:
+        """[B, 3, S, S] -> [B, 1 + P, D], which the next call may overwrite."""
         return self.vision.run({"pixel_values": pixels})["image_embeds"]
 
-    def match(self, embeds: np.ndarray, captions: Sequence[CaptionTokens]) -> np.ndarray:
-        """ITM match probability of each caption with one picture, float32 [N].
+    def match(self, embeds: Array, captions: Sequence[CaptionTokens]) -> Array:
+        """ITM logits of each caption with one picture, float32 [N, 2].
 
         Args:
             embeds: of the picture, [1 + P, D].
             captions: any number of them.
         """
-        keep = np.ones((1, len(embeds) - 1), np.float32)
-        logits = [
-            self._run(self._feeds(embeds[None], keep, part), ["itm_logits"])["itm_logits"]
-            for part in _parts(captions)
-        ]
-        return _match_probability(np.concatenate(logits))
+        xp = self.device.xp
+        ids, mask = map(xp.asarray, self.captioner.pad(captions))
+        keep = xp.ones((1, len(embeds) - 1), np.float32)
+        logits = xp.empty((len(ids), 2), np.float32)
+        for part in _parts(0, len(ids)):
+            feeds = _feeds(embeds[None], keep, ids[part], mask[part])
+            logits[part] = self.salience.run(feeds, ["itm_logits"])["itm_logits"]
+        return logits
 
-    def read(
-        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[Sequence[CaptionTokens]]
-    ) -> list[list[Reading]]:
-        """Salience of every caption of every picture.
+    def read(self, embeds: Array, keep: Array, captions: CaptionBatch) -> tuple[Array, Array]:
+        """Salience and ITM logits of every caption.
 
         Pictures with one caption each share a call; the captions of one picture share its keys and
         values.
 
         Args:
             embeds: [B, 1 + P, D].
-            keep: [B, P], 0 where cross-attention must not look.
-            captions: of each picture.
+            keep: float32 [B, P], 0 where cross-attention must not look.
+            captions: of the B pictures.
+
+        Returns:
+            float32 [N, T, P] (of a model exported with --all-heads [N, L, H, T, P]), and [N, 2];
+            the next call may overwrite them.
         """
-        if all(len(own) == 1 for own in captions):
-            return [[one] for one in self._read(embeds, keep, [own[0] for own in captions])]
-        return [
-            [
-                one
-                for part in _parts(own)
-                for one in self._read(embeds[i : i + 1], keep[i : i + 1], part)
-            ]
-            for i, own in enumerate(captions)
+        if len(embeds) == len(captions.ids):
+            out = self.salience.run(_feeds(embeds, keep, captions.ids, captions.mask))
+            return out["salience"], out["itm_logits"]
+        parts = [
+            (picture, part)
+            for picture in range(len(embeds))
+            for part in _parts(captions.first[picture], captions.first[picture + 1])
         ]
-
-    def _read(
-        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]
-    ) -> list[Reading]:
-        out = self._run(self._feeds(embeds, keep, captions))
-        return [
-            Reading(salience[..., : len(caption.ids), :], float(match))
-            for caption, salience, match in zip(
-                captions, out["salience"], _match_probability(out["itm_logits"]), strict=True
-            )
-        ]
-
-    def _run(
-        self, feeds: dict[str, np.ndarray], outputs: Sequence[str] | None = None
-    ) -> dict[str, np.ndarray]:
-        out = self.salience.run(feeds, outputs)
-        for name, value in out.items():
-            if not np.isfinite(value).all():
-                raise ExecutionError(
-                    f"the model's {name} is not finite", "its weights are damaged: export it again"
-                )
-        return out
-
-    def _feeds(
-        self, embeds: np.ndarray, keep: np.ndarray, captions: Sequence[CaptionTokens]
-    ) -> dict[str, np.ndarray]:
-        ids, mask = self.captioner.pad(captions)
-        return {
-            "image_embeds": embeds,
-            "input_ids": ids,
-            "attention_mask": mask,
-            "patch_keep": keep,
-        }
+        whole: dict[str, Array] = {}
+        for picture, part in parts:
+            own = slice(picture, picture + 1)
+            feeds = _feeds(embeds[own], keep[own], captions.ids[part], captions.mask[part])
+            for name, value in self.salience.run(feeds).items():
+                shape = (len(captions.ids), *value.shape[1:])
+                whole.setdefault(name, self.device.xp.empty(shape, value.dtype))[part] = value
+        return whole["salience"], whole["itm_logits"]
 
 
-def _parts(captions: Sequence[CaptionTokens]) -> Iterator[Sequence[CaptionTokens]]:
-    for start in range(0, len(captions), MAX_CAPTIONS):
-        yield captions[start : start + MAX_CAPTIONS]
+def match_probability(logits: np.ndarray) -> np.ndarray:
+    """ITM logits [..., 2] to the probability of a match, [...].
+
+    Raises:
+        ExecutionError: a logit is not finite.
+    """
+    return reference.softmax(np.moveaxis(finite("itm_logits", logits), -1, 0))[1]
 
 
-def _match_probability(logits: np.ndarray) -> np.ndarray:
-    return reference.softmax(logits.T)[1]
+def finite(name: str, values: np.ndarray) -> np.ndarray:
+    """The values of an output, which a broken model may spoil.
+
+    Raises:
+        ExecutionError: one is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise ExecutionError(
+            f"the model's {name} is not finite", "its weights are damaged: export it again"
+        )
+    return values
+
+
+def _feeds(embeds: Array, keep: Array, ids: Array, mask: Array) -> dict[str, Array]:
+    return {
+        "image_embeds": embeds,
+        "input_ids": ids,
+        "attention_mask": mask,
+        "patch_keep": keep,
+    }
+
+
+def _parts(first: int, end: int) -> Iterator[slice]:
+    for start in range(first, end, MAX_CAPTIONS):
+        yield slice(start, min(start + MAX_CAPTIONS, end))

@@ -98,7 +98,7 @@ def save(
     """
     files = paths(folder, stem)
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    with writing_to(folder, "--output"):
+    with writing_to(folder, "choose another folder with --output"):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(files) as parts:
             result.label_image().save(parts["labels"], format="PNG", optimize=True)
@@ -122,7 +122,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    with writing_to(folder, "--output"):
+    with writing_to(folder, "choose another folder with --output"):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")

@@ -1,4 +1,4 @@
-"""Two stages, overlapped: a batch on the model while the one before is finished on workers."""
+"""Three stages, overlapped: pictures are prepared and finished on workers, batches run between."""
 
 from __future__ import annotations
 
@@ -9,39 +9,42 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Ready = TypeVar("Ready")
 Half = TypeVar("Half")
 Result = TypeVar("Result")
 
 
 def overlap(
     items: Iterable[Item],
-    batched: Callable[[Sequence[Item]], Sequence[Half]],
-    single: Callable[[Half], Result],
+    prepare: Callable[[Item], Ready],
+    batched: Callable[[Sequence[Ready]], Sequence[Half]],
+    finish: Callable[[Half], Result],
     batch_size: int,
     workers: int = 1,
 ) -> Generator[Result, None, None]:
-    """`single` of each of `batched`'s results, in the order of `items`.
+    """`finish` of each of `batched`'s results, in the order of `items`.
 
-    `batched` runs on the caller's thread, `single` on `workers` others. No more than two batches
-    are under way, so memory is bounded and `items` is read no faster than results are taken. An
-    error, of `items` or of either stage, is raised when its turn comes, and ends the iteration.
+    `batched` runs on the caller's thread, `prepare` and `finish` on `workers` others. No more than
+    three batches are under way, one in each stage, so memory is bounded and `items` is read no
+    faster than results are taken. An error, of `items` or of a stage, is raised when its turn
+    comes, and ends the iteration.
     """
-    batches = _batches(items, batch_size)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pnp-ovss-finish")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pnp-ovss-worker")
+    batches = _one_ahead(_batches(items, batch_size), lambda item: pool.submit(prepare, item))
     pending: deque[Future[Result]] = deque()
     try:
         while True:
             waiting = len(pending)
             try:
                 batch = next(batches, None)
-                halves = batched(batch) if batch else None
+                halves = None if batch is None else batched([item.result() for item in batch])
             except Exception:
                 while pending:
                     yield pending.popleft().result()
                 raise
             if halves is None:
                 break
-            pending.extend(pool.submit(single, half) for half in halves)
+            pending.extend(pool.submit(finish, half) for half in halves)
             for _ in range(waiting):
                 yield pending.popleft().result()
         while pending:
@@ -55,6 +58,25 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _one_ahead(
+    batches: Iterator[list[Item]], submit: Callable[[Item], Future[Ready]]
+) -> Iterator[list[Future[Ready]]]:
+    """Each batch, submitted before the one ahead of it is given; what raises comes last."""
+    held: list[Future[Ready]] | None = None
+    try:
+        for batch in batches:
+            submitted = [submit(item) for item in batch]
+            if held is not None:
+                yield held
+            held = submitted
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield held
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..kernels import reference
+from .device import CPU, Array, Device
 from .memory import require_memory
 from .settings import Settings
 
@@ -24,7 +27,9 @@ def has_background(classes: int, settings: Settings) -> bool:
     return settings.background == "always"
 
 
-def channels(class_maps: np.ndarray, height: int, width: int, settings: Settings) -> np.ndarray:
+def channels(
+    class_maps: Array, height: int, width: int, settings: Settings, device: Device = CPU
+) -> Array:
     """Blurred channels at the picture's own size, each scaled to [0, 1].
 
     Upsampling and blur are both linear and separable, so for a class map M they are the two small
@@ -32,43 +37,43 @@ def channels(class_maps: np.ndarray, height: int, width: int, settings: Settings
     maps and is blurred at full size.
 
     Args:
-        class_maps: float32 [C, p, p].
+        class_maps: float32 [C, p, p], on the device.
         height: of the picture.
         width: of the picture.
         settings: threshold, blur, background.
+        device: where to compute.
 
     Returns:
-        float32 [C, height, width], or [1 + C, ...] with the background first.
+        float32 [C, height, width], or [1 + C, ...] with the background first; on the device.
 
     Raises:
-        InputError: the channels would not fit in memory.
+        InputError: the channels would not fit in the host's memory.
     """
     classes, grid, _ = class_maps.shape
     background = has_background(classes, settings)
+    if not device.on_gpu:
+        _require_memory(classes, height, width, background)
+    kernels = device.kernels
+    sigma = settings.blur * max(height, width)
+    kept = kernels.threshold(class_maps, settings.threshold)
+    out = device.xp.empty((classes + background, height, width), np.float32)
+    if background:
+        out[0] = kernels.blur(kernels.background(kept, height, width), sigma)
+    rows, columns = _enlarging(grid, height, sigma), _enlarging(grid, width, sigma)
+    kernels.resample(rows, kept, columns, out[background:])
+    kernels.scale_channels(out, _ROUNDING)
+    return out
+
+
+@lru_cache(maxsize=32)
+def _enlarging(grid: int, size: int, sigma: float) -> np.ndarray:
+    """R, float32 [size, grid]: upsampling and blur of a line."""
+    return reference.gaussian_blur(reference.upsampling_matrix(grid, size), sigma, 0)
+
+
+def _require_memory(classes: int, height: int, width: int, background: bool) -> None:
     require_memory(
         height * width * (4 * (classes + background) + (_BLUR_BYTES if background else _MAP_BYTES)),
         f"{classes} classes on {width}x{height} pixels",
         "name fewer classes, or scale the picture down",
     )
-    sigma = settings.blur * max(height, width)
-    rows = reference.upsampling_matrix(grid, height)
-    columns = reference.upsampling_matrix(grid, width)
-    kept = np.stack([reference.threshold(m, settings.threshold) for m in class_maps])
-
-    out = np.empty((classes + background, height, width), np.float32)
-    if background:
-        empty = (rows @ kept.max(axis=0) @ columns.T == 0).astype(np.float32)
-        blurred = reference.gaussian_blur(reference.gaussian_blur(empty, sigma, 0), sigma, 1)
-        out[0] = _min_max(blurred)
-    rows = reference.gaussian_blur(rows, sigma, 0)
-    columns = reference.gaussian_blur(columns, sigma, 0)
-    for channel, class_map in zip(out[background:], kept, strict=True):
-        channel[:] = _min_max(rows @ class_map @ columns.T)
-    return out
-
-
-def _min_max(channel: np.ndarray) -> np.ndarray:
-    """Scale to [0, 1]; a channel that is constant but for the rounding of the blur becomes zero."""
-    if np.ptp(channel) <= _ROUNDING * np.abs(channel).max():
-        return np.zeros_like(channel)
-    return reference.min_max(channel)

@@ -4,52 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from .caption import CaptionTokens
-from .dropout import class_maps, salience_dropout
-from .images import preprocess
-from .network import Network
+from .caption_batch import CaptionBatch
+from .device import Array
+from .dropout import salience_dropout
+from .images import MEAN, STD
+from .network import Network, match_probability
 from .settings import Settings
 
 Present = Literal["given", "match"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Query:
     """A picture and the classes to look for in it.
 
     Attributes:
         image: RGB.
+        square: the picture at the model's size, uint8 [S, S, 3].
         classes: C names, clean.
         alone: a caption for each class by itself.
     """
 
     image: Image.Image
+    square: np.ndarray
     classes: list[str]
     alone: list[CaptionTokens]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Found:
-    """What the model says about a picture.
+    """What the model says about a picture; arrays are on its device.
 
     Attributes:
         query: what was asked.
-        scores: float32 [C], the match probability of each class by itself.
         present: indices of the classes that were looked for.
-        class_maps: float32 [C, p, p]; zero for the others.
-        match: float32 [K]; empty where no class was looked for.
+        alone_logits: float32 [C, 2], ITM logits of each class by itself.
+        logits: float32 [K, captions, 2] of the passes; None where no class was looked for.
+        class_maps: float32 [present, p, p]; likewise.
+        mark: what must be done before the arrays can be read; see `Device.beside`.
     """
 
     query: Query
-    scores: np.ndarray
     present: list[int]
-    class_maps: np.ndarray
-    match: np.ndarray
+    alone_logits: Array
+    logits: Array | None = None
+    class_maps: Array | None = None
+    mark: Any = None
 
 
 def search(
@@ -61,41 +67,65 @@ def search(
         network: the model.
         queries: pictures and classes.
         settings: of the passes.
-        present: "given" looks for every class, "match" for those that score above the threshold.
+        present: "given" looks for every class, "match" for those that score above the threshold;
+            only that has to wait for a GPU.
     """
     if not queries:
         return []
-    pixels = np.stack([preprocess(query.image, network.manifest.image_size) for query in queries])
-    embeds = network.embed(pixels)
-    level = settings.match_threshold if present == "match" else -np.inf
-    found = [
-        _scored(query, network.match(own, query.alone), level, network.manifest.grid)
-        for query, own in zip(queries, embeds, strict=True)
-    ]
-    rows = [row for row, one in enumerate(found) if one.present]
-    if not rows:
-        return found
-    captions = [_captions(network, found[row], settings) for row in rows]
-    totals = salience_dropout(network, pixels[rows], embeds[rows], captions, settings)
-    for row, written, total in zip(rows, captions, totals, strict=True):
-        maps = class_maps(
-            total.salience,
-            written,
-            len(found[row].scores),
-            sum_last=settings.sum_last_class,
-        )
-        found[row] = replace(found[row], class_maps=maps, match=total.match)
-    return found
+    device = network.device
+    with device.use():
+        squares = device.xp.asarray(np.stack([query.square for query in queries]))
+        pixels = device.kernels.normalise(squares, MEAN, STD)
+        embeds = network.embed(pixels)
+        found = [
+            _matched(network, *each, settings, present)
+            for each in zip(queries, embeds, strict=True)
+        ]
+        rows = [row for row, one in enumerate(found) if one.present]
+        if rows:
+            if len(rows) < len(found):
+                pixels, embeds = pixels[rows], embeds[rows]
+            looked_for = [found[row] for row in rows]
+            for row, one in zip(
+                rows, _looked_for(network, pixels, embeds, looked_for, settings), strict=True
+            ):
+                found[row] = one
+        mark = device.mark()
+    return [replace(one, mark=mark) for one in found]
 
 
-def _scored(query: Query, scores: np.ndarray, level: float, grid: int) -> Found:
-    return Found(
-        query,
-        scores,
-        present=np.flatnonzero(scores > level).tolist(),
-        class_maps=np.zeros((len(scores), grid, grid), np.float32),
-        match=np.zeros(0, np.float32),
+def _matched(
+    network: Network, query: Query, embeds: Array, settings: Settings, present: Present
+) -> Found:
+    logits = network.match(embeds, query.alone)
+    if present == "given":
+        return Found(query, list(range(len(query.classes))), logits)
+    scores = match_probability(network.device.to_host(logits))
+    return Found(query, np.flatnonzero(scores > settings.match_threshold).tolist(), logits)
+
+
+def _looked_for(
+    network: Network, pixels: Array, embeds: Array, found: Sequence[Found], settings: Settings
+) -> list[Found]:
+    """With class maps, and logits of the passes."""
+    captions = CaptionBatch.of(
+        network.captioner,
+        [_captions(network, one, settings) for one in found],
+        network.device,
+        sum_last=settings.sum_last_class,
     )
+    total, logits = salience_dropout(network, pixels, embeds, captions, settings)
+    maps = network.device.kernels.class_maps(
+        total, captions.members, captions.first_member, captions.summed
+    ).reshape(-1, network.manifest.grid, network.manifest.grid)
+    return [
+        replace(
+            one,
+            logits=logits[:, captions.first[row] : captions.first[row + 1]],
+            class_maps=maps[captions.first_class[row] : captions.first_class[row + 1]],
+        )
+        for row, one in enumerate(found)
+    ]
 
 
 def _captions(network: Network, found: Found, settings: Settings) -> list[CaptionTokens]:

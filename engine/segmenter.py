@@ -12,9 +12,11 @@ import numpy as np
 
 from . import artifact, crf, pipeline, refine
 from .caption import clean_names
+from .device import Device
 from .errors import InputError, ModelError, PnpOvssError
-from .images import ImageLike, load_rgb
-from .network import Network
+from .images import ImageLike, load_rgb, squared
+from .network import Network, finite, match_probability
+from .runners import PrecisionChoice
 from .search import Found, Present, Query, search
 from .segmentation import Segmentation
 from .settings import Settings
@@ -38,7 +40,7 @@ class Segmenter:
     def __init__(self, model: artifact.Artifact, network: Network) -> None:
         self.model = model
         self.settings = model.manifest.settings
-        self.device = network.vision.device.name
+        self.device = network.device.name
         self._network = network
 
     @classmethod
@@ -48,6 +50,7 @@ class Segmenter:
         *,
         backend: str = "auto",
         device: str = "auto",
+        precision: PrecisionChoice = "auto",
         verify: bool = True,
     ) -> Segmenter:
         """Load a model folder.
@@ -57,11 +60,13 @@ class Segmenter:
             backend: "auto" or "onnxruntime".
             device: "auto", "cpu", "cuda" or "cuda:N". A device that was asked for and cannot be had
                 is an error, never a fall-back.
+            precision: "auto", "fp32", "fp16" or "bf16", of the engine that runs; "auto" is the most
+                exact that was built.
             verify: compare the files' sha256 with the manifest.
 
         Raises:
             ModelError: the folder is missing, damaged, of a newer version, or made for tuning.
-            BackendError: the backend or the device cannot be had.
+            BackendError: the backend, the device or the precision cannot be had.
         """
         found = artifact.open_artifact(model, verify=verify)
         if found.manifest.all_heads:
@@ -69,7 +74,8 @@ class Segmenter:
                 f"'{found.path}' was exported with --all-heads, for tuning",
                 "export it again with --layer and --head to segment with it",
             )
-        return cls(found, Network.open(found, backend=backend, device=device))
+        network = Network.open(found, backend=backend, device=device, precision=precision)
+        return cls(found, network)
 
     def close(self) -> None:
         """Free the model."""
@@ -155,8 +161,9 @@ class Segmenter:
     ) -> Iterator[Segmentation | PnpOvssError]:
         """Segment pictures as they come, in order.
 
-        Refinement and CRF of a batch run on worker threads, one a picture and no more than there
-        are processors, while the model runs the next batch. No more than two batches are under way.
+        While the model runs a batch, worker threads, no more than there are processors, decode the
+        next one, and refine the one before, a picture each. No more than these three batches are
+        under way, and on a GPU no more than two pictures at once are refined.
 
         Args:
             pairs: pictures and their classes; read no faster than results are taken.
@@ -179,6 +186,7 @@ class Segmenter:
         threads = processors // workers
         results = pipeline.overlap(
             pairs,
+            lambda pair: _attempt(self._query, *pair, chosen),
             lambda batch: self._find(batch, chosen, present),
             lambda found: _attempt(self._finish, found, chosen, threads),
             batch_size,
@@ -207,20 +215,20 @@ class Segmenter:
             crf.require(chosen.crf)
         return chosen
 
-    def _find(
-        self, pairs: Sequence[Pair], settings: Settings, present: Present
-    ) -> list[Found | PnpOvssError]:
-        """The search in a batch; an error for a picture that cannot be searched."""
-        queries = [_attempt(self._query, image, names, settings) for image, names in pairs]
-        good = [query for query in queries if isinstance(query, Query)]
-        found = iter(search(self._network, good, settings, present))
-        return [next(found) if isinstance(query, Query) else query for query in queries]
-
     def _query(self, image: ImageLike, classes: Sequence[str], settings: Settings) -> Query:
         names = clean_names(classes)
         write = self._network.captioner.write
         alone = [write([name], join=settings.join_words)[0] for name in names]
-        return Query(load_rgb(image), names, alone)
+        picture = load_rgb(image)
+        return Query(picture, squared(picture, self.model.manifest.image_size), names, alone)
+
+    def _find(
+        self, queries: Sequence[Query | PnpOvssError], settings: Settings, present: Present
+    ) -> list[Found | PnpOvssError]:
+        """The search in a batch; errors stay where they are."""
+        good = [query for query in queries if isinstance(query, Query)]
+        found = iter(search(self._network, good, settings, present))
+        return [next(found) if isinstance(query, Query) else query for query in queries]
 
     def _finish(
         self, found: Found | PnpOvssError, settings: Settings, threads: int
@@ -228,29 +236,38 @@ class Segmenter:
         """Refinement and CRF of one picture."""
         if isinstance(found, PnpOvssError):
             raise found
-        classes = found.query.classes
+        device, classes = self._network.device, found.query.classes
+        grid = self.model.manifest.grid
+        maps = np.zeros((len(classes), grid, grid), np.float32)
+        match = np.zeros(0, np.float32)
+        with device.beside(found.mark):
+            scores = match_probability(device.to_host(found.alone_logits))
+            if found.present:
+                maps[found.present] = finite("salience", device.to_host(found.class_maps))
+                match = match_probability(device.to_host(found.logits)).mean(axis=1)
+            labels = _labels(found, settings, device, threads)
         return Segmentation(
-            labels=_labels(found, settings, threads),
-            class_maps=found.class_maps,
-            match=found.match,
-            scores=found.scores,
+            labels=labels,
+            class_maps=maps,
+            match=match,
+            scores=scores,
             classes=tuple(classes),
             present=tuple(index in found.present for index in range(len(classes))),
         )
 
 
-def _labels(found: Found, settings: Settings, threads: int) -> np.ndarray:
+def _labels(found: Found, settings: Settings, device: Device, threads: int) -> np.ndarray:
     image = found.query.image
-    if not found.present:
+    if found.class_maps is None:
         return np.zeros((image.height, image.width), np.uint16)
-    maps = found.class_maps[found.present]
-    channels = refine.channels(maps, image.height, image.width, settings)
+    channels = refine.channels(found.class_maps, image.height, image.width, settings, device)
     if settings.crf is not None:
-        channels = crf.marginals(image, channels, settings.crf, threads)
-    labels = np.array(found.present, np.uint16) + np.uint16(1)
-    if len(channels) > len(labels):
-        labels = np.concatenate([np.zeros(1, np.uint16), labels])
-    return labels[channels.argmax(axis=0)]
+        channels = crf.marginals(image, channels, settings.crf, threads, device)
+    numbers = np.array(found.present, np.uint16) + np.uint16(1)
+    if len(channels) > len(numbers):
+        numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
+    place = crf.place(settings.crf, device)
+    return place.to_host(place.kernels.choose_labels(channels, numbers))
 
 
 def _attempt(

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import InputError
 
-Crf = Literal["densecrf", "pydensecrf"]
+Crf = Literal["densecrf", "densecrf-cpu", "pydensecrf"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,9 @@ class Settings:
         blur: standard deviation of the Gaussian, as a fraction of the longer side of the picture.
         background: "always" adds a background channel, "never" leaves it out, "auto" adds it where
             fewer than three classes are looked for (the rule for Context-style data sets).
-        crf: the dense CRF that sharpens the result: "densecrf" is this package's own, "pydensecrf"
-            the package of that name (the same labels, several times slower); None goes without.
+        crf: the dense CRF that sharpens the result: "densecrf" is this package's own, which runs
+            where the model runs, "densecrf-cpu" the same on the CPU in any case, "pydensecrf" the
+            package of that name (the same labels, several times slower); None goes without.
         match_threshold: with `present="match"`, the ITM probability above which a class is taken
             to be in the picture.
         first_pass_weight: how often the salience of the first pass is counted.
@@ -104,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "drop_mode": ("pixels", "attention"),
     "background": ("auto", "always", "never"),
-    "crf": ("densecrf", "pydensecrf", None),
+    "crf": ("densecrf", "densecrf-cpu", "pydensecrf", None),
 }
 
 Check = Callable[[object], bool]

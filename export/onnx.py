@@ -203,7 +203,7 @@ def _check_errors(errors: dict[str, float]) -> None:
 @contextmanager
 def _appearing(output: Path) -> Iterator[Path]:
     """A folder to work in, which takes its place at `output` when all went well."""
-    with writing_to(output, "-o"):
+    with writing_to(output, "choose another folder with -o"):
         output.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
         work, old = room / "new", room / "old"

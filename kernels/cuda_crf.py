@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-Array = Any  # of the array module: on the device
-BLOCK = 256
+from .interface import Array, Launch
+
 _FREE = np.uint64(2**64 - 1)
 _SMALLEST = np.finfo(np.float32).tiny
-
-
-class Launch(Protocol):
-    """What runs a kernel."""
-
-    def __call__(self, kernel: str, threads: int, *arguments: Any) -> None:
-        """Run it on at least one thread, best on so many; arguments: arrays, NumPy scalars."""
-        ...
 
 
 @dataclass(frozen=True)

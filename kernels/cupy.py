@@ -1,25 +1,27 @@
-"""The CUDA kernels on the current device, through CuPy."""
+"""The CUDA kernels through CuPy, on the device and the stream that are current."""
 
 from __future__ import annotations
 
 import importlib
 from functools import cache
-from importlib import resources
 from typing import Any
 
-from . import cuda_crf
+from .cuda_kernels import BLOCK, CudaKernels, source
+
+_MOST_BLOCKS = 2**20  # kernels take any number; this many keep every GPU busy
 
 
-def densecrf(image: Any, probabilities: Any, **terms: float) -> Any:
-    """The dense CRF on the device: CuPy arrays in, a CuPy array out; see `cuda_crf.densecrf`."""
+def kernels() -> CudaKernels:
+    """The kernels on CuPy arrays."""
+    return CudaKernels(importlib.import_module("cupy"), launch)
+
+
+def launch(kernel: str, threads: int, *arguments: Any) -> None:
+    """Queue a kernel; see `interface.Launch`."""
     cupy = importlib.import_module("cupy")
-    module = _module(cupy.cuda.Device().id)
-
-    def launch(kernel: str, threads: int, *arguments: Any) -> None:
-        blocks = min(-(-threads // cuda_crf.BLOCK), 2**20)
-        module.get_function(kernel)((blocks,), (cuda_crf.BLOCK,), arguments)
-
-    return cuda_crf.densecrf(image, probabilities, xp=cupy, launch=launch, **terms)
+    blocks = max(1, min(-(-threads // BLOCK), _MOST_BLOCKS))
+    function = _module(cupy.cuda.Device().id).get_function(kernel)
+    function((blocks,), (BLOCK,), arguments)
 
 
 @cache
@@ -27,5 +29,4 @@ def _module(device: int) -> Any:
     """Compiled for a device, once."""
     cupy = importlib.import_module("cupy")
     with cupy.cuda.Device(device):
-        source = resources.files(__package__) / "cuda" / "densecrf.cu"
-        return cupy.RawModule(code=source.read_text(), options=("--std=c++17",))
+        return cupy.RawModule(code=source(), options=("--std=c++17",))

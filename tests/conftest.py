@@ -13,10 +13,12 @@ from PIL import Image
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.export import export
 from pnp_ovss.export.tokenizer import bert
+from pnp_ovss.kernels.cuda_kernels import CudaKernels, source
 from tokenizers import Tokenizer
 from transformers import BlipForImageTextRetrieval
 
 from benchmarks.random_models import random_blip, save_checkpoint, transformers_tokenizer
+from tests.kernels.cuda_on_cpu import Kernels
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
@@ -90,3 +92,9 @@ def picture() -> Callable[..., Image.Image]:
         return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cuda_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> CudaKernels:
+    """All CUDA kernels, compiled for the CPU, on NumPy's arrays."""
+    return CudaKernels(np, Kernels(source(), tmp_path_factory.mktemp("cuda")).launch)

@@ -15,7 +15,18 @@ import pnp_ovss.export
 import pnp_ovss.kernels
 import pytest
 
-HEAVY = {"torch", "transformers", "scipy", "onnx", "onnx_ir", "matplotlib", "benchmarks"}
+HEAVY = {
+    "benchmarks",
+    "filelock",
+    "matplotlib",
+    "onnx",
+    "onnx_ir",
+    "scipy",
+    "tensorrt",
+    "tensorrt_rtx",
+    "torch",
+    "transformers",
+}
 LIGHT = ("pnp_ovss.engine", "pnp_ovss.kernels")
 MODULES = [
     module.name
@@ -60,7 +71,7 @@ def test_nothing_is_reported_to_anyone(tmp_path: Path):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("command", ["demo", "segment", "export", "evaluate", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "segment", "export", "build", "evaluate", "doctor"])
 def test_help_of_every_command(command: str, capsys):
     from pnp_ovss.engine.cli import main
 

@@ -62,3 +62,7 @@ HALF = 0.06
 # fp16 salience where gradients are 256 times smaller or larger than those of the models tried: its
 # error relative to that at their own size. Seen: 0.9 to 1.05; without a scale on it, 1.7 and 26.
 GRADIENT_RANGE = 1.5
+
+# CUDA kernels in float32 against the NumPy ones, absolute, values in [0, 1]: sums in another order.
+CUDA_RESAMPLE = 1e-6
+CUDA_BLUR = 1e-6

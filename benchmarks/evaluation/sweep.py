@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from pnp_ovss.engine import artifact, refine
-from pnp_ovss.engine.dropout import class_maps
+from pnp_ovss.engine.caption_batch import CaptionBatch
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.images import preprocess
-from pnp_ovss.engine.network import Network
+from pnp_ovss.engine.network import Network, finite
 from pnp_ovss.engine.settings import Settings
+from pnp_ovss.kernels import reference
 
 from . import metrics
 from .datasets import Dataset, Sample
@@ -88,18 +89,27 @@ def sweep(
 
 def every_map(network: Network, sample: Sample, settings: Settings) -> np.ndarray:
     """Salience of the classes of a picture in the first pass, float32 [L, H, C, p, p]."""
-    pixels = preprocess(sample.image, network.manifest.image_size)[None]
-    captions = network.captioner.write(sample.classes, join=settings.join_words)
-    keep = np.ones((1, network.manifest.grid**2), np.float32)
-    (readings,) = network.read(network.embed(pixels), keep, [captions])
-    stack = [reading.salience for reading in readings]
+    device, grid = network.device, network.manifest.grid
+    captions = CaptionBatch.of(
+        network.captioner,
+        [network.captioner.write(sample.classes, join=settings.join_words)],
+        device,
+    )
+    with device.use():
+        pixels = device.xp.asarray(preprocess(sample.image, network.manifest.image_size)[None])
+        keep = device.xp.ones((1, grid**2), np.float32)
+        salience, _ = network.read(network.embed(pixels), keep, captions)
+        salience = finite("salience", device.to_host(salience))
+    members, first, summed = map(
+        device.to_host, (captions.members, captions.first_member, captions.summed)
+    )
     return np.array(
         [
             [
-                class_maps([maps[layer, head] for maps in stack], captions, len(sample.classes))
-                for head in range(stack[0].shape[1])
+                reference.class_maps(head, members, first, summed).reshape(-1, grid, grid)
+                for head in np.moveaxis(layer, 1, 0)
             ]
-            for layer in range(stack[0].shape[0])
+            for layer in np.moveaxis(salience, 1, 0)
         ]
     )
 

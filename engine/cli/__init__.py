@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import PnpOvssError
-from . import demo, doctor, evaluate, export, segment
+from . import build, demo, doctor, evaluate, export, segment
 from .terminal import complain
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -26,7 +26,7 @@ def _cli(debug: bool) -> None:
     """
 
 
-for _module in (demo, segment, export, evaluate, doctor):
+for _module in (demo, segment, export, build, evaluate, doctor):
     _cli.add_command(_module.command)
 
 

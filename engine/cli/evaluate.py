@@ -279,7 +279,7 @@ def _output_folder(folder: Path) -> Path:
 def _write(folder: Path, report: Report, figures: Figures) -> None:
     """The report first: should a figure fail, the numbers are there."""
     text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
-    with writing_to(folder, "--output"):
+    with writing_to(folder, "choose another folder with --output"):
         with replacing({REPORT: folder / REPORT}) as parts:
             parts[REPORT].write_bytes(text)
         with replacing({name: folder / name for name in figures}) as parts:

@@ -56,7 +56,8 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--crf",
             type=_choice("crf"),
-            help="The dense CRF: its own, the package pydensecrf2, or none.",
+            help="The dense CRF: its own, where the model runs or on the CPU; the package"
+            " pydensecrf2; or none.",
         ),
         click.option(
             "--match-threshold", type=float, help="Score that a class needs with --present match."

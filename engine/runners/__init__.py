@@ -50,7 +50,22 @@ def _open_onnxruntime(
     return OnnxRuntimeRunner(model.path / graph, device)
 
 
-BACKENDS: dict[str, Open] = {"onnxruntime": _open_onnxruntime}
+def _open_tensorrt(target: str) -> Open:
+    def open_engine(
+        model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    ) -> Runner:
+        from .tensorrt import open_engine
+
+        return open_engine(target, model, graph, device, precision)
+
+    return open_engine
+
+
+BACKENDS: dict[str, Open] = {
+    "tensorrt": _open_tensorrt("tensorrt"),
+    "tensorrt-rtx": _open_tensorrt("tensorrt-rtx"),
+    "onnxruntime": _open_onnxruntime,
+}
 
 
 def open_runner(

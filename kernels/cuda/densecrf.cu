@@ -1,16 +1,11 @@
 // The dense CRF on the permutohedral lattice, as `kernels/cpu` has it, a thread a pixel or value.
-// No headers: the same source serves NVRTC and the C library. Vertices are numbered from 1; vertex 0
-// stands for "none" and always holds zeros. Sums by atomic addition come in any order, so the last
-// digits of a result vary from run to run.
+// Vertices are numbered from 1; vertex 0 stands for "none" and always holds zeros. Sums by atomic addition
+// come in any order, so the last digits of a result vary from run to run.
 
 typedef unsigned long long Key;
 typedef unsigned int Vertex;
-typedef long long Index;
 
 #define NOBODY 0xFFFFFFFFFFFFFFFFull  // a free slot; keys are below 2^63
-
-static __device__ Index first_item() { return (Index)blockIdx.x * blockDim.x + threadIdx.x; }
-static __device__ Index next_items() { return (Index)gridDim.x * blockDim.x; }
 
 static __device__ unsigned int home(Key key, unsigned int mask) {
     return (unsigned int)(((key ^ (key >> 32)) * 0x9E3779B97F4A7C15ull) >> 20) & mask;

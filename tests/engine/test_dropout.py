@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from pnp_ovss.engine import Settings
 from pnp_ovss.engine.caption import CaptionTokens
-from pnp_ovss.engine.dropout import class_maps
+from pnp_ovss.engine.caption_batch import CaptionBatch
+from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.images import preprocess
 from pnp_ovss.export import validate
+from pnp_ovss.kernels import reference
 
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
@@ -15,17 +17,33 @@ SALIENCE = np.arange(5 * 4, dtype=np.float32).reshape(5, 4)
 CAPTION = CaptionTokens([1, 2, 3, 4, 5], [(0, [1]), (2, [2, 3])])
 
 
-def test_class_map_is_the_mean_over_its_tokens():
-    maps = class_maps([SALIENCE], [CAPTION], 3)
-    np.testing.assert_array_equal(maps[0].ravel(), SALIENCE[1])
-    np.testing.assert_array_equal(maps[1].ravel(), 0)
-    np.testing.assert_array_equal(maps[2].ravel(), SALIENCE[2:4].mean(axis=0))
+def maps_of(segmenter, salience: np.ndarray, caption: CaptionTokens, **options) -> np.ndarray:
+    captioner = segmenter._network.captioner
+    batch = CaptionBatch.of(captioner, [[caption]], CPU, **options)
+    assert batch.first_class == [0, len(caption.owners)]
+    return reference.class_maps(salience[None], batch.members, batch.first_member, batch.summed)
 
 
-def test_class_map_of_the_last_class_may_be_summed():
-    maps = class_maps([SALIENCE], [CAPTION], 3, sum_last=True)
-    np.testing.assert_array_equal(maps[0].ravel(), SALIENCE[1])
-    np.testing.assert_array_equal(maps[2].ravel(), SALIENCE[2:4].sum(axis=0))
+def test_class_map_is_the_mean_over_its_tokens(segmenter):
+    maps = maps_of(segmenter, SALIENCE, CAPTION)
+    np.testing.assert_array_equal(maps, [SALIENCE[1], SALIENCE[2:4].mean(axis=0)])
+
+
+def test_class_map_of_the_last_class_may_be_summed(segmenter):
+    maps = maps_of(segmenter, SALIENCE, CAPTION, sum_last=True)
+    np.testing.assert_array_equal(maps, [SALIENCE[1], SALIENCE[2:4].sum(axis=0)])
+
+
+def test_captions_of_several_pictures_are_padded_and_counted(segmenter):
+    captioner = segmenter._network.captioner
+    short = CaptionTokens([1, 2, 3], [(0, [1])])
+    batch = CaptionBatch.of(captioner, [[short], [CAPTION, short]], CPU, sum_last=True)
+    assert (batch.first, batch.first_class) == ([0, 1, 3], [0, 1, 4])
+    assert batch.mask.tolist() == [[1, 1, 1, 0, 0], [1] * 5, [1, 1, 1, 0, 0]]
+    assert np.argwhere(batch.class_token).tolist() == [[0, 1], [1, 1], [1, 2], [1, 3], [2, 1]]
+    assert batch.members.tolist() == [1, 6, 7, 8, 11]
+    assert batch.first_member.tolist() == [0, 1, 2, 4, 5]
+    assert batch.summed.tolist() == [True, False, True, True]
 
 
 @pytest.mark.parametrize("schedule", ["halving", 5, 0, 1000])
@@ -62,5 +80,5 @@ def test_attention_mode_masks_dropped_patches_and_encodes_once(
 
     settings = Settings(passes=3, drop_schedule=schedule, drop_mode="attention", crf=None)
     found = segmenter.segment(picture(3), classes, settings=settings).class_maps
-    wanted = class_maps([total], [caption], 2)
+    wanted = maps_of(segmenter, total, caption).reshape(found.shape)
     assert np.abs(found - wanted).max() <= thresholds.CLASS_MAPS * wanted.max()

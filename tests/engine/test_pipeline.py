@@ -19,7 +19,7 @@ class FailedError(Exception):
 
 
 def workers() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("pnp-ovss-finish")]
+    return [t for t in threading.enumerate() if t.name.startswith("pnp-ovss-worker")]
 
 
 def same(items: Sequence[int]) -> Sequence[int]:
@@ -61,7 +61,7 @@ def test_results_come_in_order_from_full_batches(count, batch_size, workers):
         sizes.append(len(items))
         return [10 * item for item in items]
 
-    assert list(overlap(range(count), batched, negate, batch_size, workers)) == [
+    assert list(overlap(range(count), int, batched, negate, batch_size, workers)) == [
         -10 * item for item in range(count)
     ]
     assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
@@ -69,7 +69,7 @@ def test_results_come_in_order_from_full_batches(count, batch_size, workers):
 
 
 @given(batch_sizes, st.integers(1, 25))
-def test_no_more_than_two_batches_are_read_ahead(batch_size, wanted):
+def test_no_more_than_three_batches_are_read_ahead(batch_size, wanted):
     read = 0
 
     def source() -> Iterator[int]:
@@ -78,11 +78,11 @@ def test_no_more_than_two_batches_are_read_ahead(batch_size, wanted):
             read += 1
             yield item
 
-    results = overlap(source(), same, negate, batch_size)
+    results = overlap(source(), int, same, negate, batch_size)
     assert read == 0
     for taken in range(wanted):
         assert next(results) == -taken
-        assert read <= taken + 2 * batch_size
+        assert read <= taken + 3 * batch_size
     close(results)
 
 
@@ -97,12 +97,20 @@ def test_the_model_runs_a_batch_while_the_one_before_is_finished():
     def single(item: int) -> bool:
         return second_batch.wait(timeout=10)
 
-    assert all(overlap(range(4), batched, single, 2))
+    assert all(overlap(range(4), int, batched, single, 2))
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_batches_stay_on_the_callers_thread_and_the_rest_on_workers(count: int):
-    threads: dict[str, set[threading.Thread]] = {"batched": set(), "single": set()}
+    threads: dict[str, set[threading.Thread]] = {
+        "prepare": set(),
+        "batched": set(),
+        "single": set(),
+    }
+
+    def prepare(item: int) -> int:
+        threads["prepare"].add(threading.current_thread())
+        return item
 
     def batched(items: Sequence[int]) -> Sequence[int]:
         threads["batched"].add(threading.current_thread())
@@ -114,25 +122,48 @@ def test_batches_stay_on_the_callers_thread_and_the_rest_on_workers(count: int):
         return item
 
     together = threading.Barrier(count)
-    list(overlap(range(6 * count), batched, single, count, count))
+    list(overlap(range(6 * count), prepare, batched, single, count, count))
     assert threads["batched"] == {threading.current_thread()}
     assert len(threads["single"]) == count
-    assert threads["single"].isdisjoint(threads["batched"])
+    assert (threads["prepare"] | threads["single"]).isdisjoint(threads["batched"])
+
+
+def test_the_next_batch_is_prepared_while_the_model_runs():
+    third = threading.Event()
+
+    def prepare(item: int) -> int:
+        if item == 2:
+            third.set()
+        return item
+
+    def batched(items: Sequence[int]) -> Sequence[int]:
+        assert items[0] != 1 or third.wait(timeout=10)
+        return items
+
+    assert list(overlap(range(4), prepare, batched, negate, 1)) == [0, -1, -2, -3]
 
 
 def one_after_the_other(
     items: Sequence[int],
+    prepare: Callable[[int], int],
     batched: Callable[[Sequence[int]], Sequence[int]],
     single: Callable[[int], int],
     batch_size: int,
 ) -> Iterator[int]:
     for start in range(0, len(items), batch_size):
-        for half in batched(items[start : start + batch_size]):
+        for half in batched([prepare(item) for item in items[start : start + batch_size]]):
             yield single(half)
 
 
-@given(st.integers(1, 25), batch_sizes, positions, positions, st.integers(1, 4))
-def test_errors_are_raised_at_their_turn(count, batch_size, bad_batched, bad_single, workers):
+@given(st.integers(1, 25), batch_sizes, positions, positions, positions, st.integers(1, 4))
+def test_errors_are_raised_at_their_turn(
+    count, batch_size, bad_prepare, bad_batched, bad_single, workers
+):
+    def prepare(item: int) -> int:
+        if item == bad_prepare:
+            raise FailedError("prepare", item)
+        return item
+
     def batched(items: Sequence[int]) -> Sequence[int]:
         if bad_batched in items:
             raise FailedError("batched", items[0])
@@ -144,9 +175,11 @@ def test_errors_are_raised_at_their_turn(count, batch_size, bad_batched, bad_sin
         return item
 
     items = range(count)
-    results = overlap(items, batched, single, batch_size, workers)
-    expected = one_after_the_other(items, batched, single, batch_size)
-    if count <= min(count if bad is None else bad for bad in (bad_batched, bad_single)):
+    results = overlap(items, prepare, batched, single, batch_size, workers)
+    expected = one_after_the_other(items, prepare, batched, single, batch_size)
+    if count <= min(
+        count if bad is None else bad for bad in (bad_prepare, bad_batched, bad_single)
+    ):
         assert list(results) == list(expected)
         return
     (taken, error), (before, first) = drain(results, FailedError), drain(expected, FailedError)
@@ -161,7 +194,7 @@ def test_an_interrupt_in_a_batch_is_not_held_back(interrupt):
             raise interrupt
         return items
 
-    taken, _ = drain(overlap(range(6), batched, negate, 2), interrupt)
+    taken, _ = drain(overlap(range(6), int, batched, negate, 2), interrupt)
     assert taken == []
 
 
@@ -172,13 +205,13 @@ def test_an_interrupt_on_the_worker_reaches_the_caller(interrupt):
             raise interrupt
         return item
 
-    taken, _ = drain(overlap(range(6), same, single, 2), interrupt)
+    taken, _ = drain(overlap(range(6), int, same, single, 2), interrupt)
     assert taken == [0, 1, 2]
 
 
 def test_an_interrupt_while_a_result_is_used_stops_the_worker():
     def use() -> None:
-        for _ in overlap(range(1000), same, negate, 2):
+        for _ in overlap(range(1000), int, same, negate, 2):
             assert workers()
             raise KeyboardInterrupt
 
@@ -195,7 +228,7 @@ def test_closing_early_drops_what_has_not_begun(taken):
         finished.append(item)
         return item
 
-    results = overlap(range(1000), same, single, 50)
+    results = overlap(range(1000), int, same, single, 50)
     assert [next(results) for _ in range(taken)] == list(range(taken))
     close(results)
     done = len(finished)
@@ -210,4 +243,4 @@ def test_an_error_of_the_source_is_raised():
         raise FailedError("source", 1)
 
     with pytest.raises(FailedError):
-        list(overlap(source(), same, negate, 1))
+        list(overlap(source(), int, same, negate, 1))

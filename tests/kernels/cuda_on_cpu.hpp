@@ -1,6 +1,6 @@
 // Runs CUDA kernels on the CPU: each CUDA thread of a block is a fiber, and a block's fibers take turns
-// at barriers, in an order that changes from turn to turn. Shared memory is filled with NaNs before each
-// block. Include it before the source of the kernels.
+// at barriers and shuffles, in an order that changes from turn to turn. Shared memory is filled with NaNs
+// before each block. Include it before the source of the kernels.
 #pragma once
 
 #include <math.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -28,16 +29,21 @@ static Dimensions gridDim, blockDim, blockIdx, threadIdx;
 
 namespace cuda_on_cpu {
 
-enum class State { ready, at_barrier, done };
+constexpr size_t WARP_LANES = 32;
+
+enum class State { ready, at_barrier, at_shuffle, done };
 
 struct Fiber {
     ucontext_t context;
     std::vector<char> stack = std::vector<char>(64 << 10);
     State state;
     Dimensions index;
+    unsigned shuffles;  // so far: a lane may be at its next while others still read what it said in the last
+    uint32_t said[2];
 };
 
 static ucontext_t scheduler;
+static std::vector<Fiber> fibers;
 static Fiber *running;
 static void (*body)(void *);
 static void *body_arguments;
@@ -52,20 +58,42 @@ static void start() {
     swapcontext(&running->context, &scheduler);
 }
 
-static void wait() {
-    running->state = State::at_barrier;
+static void wait(State state) {
+    running->state = state;
     Fiber *own = running;
     swapcontext(&own->context, &scheduler);
+}
+
+static uint32_t shuffle(uint32_t bits, size_t from) {
+    const unsigned turn = running->shuffles++ % 2;
+    const size_t lane = size_t(running - fibers.data());
+    running->said[turn] = bits;
+    wait(State::at_shuffle);
+    return fibers[lane / WARP_LANES * WARP_LANES + from].said[turn];
 }
 
 static void resume(Fiber &fiber) {
     running = &fiber;
     threadIdx = fiber.index;
-    fiber.state = State::ready;
     swapcontext(&scheduler, &fiber.context);
 }
 
-static void run_block(std::vector<Fiber> &fibers) {
+static size_t count(State state, size_t first, size_t end) {
+    size_t found = 0;
+    for (size_t i = first; i < end; i++) found += fibers[i].state == state;
+    return found;
+}
+
+static void release(State state, size_t first, size_t end, const char *place) {
+    const size_t waiting = count(state, first, end);
+    if (waiting != end - first) {
+        fprintf(stderr, "%zu threads wait at a %s that %zu do not come to\n", waiting, place, end - first - waiting);
+        abort();
+    }
+    for (size_t i = first; i < end; i++) fibers[i].state = State::ready;
+}
+
+static void run_block() {
     memset(__start_cuda_shared, 0xff, size_t(__stop_cuda_shared - __start_cuda_shared));
     size_t number = 0;
     for (unsigned z = 0; z < blockDim.z; z++)
@@ -78,20 +106,22 @@ static void run_block(std::vector<Fiber> &fibers) {
                 makecontext(&fiber.context, start, 0);
                 fiber.index.x = x, fiber.index.y = y, fiber.index.z = z;
                 fiber.state = State::ready;
+                fiber.shuffles = 0;
             }
-    for (int turn = 0;; turn++) {
-        size_t waiting = 0, done = 0;
+    for (int turn = 0; count(State::done, 0, fibers.size()) < fibers.size(); turn++) {
         for (size_t i = 0; i < fibers.size(); i++) {
             Fiber &fiber = fibers[turn % 2 ? fibers.size() - 1 - i : i];
-            resume(fiber);
-            waiting += fiber.state == State::at_barrier;
-            done += fiber.state == State::done;
+            if (fiber.state == State::ready) resume(fiber);
         }
-        if (waiting == 0) return;
-        if (done != 0) {
-            fprintf(stderr, "%zu threads wait at a barrier that %zu have passed by\n", waiting, done);
-            abort();
+        bool shuffled = false;
+        for (size_t first = 0; first < fibers.size(); first += WARP_LANES) {
+            const size_t end = std::min(first + WARP_LANES, fibers.size());
+            if (count(State::at_shuffle, first, end) == 0) continue;
+            release(State::at_shuffle, first, end, "shuffle");
+            shuffled = true;
         }
+        if (!shuffled && count(State::at_barrier, 0, fibers.size()) > 0)
+            release(State::at_barrier, 0, fibers.size(), "barrier");
     }
 }
 
@@ -114,13 +144,29 @@ void launch(void (*kernel)(Arguments...), unsigned blocks, unsigned threads, voi
     body_arguments = &call;
     gridDim.x = blocks;
     blockDim.x = threads;
-    std::vector<Fiber> fibers(threads);
-    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) run_block(fibers);
+    fibers.resize(threads);
+    for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++) run_block();
 }
 
 }  // namespace cuda_on_cpu
 
-static inline void __syncthreads() { cuda_on_cpu::wait(); }
+static inline void __syncthreads() { cuda_on_cpu::wait(cuda_on_cpu::State::at_barrier); }
+
+static inline float __uint_as_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint32_t __float_as_uint(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float __shfl_xor_sync(uint32_t, float value, int step) {
+    return __uint_as_float(cuda_on_cpu::shuffle(__float_as_uint(value), (threadIdx.x % 32) ^ size_t(step)));
+}
 
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
@@ -138,6 +184,20 @@ template <class T>
 static inline T atomicCAS(T *address, T expected, T value) {
     const T old = *address;
     if (old == expected) *address = value;
+    return old;
+}
+
+template <class T>
+static inline T atomicMin(T *address, T value) {
+    const T old = *address;
+    *address = std::min(old, value);
+    return old;
+}
+
+template <class T>
+static inline T atomicMax(T *address, T value) {
+    const T old = *address;
+    *address = std::max(old, value);
     return old;
 }
 

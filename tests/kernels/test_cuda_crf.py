@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from pnp_ovss.kernels import cuda_crf, densecrf, reference
+from pnp_ovss.kernels.cuda_kernels import CudaKernels, source
 
 from tests import thresholds
-from tests.kernels.cuda_on_cpu import CUDA, Kernels, crashes
+from tests.kernels.cuda_on_cpu import Kernels, crashes
 
-SOURCE = (CUDA / "densecrf.cu").read_text()
-ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
+SOURCE = source()
 GENTLE: dict[str, Any] = {
     "gaussian_compat": 1,
     "bilateral_compat": 1,
@@ -28,11 +28,6 @@ TERMS: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    return Kernels(SOURCE, tmp_path_factory.mktemp("cuda"))
-
-
 def problem(labels: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(labels)
     image = rng.integers(100, 130, (height, width, 3), dtype=np.uint8)
@@ -41,18 +36,20 @@ def problem(labels: int, height: int, width: int) -> tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("terms", TERMS, ids=range(len(TERMS)))
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 9), (3, 13, 10), (21, 7, 12)])
-def test_it_is_the_crf_of_the_cpu(kernels: Kernels, shape: tuple[int, int, int], terms: dict):
+def test_it_is_the_crf_of_the_cpu(
+    cuda_on_cpu: CudaKernels, shape: tuple[int, int, int], terms: dict
+):
     image, likely = problem(*shape)
-    found = cuda_crf.densecrf(image, likely, xp=np, launch=kernels.launch, **terms)
+    found = cuda_on_cpu.densecrf(image, likely, **terms)
     assert found.dtype == np.float32
     wanted = densecrf(image, likely, **terms)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CUDA_CRF)
 
 
-def test_deviations_that_need_longer_keys_are_refused(kernels: Kernels):
+def test_deviations_that_need_longer_keys_are_refused(cuda_on_cpu: CudaKernels):
     image, likely = problem(2, 4, 5)
     with pytest.raises(ValueError, match="outgrow 64-bit keys"):
-        cuda_crf.densecrf(image, likely, xp=np, launch=kernels.launch, bilateral_srgb=0.01)
+        cuda_on_cpu.densecrf(image, likely, bilateral_srgb=0.01)
 
 
 @pytest.mark.parametrize(
@@ -83,41 +80,16 @@ def test_what_lies_behind_an_array_is_not_touched(tmp_path: Path):
     assert crashes(infer) == signal.SIGSEGV
 
 
-REVERSE = r"""
-extern "C" __global__ void reverse(const float *in, float *out) {
-    __shared__ float held[64];
-    held[threadIdx.x] = in[threadIdx.x];
-    __syncthreads();
-    out[threadIdx.x] = held[63 - threadIdx.x];
-}
-"""
-
-
-def test_a_missing_barrier_shows(tmp_path: Path):
-    numbers = np.arange(64, dtype=np.float32)
-    for source, same in ((REVERSE, True), (REVERSE.replace("__syncthreads();", ""), False)):
-        folder = tmp_path / str(same)
-        folder.mkdir()
-        out = np.zeros(64, np.float32)
-        Kernels(source, folder).launch("reverse", 64, numbers, out)
-        assert np.array_equal(out, numbers[::-1]) == same
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_compiles_for_every_gpu(architecture: str):
-    nvrtc = pytest.importorskip("tests.kernels.nvrtc")
-    assert nvrtc.compile(SOURCE, f"sm_{architecture}")
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("terms", TERMS, ids=range(len(TERMS)))
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 130, 101), (21, 375, 500)])
 def test_on_a_gpu_it_is_the_crf_of_the_cpu(shape: tuple[int, int, int], terms: dict):
     cupy = pytest.importorskip("cupy")
-    from pnp_ovss.kernels.cupy import densecrf as on_gpu
+    from pnp_ovss.kernels.cupy import kernels
 
     image, likely = problem(*shape)
-    found = cupy.asnumpy(on_gpu(cupy.asarray(image), cupy.asarray(likely), **terms))
+    on_gpu = kernels().densecrf(cupy.asarray(image), cupy.asarray(likely), **terms)
+    found = cupy.asnumpy(on_gpu)
     wanted = densecrf(image, likely, **terms)
     same = found.argmax(axis=0) == wanted.argmax(axis=0)
     assert same.mean() >= thresholds.CRF_LABELS

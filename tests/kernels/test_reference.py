@@ -45,7 +45,7 @@ def drops(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
 def test_drop_salient_takes_the_highest_left_and_of_equals_the_lower_index(case):
     scores, dropped, count = case
     before = scores.copy(), dropped.copy()
-    now = reference.drop_salient(scores, dropped, count)
+    (now,) = reference.drop_salient(scores[None], dropped[None], count)
     np.testing.assert_array_equal(now, drop_slowly(scores, dropped, count))
     np.testing.assert_array_equal(scores, before[0])
     np.testing.assert_array_equal(dropped, before[1])
@@ -54,15 +54,23 @@ def test_drop_salient_takes_the_highest_left_and_of_equals_the_lower_index(case)
 @given(drops())
 def test_drop_salient_never_drops_again_and_stops_at_what_is_left(case):
     scores, dropped, count = case
-    now = reference.drop_salient(scores, dropped, count)
+    (now,) = reference.drop_salient(scores[None], dropped[None], count)
     assert now[dropped].all()
     assert now.sum() - dropped.sum() == min(count, (~dropped).sum())
 
 
 def test_drop_salient_of_all_zero_scores_drops_the_first_patches_left():
     dropped = np.array([False, True, False, False, False])
-    now = reference.drop_salient(np.zeros(5, np.float32), dropped, 2)
+    (now,) = reference.drop_salient(np.zeros((1, 5), np.float32), dropped[None], 2)
     assert now.tolist() == [True, True, True, False, False]
+
+
+@given(drops())
+def test_drop_salient_of_no_count_drops_half_of_what_is_left(case):
+    scores, dropped, _ = case
+    half = int((~dropped).sum()) // 2
+    (now,) = reference.drop_salient(scores[None], dropped[None], None)
+    np.testing.assert_array_equal(now, drop_slowly(scores, dropped, half))
 
 
 @given(

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pnp_ovss.engine import Segmenter, crf
 from pnp_ovss.engine.artifact import open_artifact
-from pnp_ovss.engine.network import Network, Reading
+from pnp_ovss.engine.network import Network
 from pnp_ovss.engine.runners import BACKENDS
 from pnp_ovss.export import export
 
@@ -43,12 +44,13 @@ def another_head(folder: Path, _: pytest.MonkeyPatch) -> Iterator[dict[str, Any]
 
 @contextmanager
 def zero_gradient(_: Path, patch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    read = Network._read
+    read = Network.read
 
-    def nothing(*arguments: Any) -> list[Reading]:
-        return [one._replace(salience=0 * one.salience) for one in read(*arguments)]
+    def nothing(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+        salience, logits = read(*arguments)
+        return 0 * salience, logits
 
-    patch.setattr(Network, "_read", nothing)
+    patch.setattr(Network, "read", nothing)
     yield {}
 
 

@@ -437,11 +437,10 @@ def test_a_backend_that_is_not_installed(
     assert "pip install 'pnp-ovss[cpu]'" in refused(*segment("cat.jpg"))
 
 
-def test_a_device_that_is_not_there(refused: Callable[..., str]) -> None:
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has CUDA")
+def test_a_device_that_is_not_there(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)  # an import of it fails
     assert "CuPy cannot be imported" in refused(*segment("cat.jpg", "--device", "cuda"))
 
 
@@ -484,7 +483,7 @@ def test_an_interrupt_has_its_own_code(
         [],
         ["--help"],
         ["-h"],
-        *([c, "-h"] for c in ("demo", "segment", "export", "evaluate", "doctor")),
+        *([c, "-h"] for c in ("demo", "segment", "export", "build", "evaluate", "doctor")),
     ],
 )
 def test_help_goes_to_standard_output(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:

@@ -1,0 +1,276 @@
+"""What runs the K passes: eager and compiled PyTorch, and the engine on each of its backends."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pnp_ovss.engine.artifact import Artifact, open_artifact
+from pnp_ovss.engine.caption import CaptionTokens
+from pnp_ovss.engine.caption_batch import CaptionBatch
+from pnp_ovss.engine.device import Array
+from pnp_ovss.engine.dropout import salience_dropout
+from pnp_ovss.engine.errors import PnpOvssError
+from pnp_ovss.engine.network import Network
+from pnp_ovss.engine.runners import BACKENDS, Runner
+from pnp_ovss.engine.settings import Settings
+from pnp_ovss.export import export
+from pnp_ovss.export.models import blip
+from pnp_ovss.export.tokenizer import bert
+from transformers import BlipForImageTextRetrieval
+
+from .baselines.passes import EagerPasses
+from .random_models import save_checkpoint
+
+TOKENS = 16  # of a caption
+OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+EAGER = [f"eager-{precision}" for precision in DTYPES]
+COMPILED = "compile-bf16"
+CONTENDERS = [
+    *EAGER,
+    COMPILED,
+    *(f"{backend}-{precision}" for backend in BACKENDS for precision in DTYPES),
+]
+_BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt", "aotinductor": "aotinductor"}
+
+Run = Callable[[int], Any]
+"""So many passes, waited for: salience summed over them, float32 [B, T, P], on the device."""
+
+
+class SkippedError(Exception):
+    """A contender that cannot be had here, and why."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Of a case, on the host.
+
+    Attributes:
+        pixels: float32 [B, 3, S, S].
+        ids: int64 [B, T].
+    """
+
+    pixels: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def random(cls, model: BlipForImageTextRetrieval, batch: int, size: int) -> Inputs:
+        """The same ones for every contender."""
+        random = np.random.default_rng(batch)
+        words: Any = model.config.text_config
+        pixels = random.normal(size=(batch, 3, size, size)).astype(np.float32)
+        return cls(pixels, random.integers(0, words.vocab_size, (batch, TOKENS)))
+
+
+@dataclass
+class Contender:
+    """Something that can be fed and timed.
+
+    Attributes:
+        feed: puts a case on the device; what it gives may be timed.
+        precision: of its arithmetic.
+        read_back: how it really runs.
+        used_mib: what it took of the GPU's memory when it was loaded and first ran.
+    """
+
+    feed: Callable[[Inputs], Run]
+    precision: str
+    read_back: Callable[[], dict[str, Any]] = dict
+    used_mib: float | None = None
+
+
+@dataclass
+class Bench:
+    """A model at one image size, for which contenders are loaded.
+
+    Attributes:
+        model: resized to it.
+        size: S.
+        device: "cpu" or "cuda:N".
+        folder: for its export and engines.
+        batches: of the cases to come.
+        stack: closes what was loaded.
+    """
+
+    model: BlipForImageTextRetrieval
+    size: int
+    device: str
+    folder: Path
+    batches: Sequence[int]
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def load(self, name: str) -> Contender:
+        """A contender of `CONTENDERS`.
+
+        Raises:
+            SkippedError: it cannot be had here.
+        """
+        kind, _, precision = name.rpartition("-")
+        free = self._free_memory()
+        if kind in ("eager", "compile"):
+            contender = self._pytorch(precision, compiled=kind == "compile")
+        else:
+            contender = self._engine(kind, precision)
+        contender.feed(Inputs.random(self.model, min(self.batches), self.size))(2)
+        if free is not None:
+            contender.used_mib = (free - (self._free_memory() or 0)) / 2**20
+        return contender
+
+    @cached_property
+    def _artifact(self) -> Artifact:
+        save_checkpoint(self.model, bert(), self.folder / f"checkpoint-{self.size}")
+        target = self.folder / f"model-{self.size}"
+        export(
+            str(self.folder / f"checkpoint-{self.size}"),
+            target,
+            image_size=self.size,
+            trained=False,
+            overwrite=True,
+        )
+        return open_artifact(target, verify=False)
+
+    def _free_memory(self) -> int | None:
+        """Bytes free on the GPU, but for what PyTorch keeps for later."""
+        if self.device == "cpu":
+            return None
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self.device)[0]
+
+    def _pytorch(self, precision: str, *, compiled: bool) -> Contender:
+        layer, head, _ = blip.known_best(self.model)
+        passes = EagerPasses(
+            copy.deepcopy(self.model),
+            layer=layer,
+            head=head,
+            dtype=DTYPES[precision],
+            device=self.device,
+            compiled=compiled,
+        )
+
+        def feed(inputs: Inputs) -> Run:
+            class_token = np.zeros(inputs.ids.shape, bool)
+            class_token[:, [token for _, own in OWNERS for token in own]] = True
+            pixels, ids, owned = (
+                torch.from_numpy(array).to(self.device)
+                for array in (inputs.pixels, inputs.ids, class_token)
+            )
+            mask = torch.ones_like(ids)
+
+            def run(count: int) -> torch.Tensor:
+                total = passes(pixels, ids, mask, owned, count)
+                if self.device != "cpu":
+                    torch.cuda.synchronize(self.device)
+                return total
+
+            return run
+
+        return Contender(feed, precision)
+
+    def _engine(self, backend: str, precision: str) -> Contender:
+        try:
+            if backend in _BUILDERS:
+                self._build(backend, precision)
+            network = Network.open(
+                self._artifact,
+                backend=backend,
+                device=self.device,
+                precision=precision,  # type: ignore[arg-type]
+            )
+        except (PnpOvssError, ImportError) as error:
+            raise SkippedError(" ".join(str(error).split())) from error
+        self.stack.callback(network.close)
+        read_back = partial(_read_back, network)
+        return Contender(lambda inputs: _fed(network, inputs), precision, read_back)
+
+    def _build(self, backend: str, precision: str) -> None:
+        builder = importlib.import_module(f"pnp_ovss.export.{_BUILDERS[backend]}")
+        options: dict[str, Any] = {"batches": list(self.batches), "tokens": [TOKENS]}
+        if backend == "aotinductor":
+            options["device"] = self.device
+        builder.build(self._artifact, target=backend, precision=precision, **options)
+
+
+def to_host(total: Any) -> np.ndarray:
+    """What a run gave, in the host's memory."""
+    if isinstance(total, torch.Tensor):
+        return total.cpu().numpy()
+    return total if isinstance(total, np.ndarray) else total.get()
+
+
+def _fed(network: Network, inputs: Inputs) -> Run:
+    device = network.device
+    captions = [[CaptionTokens(ids, OWNERS)] for ids in inputs.ids.tolist()]
+    with device.use():
+        pixels = device.xp.asarray(inputs.pixels)
+        batch = CaptionBatch.of(network.captioner, captions, device)
+
+    def run(count: int) -> Array:
+        with device.use():
+            total = _passes(network, pixels, batch, count)
+            if device.stream is not None:
+                device.stream.synchronize()
+        return total
+
+    return run
+
+
+def _passes(network: Network, pixels: Array, captions: CaptionBatch, count: int) -> Array:
+    embeds = network.embed(pixels)
+    settings = Settings(passes=count, crf=None)
+    return salience_dropout(network, pixels, embeds, captions, settings)[0]
+
+
+class _Standing:
+    """A runner that gives at once what another gave once."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.device = runner.device
+        self._runner = runner
+        self._given: dict[str, Array] = {}
+
+    def run(self, feeds: Any, outputs: Any = None) -> dict[str, Array]:
+        self._given = self._given or self._runner.run(feeds, outputs)
+        return self._given
+
+    def close(self) -> None:
+        pass
+
+
+def _read_back(network: Network) -> dict[str, Any]:
+    found: dict[str, Any] = {"device": network.device.name}
+    if network.device.stream is not None:
+        found["cuda_graphs"] = [
+            getattr(runner, "graphs", None) for runner in (network.vision, network.salience)
+        ]
+        found["host_between_passes_ms"] = _host_between_passes(network)
+    return found
+
+
+def _host_between_passes(network: Network, count: int = 100) -> float:
+    """Milliseconds in which the host queues what lies between two runs of the graphs."""
+    size = network.manifest.image_size
+    standing = replace(
+        network, vision=_Standing(network.vision), salience=_Standing(network.salience)
+    )
+    captions = [[CaptionTokens(list(range(1, TOKENS + 1)), OWNERS)]]
+    with network.device.use():
+        pixels = network.device.xp.zeros((1, 3, size, size), np.float32)
+        batch = CaptionBatch.of(network.captioner, captions, network.device)
+        _passes(standing, pixels, batch, 2)
+        network.device.stream.synchronize()
+        began = time.perf_counter()
+        _passes(standing, pixels, batch, count)
+        elapsed = time.perf_counter() - began
+        network.device.stream.synchronize()
+    return 1000 * elapsed / count

@@ -1,0 +1,100 @@
+"""`pnp-ovss build`: model folder to engines."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any, get_args
+
+import click
+
+from .. import artifact
+from ..errors import BackendError
+from ..runners import Precision
+from .terminal import print_json, progress, say
+
+BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt"}
+"""Modules of `export/`, by target. Their `build` takes the model and the command's options."""
+
+
+class _Sizes(click.ParamType):
+    name = "N[,N...]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if not isinstance(value, str):
+            return value
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value):
+            self.fail(f"{value!r} are not numbers from 1, such as 1,4,16", param, ctx)
+        return tuple(int(part) for part in value.split(","))
+
+
+class _Capabilities(click.ParamType):
+    name = "X.Y[,X.Y...]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        if not isinstance(value, str):
+            return value
+        if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", value):
+            self.fail(f"{value!r} are not compute capabilities, such as 8.6,8.9", param, ctx)
+        return tuple(f"sm_{part.replace('.', '')}" for part in value.split(","))
+
+
+@click.command("build", short_help="Build engines of a model, for GPUs.")
+@click.argument("model", metavar="DIR")
+@click.option(
+    "--target",
+    type=click.Choice(list(BUILDERS)),
+    required=True,
+    help="What is to run them.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="fp16",
+    show_default=True,
+    help="Of the arithmetic; LayerNorm, softmax and the gradient's reductions are in fp32.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=_Sizes(),
+    default="1,4,16",
+    show_default=True,
+    help="Pictures, or captions, that go through the model together.",
+)
+@click.option(
+    "--tokens",
+    type=_Sizes(),
+    default="16,32,64",
+    show_default=True,
+    help="Lengths of captions; a shorter one is padded to the next.",
+)
+@click.option(
+    "--compute-capability",
+    "architectures",
+    type=_Capabilities(),
+    default=(),
+    help="GPUs to build for; tensorrt-rtx needs none of them to be here.  [default: the first GPU]",
+)
+@click.option("--overwrite", is_flag=True, help="Build them even if they are there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records on standard output.")
+def command(model: str, target: str, as_json: bool, **options: Any) -> None:
+    """Build engines of the model in DIR: of its image encoder and of its matching branch.
+
+    DIR is a model folder, a hub id exported before, or 'demo'. An engine takes the shapes it was
+    built for: every --batch with every number of --tokens.
+    """
+    opened = artifact.open_artifact(model)
+    try:
+        builder = importlib.import_module(f"...export.{BUILDERS[target]}", __package__)
+    except ImportError as error:
+        raise BackendError(
+            f"building for {target} needs more packages: {error}",
+            f"pip install 'pnp-ovss[{target}]'",
+        ) from error
+    built = builder.build(opened, target=target, say=progress, **options)
+    if as_json:
+        print_json([{"path": str(path), "record": record} for path, record in built])
+        return
+    for path, _ in built:
+        say(str(path))

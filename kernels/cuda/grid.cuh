@@ -1,0 +1,42 @@
+// What the kernels share. They are compiled as one source: this, then the files that the loader lists.
+// No headers: the same source serves NVRTC, nvcc and the C library. Items are dealt out to a grid of any
+// size; blocks have at most BLOCK threads, in whole warps.
+
+#define BLOCK 256
+#define WARP 32
+#define ALL_LANES 0xFFFFFFFFu
+#define INFINITE __uint_as_float(0x7F800000u)
+
+typedef long long Index;
+typedef unsigned short Half;  // the bits of a float16
+
+static __device__ Index first_item() { return (Index)blockIdx.x * blockDim.x + threadIdx.x; }
+static __device__ Index next_items() { return (Index)gridDim.x * blockDim.x; }
+
+static __device__ float to_float(float value) { return value; }
+
+static __device__ float to_float(Half half) {
+    const unsigned int sign = (unsigned int)(half & 0x8000) << 16, rest = half & 0x7FFF;
+    if (rest >= 0x7C00) return __uint_as_float(sign | 0x7F800000u | (rest & 0x3FF) << 13);  // inf, NaN
+    // the bits as a float, but for the bias of the exponent: right for subnormal numbers as well
+    return __uint_as_float(sign | __float_as_uint(__uint_as_float(rest << 13) * 5.192296858534828e33f));
+}
+
+// The least and the largest value of all threads of the block, in every thread. Each thread must call it.
+static __device__ void reduce_extent(float &low, float &high) {
+    __shared__ float lows[BLOCK / WARP], highs[BLOCK / WARP];
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        low = fminf(low, __shfl_xor_sync(ALL_LANES, low, step));
+        high = fmaxf(high, __shfl_xor_sync(ALL_LANES, high, step));
+    }
+    __syncthreads();  // what the last call left may still be read
+    if (threadIdx.x % WARP == 0) {
+        lows[threadIdx.x / WARP] = low;
+        highs[threadIdx.x / WARP] = high;
+    }
+    __syncthreads();
+    for (unsigned int warp = 0; warp < blockDim.x / WARP; warp++) {
+        low = fminf(low, lows[warp]);
+        high = fmaxf(high, highs[warp]);
+    }
+}

@@ -1,0 +1,52 @@
+"""The script that measures a GPU machine: what it does where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.sh"
+
+
+def check(*options: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in (SCRIPT, *options)],
+        env={**os.environ, "PYTHON": sys.executable, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_gpu_it_says_what_is_missing(tmp_path: Path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = check("--output", tmp_path)
+    assert done.returncode == 2
+    assert "missing: cupy" in done.stderr or "PyTorch finds no GPU" in done.stderr
+
+
+def test_an_unknown_option_is_refused():
+    done = check("--fast")
+    assert (done.returncode, "unknown option --fast" in done.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_on_the_cpu_it_measures_and_names_what_it_skipped(tmp_path: Path):
+    done = check("--cpu", "--output", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "passes.jsonl").read_text().splitlines()]
+    timed = {row["contender"]: row for row in rows if "median_s" in row}
+    assert timed.keys() == {"eager-fp32", "eager-fp16", "onnxruntime-fp32"}
+    assert timed["onnxruntime-fp32"]["salience_error"] < 1e-4
+    assert timed["eager-fp16"]["salience_error"] > 1e-4
+    assert "the tests marked gpu: there is no GPU" in (tmp_path / "skipped.txt").read_text()
+    assert "precision of float32 products highest" in (tmp_path / "machine.txt").read_text()
+    assert (tmp_path / "passes.png").stat().st_size > 1000

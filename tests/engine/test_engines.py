@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from pnp_ovss.engine import BackendError, artifact, engines
+from pnp_ovss.engine.artifact import SALIENCE, VISION, Artifact
+from pnp_ovss.engine.engines import Built, Recipe
+from pnp_ovss.engine.runners import Precision
+from pnp_ovss.export.engines import build_once
+
+from tests.engine.test_artifact import flip_a_bit
+
+HERE: dict[str, Any] = {"target": "tensorrt-rtx", "architecture": "sm_86", "version": "1.7.1"}
+
+
+@pytest.fixture
+def model(model_copy: Path) -> Artifact:
+    return artifact.open_artifact(model_copy)
+
+
+def built(model: Artifact, **changes: Any) -> Built:
+    """An engine in the folder; what is in it matters to no one here."""
+    fields: dict[str, Any] = {
+        "target": "tensorrt-rtx",
+        "graph": "vision",
+        "precision": "fp16",
+        "graph_sha256": engines.graph_sha256(model.manifest, VISION),
+        "profiles": engines.profiles(VISION, [1, 4], [16]),
+        "architectures": ["sm_86", "sm_120"],
+        "version": "1.7.1",
+    }
+    recipe = Recipe(**fields | changes)
+    return build_once(model, recipe, lambda path: path.write_bytes(recipe.file_name.encode()))
+
+
+def refusal(model: Artifact, **changes: Any) -> BackendError:
+    with pytest.raises(BackendError) as caught:
+        engines.find(model, VISION, **HERE | changes)
+    assert f"pnp-ovss build '{model.path}' --target " in caught.value.cure
+    return caught.value
+
+
+def test_the_shapes_of_the_image_encoder() -> None:
+    assert engines.profiles(VISION, [4, 1, 4], [16]) == [{"batch": 1}, {"batch": 4}]
+
+
+def test_the_shapes_of_the_matching_branch() -> None:
+    """As many pictures as captions, and one picture."""
+    found = engines.profiles(SALIENCE, [4, 1], [32, 16])
+    assert [(one["batch"], one["tokens"], one["images"]) for one in found] == [
+        (1, 16, 1),
+        (1, 32, 1),
+        (4, 16, 1),
+        (4, 16, 4),
+        (4, 32, 1),
+        (4, 32, 4),
+    ]
+
+
+def test_the_name_of_an_engine_says_what_it_is(model: Artifact) -> None:
+    path, record = built(model)
+    assert path.parent == model.path / "engines"
+    assert path.name.startswith("vision-tensorrt-rtx-fp16-sm_86+sm_120-")
+    assert path.suffix == ".engine"
+    assert record.file == artifact.record_of(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "tensorrt"},
+        {"graph": "salience"},
+        {"precision": "bf16"},
+        {"graph_sha256": "0" * 64},
+        {"profiles": [{"batch": 1}]},
+        {"architectures": ["sm_86"]},
+        {"version": "1.7.2"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_engines_of_different_recipes_lie_side_by_side(
+    model: Artifact, change: dict[str, Any]
+) -> None:
+    assert built(model).path != built(model, **change).path
+    assert len(engines.recorded(model)) == 2
+
+
+@pytest.mark.parametrize("architecture", ["sm_86", "sm_120"])
+def test_an_engine_is_found_on_each_architecture_it_was_built_for(
+    model: Artifact, architecture: str
+) -> None:
+    path, record = built(model)
+    found = engines.find(model, VISION, **HERE | {"architecture": architecture})
+    assert found == (path, record.recipe)
+
+
+def test_of_several_precisions_the_most_exact_is_taken(model: Artifact) -> None:
+    for best in ("bf16", "fp16", "fp32"):
+        built(model, precision=best)
+        assert engines.find(model, VISION, **HERE)[1].precision == best
+    for wanted in get_args(Precision):
+        assert engines.find(model, VISION, **HERE, precision=wanted)[1].precision == wanted
+
+
+def test_of_several_shapes_those_built_last_are_taken(model: Artifact) -> None:
+    for batches in ([1, 4], [1, 16], [1]):
+        shapes = engines.profiles(VISION, batches, [16])
+        path, _ = built(model, profiles=shapes)
+        assert engines.find(model, VISION, **HERE)[1].profiles == shapes
+        path.unlink()
+        engines.record_path(path).unlink()
+
+
+def test_none_was_built(model: Artifact) -> None:
+    built(model, graph="salience")
+    built(model, target="tensorrt")
+    error = refusal(model)
+    assert f"no tensorrt-rtx engine of vision was built for '{model.path}'" in error.cause
+
+
+def test_one_for_another_gpu(model: Artifact) -> None:
+    built(model)
+    assert (
+        "is for sm_120, sm_86; this device is sm_89" in refusal(model, architecture="sm_89").cause
+    )
+
+
+def test_one_of_another_version(model: Artifact) -> None:
+    built(model)
+    cause = refusal(model, version="1.8.0").cause
+    assert "was built by tensorrt-rtx 1.7.1; installed is 1.8.0" in cause
+
+
+def test_one_in_another_precision(model: Artifact) -> None:
+    built(model)
+    error = refusal(model, precision="fp32")
+    assert "is in fp16, not in fp32" in error.cause
+    assert "--precision fp32" in error.cure
+
+
+@pytest.mark.parametrize("name", [VISION, VISION + artifact.WEIGHTS])
+def test_one_of_an_older_export(model: Artifact, name: str) -> None:
+    """Other weights are another graph, too."""
+    old = engines.graph_sha256(model.manifest, VISION)
+    built(model)
+    model.manifest.files[name] = artifact.FileRecord(1, "f" * 64)
+    new = engines.graph_sha256(model.manifest, VISION)
+    cause = refusal(model).cause
+    assert f"was built from graph {old[:8]}; the model's is {new[:8]}" in cause
+
+
+def test_what_fits_no_longer_hides_nothing_that_does(model: Artifact) -> None:
+    """One for another GPU and one of another version are not one that fits."""
+    built(model, architectures=["sm_89"])
+    built(model, version="1.6.0")
+    assert "was built by tensorrt-rtx 1.6.0" in refusal(model).cause
+
+
+def test_a_damaged_engine(model: Artifact) -> None:
+    path, _ = built(model)
+    flip_a_bit(path)
+    assert f"'{path}' is damaged" in refusal(model).cause
+
+
+def test_an_engine_that_is_gone(model: Artifact) -> None:
+    path, _ = built(model)
+    path.unlink()
+    assert f"'{path}' is damaged" in refusal(model).cause
+
+
+@pytest.mark.parametrize("text", [b"{", b"{}", b"\xff"])
+def test_a_damaged_record(model: Artifact, text: bytes) -> None:
+    path, _ = built(model)
+    engines.record_path(path).write_bytes(text)
+    with pytest.raises(BackendError, match="cannot be read") as caught:
+        engines.find(model, VISION, **HERE)
+    assert "delete it" in caught.value.cure
+
+
+def test_the_record_is_readable_json(model: Artifact) -> None:
+    path, record = built(model)
+    text = path.with_name(path.name + ".json").read_bytes()
+    assert msgspec.json.decode(text)["recipe"]["architectures"] == ["sm_86", "sm_120"]
+    assert text == msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def test_engines_of_the_demo_model_are_not_in_the_installation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in (artifact.DEMO, artifact.find(artifact.DEMO)):
+        folder = engines.folder(artifact.open_artifact(name))
+        assert folder == tmp_path / "pnp-ovss" / "engines" / "demo"

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pnp_ovss.engine import OutputError, artifact, engines
+from pnp_ovss.engine.artifact import Artifact
+from pnp_ovss.engine.engines import Recipe
+from pnp_ovss.export.engines import build_once
+
+RECIPE = Recipe("tensorrt-rtx", "vision", "fp16", "0" * 64, [{"batch": 1}], ["sm_86"], "1.7.1")
+
+
+@pytest.fixture
+def model(model_copy: Path) -> Artifact:
+    return artifact.open_artifact(model_copy)
+
+
+def writing(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+def never(_: Path) -> None:
+    raise AssertionError("it was built again")
+
+
+def left(model: Artifact) -> list[str]:
+    return sorted(path.name for path in (model.path / "engines").iterdir() if path.name != ".lock")
+
+
+def test_an_engine_is_built_once(model: Artifact) -> None:
+    path, record = build_once(model, RECIPE, writing(b"engine"))
+    assert path.read_bytes() == b"engine"
+    assert left(model) == [RECIPE.file_name, f"{RECIPE.file_name}.json"]
+    assert build_once(model, RECIPE, never) == (path, record)
+
+
+def test_overwriting_builds_it_again(model: Artifact) -> None:
+    build_once(model, RECIPE, writing(b"old"))
+    path, record = build_once(model, RECIPE, writing(b"new"), overwrite=True)
+    assert path.read_bytes() == b"new"
+    assert record.file == artifact.record_of(path)
+    assert engines.recorded(model) == [(path, record)]
+
+
+@pytest.mark.parametrize("file", ["engine", "record"])
+def test_what_is_damaged_is_built_again(model: Artifact, file: str) -> None:
+    path, _ = build_once(model, RECIPE, writing(b"engine"))
+    (path if file == "engine" else engines.record_path(path)).write_bytes(b"damaged")
+    assert build_once(model, RECIPE, writing(b"again")).path.read_bytes() == b"again"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "no space left")])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_build_that_fails_changes_nothing(
+    model: Artifact, error: BaseException, before: bool
+) -> None:
+    if before:
+        build_once(model, RECIPE, writing(b"old"))
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises((KeyboardInterrupt, OutputError)):
+        build_once(model, RECIPE, fail, overwrite=True)
+    assert left(model) == ([RECIPE.file_name, f"{RECIPE.file_name}.json"] if before else [])
+    if before:
+        assert build_once(model, RECIPE, never).path.read_bytes() == b"old"
+
+
+def test_an_interrupt_while_files_take_their_places(
+    model: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the worst moment there is no engine, rather than one with the record of another."""
+    build_once(model, RECIPE, writing(b"old"))
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target.suffix == ".json":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_once(model, RECIPE, writing(b"new"), overwrite=True)
+    assert engines.recorded(model) == []
+
+
+def test_what_a_killed_build_left_is_cleared_away(model: Artifact) -> None:
+    work = model.path / "engines" / ".work"
+    work.mkdir(parents=True)
+    (work / "half.engine").write_bytes(b"half")
+    assert engines.recorded(model) == []
+    build_once(model, RECIPE, writing(b"engine"))
+    assert left(model) == [RECIPE.file_name, f"{RECIPE.file_name}.json"]
+
+
+def test_a_folder_that_cannot_be_written(model: Artifact) -> None:
+    (model.path / "engines").write_bytes(b"a file")
+    with pytest.raises(OutputError, match="cannot write to") as caught:
+        build_once(model, RECIPE, never)
+    assert "copy" in caught.value.cure
