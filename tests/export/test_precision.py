@@ -127,6 +127,25 @@ def test_no_cast_is_idle(path: Path, precision: Precision):
         assert not origin or origin.op_type != "Cast", node.name
 
 
+def test_only_a_power_of_two_scales_in_low_precision(exported: Exported, precision: Precision):
+    """Queries, by 1 / sqrt(64) in the demo model, by 1 / sqrt(24) in the other."""
+    for folder, dtype in (
+        (artifact.find("demo"), LOW[precision]),
+        (exported.folder, ir.DataType.FLOAT),
+    ):
+        scaled = [n for n in converted(folder / VISION, precision).graph if n.op_type == "Mul"]
+        assert scaled
+        assert types(value for node in scaled for value in node.outputs) == {dtype}
+
+
+def test_nothing_is_moved_in_float32_for_products_alone(path: Path, precision: Precision):
+    """It would be twice the bytes, and a cast of each."""
+    for node in converted(path, precision).graph:
+        if node.op_type in MOVES and types(node.outputs) == {ir.DataType.FLOAT}:
+            users = {user.op_type for value in node.outputs for user in value.consumers()}
+            assert users != {"Cast"}, node.name
+
+
 def test_each_weight_is_stored_once_in_the_type_it_is_used_in(path: Path, precision: Precision):
     before, model = weights(ir.load(path)), converted(path, precision)
     after = weights(model)
