@@ -44,7 +44,7 @@ def _crf(rounds: int, output: Path) -> None:
 
 
 @cli.command("precision")
-@click.option("--scenes", default=500, show_default=True, help="Sticker scenes, from the first.")
+@click.option("--scenes", default=200, show_default=True, help="Sticker scenes, from the first.")
 @click.option(
     "-o",
     "--output",

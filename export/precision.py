@@ -12,9 +12,9 @@ two of them without changing how exact a value is:
 
 All else is in float32: the residual stream, LayerNormalization, Softmax, GELU (a sum of 1 and erf,
 which low precision cancels), every reduction, division and root, the derivatives of them all,
-A * max(G, 0), and the ITM head, whose two columns cost nothing. It is no slower: TensorRT fuses
-the casts into their neighbours, GELU into the product before it, and attention, softmax in float32
-and all, into one kernel.
+A * max(G, 0), and the ITM head, whose two columns cost nothing. TensorRT (RTX 1.7, by its log)
+fuses the casts into their neighbours, GELU into the product before it, and attention, softmax in
+float32 and all, into one kernel.
 
 Inputs and outputs keep their types. A value is cast once for all who want it so; a weight is stored
 once, in the type in which it is used, and converted only when it is read, so that no second copy of
@@ -139,26 +139,25 @@ class _Rewriting:
 
 def _low_nodes(graph: ir.Graph) -> set[ir.Node]:
     """The nodes to compute in low precision."""
+    nodes = [node for node in graph if not _gives_output(node)]
     low: set[ir.Node] = set()
-    for node in graph:
-        if node.op_type in PRODUCTS:
-            chosen = not _is_head(node)
-        elif node.inputs and node.inputs[0] and node.inputs[0].producer() in low:
+    for node in nodes:
+        if node.inputs and node.inputs[0] and node.inputs[0].producer() in low:
             chosen = node.op_type in MOVES or _is_bias(node) or _is_exact_scaling(node)
         else:
             chosen = _is_look_up(node)
-        if chosen:
+        if chosen or node.op_type in PRODUCTS:
             low.add(node)
-    for node in reversed(graph):
+    for node in reversed(nodes):
         if node.op_type in MOVES and low.issuperset(_consumers(node)):
             low.add(node)
     return low
 
 
-def _is_head(product: ir.Node) -> bool:
-    """Whether its result, or that with a bias, is an output of the graph."""
-    results = [product, *filter(_is_bias, _consumers(product))]
-    return any(node.outputs[0].is_graph_output() for node in results)
+def _gives_output(node: ir.Node) -> bool:
+    """Whether an output of the graph is what it computes, or that with a bias."""
+    last = [node, *filter(_is_bias, _consumers(node))]
+    return any(value.is_graph_output() for node in last for value in node.outputs)
 
 
 def _is_bias(node: ir.Node) -> bool:

@@ -91,7 +91,7 @@ def attention_only(model: artifact.Artifact) -> Iterator[Path]:
 
 
 def _leave_out_gradient(graph: onnx.GraphProto) -> None:
-    """Every max(G, 0) becomes 1; the graph has no other use for Relu."""
+    """Every max(G, 0) becomes 1 in the scale of the graph, which has no other use for Relu."""
     positive = {node.output[0] for node in graph.node if node.op_type == "Relu"}
     if not positive:
         raise ModelError("its graph has no gradient to leave out", "export the model again")
@@ -99,4 +99,15 @@ def _leave_out_gradient(graph: onnx.GraphProto) -> None:
         for position, name in enumerate(node.input):
             if name in positive:
                 node.input[position] = ONE
-    graph.initializer.append(numpy_helper.from_array(np.ones((), np.float32), ONE))
+    one = np.asarray(1 / _unscaling(graph), np.float32)
+    graph.initializer.append(numpy_helper.from_array(one, ONE))
+
+
+def _unscaling(graph: onnx.GraphProto) -> float:
+    """What takes the scale of the gradient back: the rows of salience are multiplied by it."""
+    constants = {one.name: one for one in graph.initializer}
+    masks = {node.output[0] for node in graph.node if "attention_mask" in node.input}
+    for node in graph.node:
+        if node.op_type == "Mul" and node.input[0] in masks and node.input[1] in constants:
+            return float(numpy_helper.to_array(constants[node.input[1]]))
+    return 1.0  # a graph of an earlier export, which has no scale

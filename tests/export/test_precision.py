@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import ShapeInferencePass
+from pnp_ovss.engine import artifact
 from pnp_ovss.engine.artifact import SALIENCE, VISION
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.runners import Precision
@@ -49,8 +51,9 @@ def precision(request: pytest.FixtureRequest) -> Precision:
     return request.param
 
 
+@cache
 def converted(path: Path, precision: Precision) -> ir.Model:
-    """A model that knows the types of all its values, as ONNX infers them."""
+    """A model that knows the types of all its values, as ONNX infers them. Not to be changed."""
     model = convert(ir.load(path), precision)
     assert ShapeInferencePass()(model).modified
     return model
@@ -124,6 +127,25 @@ def test_no_cast_is_idle(path: Path, precision: Precision):
         assert not origin or origin.op_type != "Cast", node.name
 
 
+def test_only_a_power_of_two_scales_in_low_precision(exported: Exported, precision: Precision):
+    """Queries, by 1 / sqrt(64) in the demo model, by 1 / sqrt(24) in the other."""
+    for folder, dtype in (
+        (artifact.find("demo"), LOW[precision]),
+        (exported.folder, ir.DataType.FLOAT),
+    ):
+        scaled = [n for n in converted(folder / VISION, precision).graph if n.op_type == "Mul"]
+        assert scaled
+        assert types(value for node in scaled for value in node.outputs) == {dtype}
+
+
+def test_nothing_is_moved_in_float32_for_products_alone(path: Path, precision: Precision):
+    """It would be twice the bytes, and a cast of each."""
+    for node in converted(path, precision).graph:
+        if node.op_type in MOVES and types(node.outputs) == {ir.DataType.FLOAT}:
+            users = {user.op_type for value in node.outputs for user in value.consumers()}
+            assert users != {"Cast"}, node.name
+
+
 def test_each_weight_is_stored_once_in_the_type_it_is_used_in(path: Path, precision: Precision):
     before, model = weights(ir.load(path)), converted(path, precision)
     after = weights(model)
@@ -167,6 +189,42 @@ def test_a_weight_too_large_for_float16(exported: Exported):
     with pytest.raises(ModelError, match=r"fc1.*beyond 65504.*\n.*bf16"):
         convert(model, "fp16")
     convert(model, "bf16")
+
+
+_BUILD = """
+import sys
+import tensorrt_rtx as trt
+
+class Log(trt.ILogger):
+    text = ""
+    def log(self, severity, message):
+        self.text += message
+
+log = Log()
+builder = trt.Builder(log)
+network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+assert trt.OnnxParser(network, log).parse_from_file(sys.argv[1]), log.text
+config = builder.create_builder_config()
+config.num_compute_capabilities = 1
+config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # lists the kernels in the log
+profile = builder.create_optimization_profile()
+shape = tuple(network.get_input(0).shape)[1:]
+profile.set_shape("pixel_values", *((batch, *shape) for batch in (1, 4, 16)))
+config.add_optimization_profile(profile)
+assert builder.build_serialized_network(network, config), log.text
+print(log.text.count("\\nName: _gemm_mha"))
+"""
+
+
+def test_tensorrt_fuses_attention_all_the_same(precision: Precision, tmp_path: Path):
+    """One kernel for the scores, the softmax in float32 and the product with the values."""
+    pytest.importorskip("tensorrt_rtx")
+    demo = artifact.find("demo") / VISION
+    graph.save(convert(ir.load(demo), precision), tmp_path / "low.onnx")
+    command = [sys.executable, "-c", _BUILD, str(tmp_path / "low.onnx")]  # one logger a process
+    fused = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert int(fused) == sum(node.op_type == "Softmax" for node in ir.load(demo).graph)
 
 
 def test_nothing_of_pytorch_is_needed(exported: Exported, tmp_path: Path):
