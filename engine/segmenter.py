@@ -272,11 +272,11 @@ def _labels(
     image = found.query.image
     if channels is None:
         return np.zeros((image.height, image.width), np.uint16)
-    if settings.crf is not None:
-        channels = crf.marginals(image, channels, settings.crf, threads, place)
     numbers = np.array(found.present, np.uint16) + np.uint16(1)
     if len(channels) > len(numbers):
         numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
+    if settings.crf is not None:
+        channels = crf.marginals(image, channels, settings.crf, threads, place)
     return place.to_host(place.kernels.choose_labels(channels, numbers))
 
 

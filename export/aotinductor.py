@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from torch.export import Dim
-from torch.fx.experimental import _config as shapes
 
 from ..engine import engines
 from ..engine.artifact import SALIENCE, VISION, Artifact
@@ -88,6 +88,7 @@ def _compile(model: Artifact, graph: str, precision: Precision, device: str, pat
     module = torch_module(convert(ir.load(model.path / graph), precision)).to(device)
     inputs, dynamic = _inputs(model, graph)
     inputs = tuple(value.to(device) for value in inputs)
+    shapes: Any = importlib.import_module("torch.fx.experimental._config")
     # a dimension of 1, as of pictures or captions, is to be like any other
     with torch.no_grad(), shapes.patch(backed_size_oblivious=True):
         try:
@@ -111,8 +112,7 @@ def _inputs(model: Artifact, graph: str) -> tuple[tuple[torch.Tensor, ...], Any]
         return (torch.zeros(2, 3, size, size),), ({0: Dim("batch", max=_MOST)},)
     images, captions = (Dim(name, max=_MOST) for name in ("images", "captions"))
     tokens = Dim("tokens", min=2, max=model.manifest.caption.max_tokens)
-    shape = ir.load(model.path / graph).graph.inputs[0].shape
-    assert shape is not None
+    shape: Any = ir.load(model.path / graph).graph.inputs[0].shape
     embeds, keep = torch.zeros(2, 1 + patches, int(shape[2])), torch.ones(2, patches)
     ids = torch.zeros(2, 3, 7, dtype=torch.long)
     of_captions = {0: images, 1: captions, 2: tokens}

@@ -19,7 +19,7 @@ _SPAN = 8  # pixels that a thread blurs, as in refine.cu
 
 def source() -> str:
     """All the kernels, as one source of CUDA C."""
-    folder = resources.files(__package__) / "cuda"
+    folder = resources.files("pnp_ovss.kernels") / "cuda"
     return "\n".join((folder / name).read_text() for name in _SOURCES)
 
 
@@ -222,7 +222,7 @@ class CudaKernels:
         )
         return out
 
-    def densecrf(self, image: Array, probabilities: Array, **terms: float) -> Array:
+    def densecrf(self, image: Array, probabilities: Array, **terms: Any) -> Array:
         """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; see `cuda_crf.densecrf`."""
         return cuda_crf.densecrf(image, probabilities, xp=self.xp, launch=self.launch, **terms)
 

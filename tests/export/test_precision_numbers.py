@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -29,7 +30,7 @@ SCENES = 8
 rng = np.random.default_rng
 
 
-def pixels(side: int, value: int, at: object = ..., other: int = 0) -> np.ndarray:
+def pixels(side: int, value: int, at: Any = ..., other: int = 0) -> np.ndarray:
     picture = np.full((side, side, 3), other, np.uint8)
     picture[at] = value
     return picture
@@ -69,7 +70,7 @@ def networks(
     return {
         (name, precision): open_emulated(model, precision, folder / name)
         for name, model in models.items()
-        for precision in ("fp32", *LOW)
+        for precision in get_args(Precision)
     }
 
 
