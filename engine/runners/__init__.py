@@ -61,11 +61,22 @@ def _open_tensorrt(target: str) -> Open:
     return open_engine
 
 
+def _open_aotinductor(
+    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> Runner:
+    from .aotinductor import open_engine
+
+    return open_engine(model, graph, device, precision)
+
+
 BACKENDS: dict[str, Open] = {
     "tensorrt": _open_tensorrt("tensorrt"),
     "tensorrt-rtx": _open_tensorrt("tensorrt-rtx"),
     "onnxruntime": _open_onnxruntime,
+    "aotinductor": _open_aotinductor,
 }
+AUTO = ("tensorrt", "tensorrt-rtx", "onnxruntime")
+"""What "auto" tries, in order: engines that were built for the GPU, then what needs none."""
 
 
 def open_runner(
@@ -105,12 +116,12 @@ def open_runners(
     """Load both graphs of a model, the image encoder and the matching branch, on one device.
 
     What is left to "auto" is the first that can be had: of devices a GPU before the CPU, of
-    backends in the order of `BACKENDS`. What was named is that or an error.
+    backends in the order of `AUTO`. What was named is that or an error.
 
     Raises:
         BackendError: nothing of the kind can be had.
     """
-    backends = list(BACKENDS) if backend == "auto" else [backend]
+    backends = AUTO if backend == "auto" else [backend]
     devices = usable_devices() if device == "auto" else [open_device(device)]
     failures: list[BackendError] = []
     for place in devices:

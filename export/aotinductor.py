@@ -1,0 +1,149 @@
+"""Model folder to packages of AOTInductor: the graphs as PyTorch compiles them ahead of time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+from torch._inductor.utils import fresh_cache
+from torch.export import Dim
+from torch.fx.experimental import _config
+
+from ..engine import engines
+from ..engine.artifact import SALIENCE, VISION, Artifact
+from ..engine.device import CPU, Device, open_device, usable_devices
+from ..engine.engines import Built, Recipe
+from ..engine.errors import BackendError, ExecutionError, reason
+from ..engine.runners import Precision
+from ..engine.runners.aotinductor import LARGEST, TARGET, architecture, require_cuda
+from .engines import build_once
+from .precision import convert
+from .torch_graph import input_shapes, torch_module
+
+# Sizes to trace with, and to choose kernels for. The code takes others, too.
+_TYPICAL = {"batch": 4, "images": 4, "captions": 2, "tokens": 16}
+
+_OPTIONS = {
+    # The package runs on every CPU of its architecture, not only on those like this machine's.
+    "cpp.march": "",
+    # Sizes of 1 are right (none was taken to be impossible), but believed to be checked for.
+    "aot_inductor.check_lowerbound": False,
+}
+
+
+def build(
+    model: Artifact,
+    *,
+    target: str = TARGET,
+    precision: Precision | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Built]:
+    """Compile both graphs of a model, unless they are there.
+
+    Args:
+        model: the model folder; the packages come to lie in its `engines/`.
+        target: "aotinductor".
+        precision: of the arithmetic; by default fp16 for a GPU, fp32 for the CPU.
+        device: to compile for: "cpu", "cuda" or "cuda:N", which must be there. "auto" is the first
+            GPU, or the CPU where there is none.
+        overwrite: compile what is there, too.
+        say: is told of each step.
+
+    Returns:
+        The package of the image encoder and that of the matching branch.
+
+    Raises:
+        BackendError: the device, or a C++ compiler, cannot be had.
+        ExecutionError: a graph cannot be compiled.
+        OutputError: a package cannot be written.
+    """
+    place = usable_devices()[0] if device == "auto" else open_device(device)
+    require_cuda(torch, place)
+    built: list[Built] = []
+    for graph in (VISION, SALIENCE):
+        recipe = Recipe(
+            target=target,
+            graph=Path(graph).stem,
+            precision=precision or ("fp32" if place is CPU else "fp16"),
+            graph_sha256=engines.graph_sha256(model.manifest, graph),
+            profiles=[],
+            architectures=[architecture(torch, place)],
+            version=str(torch.__version__),
+        )
+        make = partial(_build, model, model.path / graph, place, recipe, say)
+        built.append(build_once(model, recipe, make, overwrite=overwrite))
+    return built
+
+
+def _build(
+    model: Artifact,
+    onnx: Path,
+    place: Device,
+    recipe: Recipe,
+    say: Callable[[str], None],
+    path: Path,
+) -> None:
+    """Compile one graph, at `path`."""
+    say(
+        f"compiling the {recipe.precision} package of {recipe.graph}"
+        f" for {', '.join(recipe.architectures)}"
+    )
+    source = convert(ir.load(onnx), recipe.precision)
+    try:
+        with fresh_cache(dir=str(path.parent)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's about itself
+            program = _trace(source, place, model.manifest.caption.max_tokens)
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(path), inductor_configs=_OPTIONS
+            )
+    except InvalidCxxCompiler as error:
+        raise BackendError(
+            f"PyTorch finds no C++ compiler: {reason(error)}",
+            "install one (apt install g++), or name it in the environment variable CXX",
+        ) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ExecutionError(
+            f"memory ran out while {recipe.graph} was compiled: {reason(error)}",
+            "free memory, or compile where there is more",
+        ) from error
+    except RuntimeError as error:
+        why = error.output if isinstance(error, CppCompileError) else str(error)
+        raise ExecutionError(
+            f"PyTorch {torch.__version__} cannot compile {recipe.graph}: {why}",
+            "try another --precision, or report it with: pnp-ovss doctor",
+        ) from error
+
+
+def _trace(source: ir.Model, place: Device, most_tokens: int) -> Any:
+    """A `torch.export.ExportedProgram` that takes any batch and any length of captions."""
+    dimensions = {
+        name: Dim(name, min=1, max=most_tokens if name == "tokens" else LARGEST)
+        for name in _TYPICAL
+    }
+    sizes = _TYPICAL | {"tokens": min(_TYPICAL["tokens"], most_tokens)}
+    shapes = input_shapes(source)
+    where = "cpu" if place is CPU else place.name
+    inputs = {
+        str(value.name): torch.zeros(
+            [sizes[size] if isinstance(size, str) else size for size in shapes[str(value.name)]],
+            dtype=torch.int64 if value.dtype == ir.DataType.INT64 else torch.float32,
+            device=where,
+        )
+        for value in source.graph.inputs
+    }
+    dynamic = {
+        name: {axis: dimensions[size] for axis, size in enumerate(shape) if size in dimensions}
+        for name, shape in shapes.items()
+    }
+    tracing: Any = _config
+    with torch.no_grad(), tracing.patch(backed_size_oblivious=True):  # sizes may be 1
+        module = torch_module(source).to(where)
+        return torch.export.export(module, (), inputs, dynamic_shapes=dynamic)
