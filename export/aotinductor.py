@@ -1,8 +1,8 @@
-"""Model folder to packages of AOTInductor, compiled PyTorch that Python and C++ load."""
+"""Model folder to packages of AOTInductor: the graphs as PyTorch compiles them ahead of time."""
 
 from __future__ import annotations
 
-import importlib
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,27 +10,38 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
+from torch._inductor.utils import fresh_cache
 from torch.export import Dim
+from torch.fx.experimental import _config
 
 from ..engine import engines
 from ..engine.artifact import SALIENCE, VISION, Artifact
-from ..engine.device import open_device, usable_devices
+from ..engine.device import CPU, Device, open_device, usable_devices
 from ..engine.engines import Built, Recipe
 from ..engine.errors import BackendError, ExecutionError, reason
 from ..engine.runners import Precision
-from ..engine.runners.aotinductor import architecture
+from ..engine.runners.aotinductor import LARGEST, TARGET, architecture, require_cuda
 from .engines import build_once
 from .precision import convert
-from .torch_graph import torch_module
+from .torch_graph import input_shapes, torch_module
 
-_MOST = 4096  # pictures, or captions about one
+# Sizes to trace with, and to choose kernels for. The code takes others, too.
+_TYPICAL = {"batch": 4, "images": 4, "captions": 2, "tokens": 16}
+
+_OPTIONS = {
+    # The package runs on every CPU of its architecture, not only on those like this machine's.
+    "cpp.march": "",
+    # Sizes of 1 are right (none was taken to be impossible), but believed to be checked for.
+    "aot_inductor.check_lowerbound": False,
+}
 
 
 def build(
     model: Artifact,
     *,
-    target: str,
-    precision: Precision,
+    target: str = TARGET,
+    precision: Precision | None = None,
     batches: Sequence[int] = (),
     tokens: Sequence[int] = (),
     architectures: Sequence[str] = (),
@@ -38,85 +49,110 @@ def build(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Built]:
-    """Build both graphs of a model into packages, unless they are there.
-
-    A package takes any batch and any captions, so `batches` and `tokens` do not matter.
+    """Compile both graphs of a model, unless they are there. Packages take any shape.
 
     Args:
         model: the model folder; the packages come to lie in its `engines/`.
         target: "aotinductor".
-        precision: of the arithmetic; inputs and outputs are as in the exported graphs.
-        batches: as above.
+        precision: of the arithmetic; by default fp16 for a GPU, fp32 for the CPU.
+        batches: without effect, as is `tokens`; other targets are built for them.
         tokens: as above.
-        architectures: must be empty: it is built for a device that is there.
-        device: "cpu", "cuda" or "cuda:N"; "auto" is a GPU if there is one.
-        overwrite: build packages that are there, too.
+        architectures: must be empty: it is compiled for what is there.
+        device: to compile for: "cpu", "cuda" or "cuda:N", which must be there. "auto" is the first
+            GPU, or the CPU where there is none.
+        overwrite: compile what is there, too.
         say: is told of each step.
 
     Returns:
         The package of the image encoder and that of the matching branch.
 
     Raises:
-        BackendError: the device cannot be had, or architectures were named.
+        BackendError: the device, or a C++ compiler, cannot be had; or architectures were named.
         ExecutionError: a graph cannot be compiled.
         OutputError: a package cannot be written.
     """
     if architectures:
         raise BackendError(
-            f"{target} builds for the device that it runs on, not for {', '.join(architectures)}",
+            f"{target} compiles for the device that is there, not for {', '.join(architectures)}",
             "leave --compute-capability out",
         )
     place = usable_devices()[0] if device == "auto" else open_device(device)
+    require_cuda(torch, place)
     built: list[Built] = []
     for graph in (VISION, SALIENCE):
         recipe = Recipe(
             target=target,
             graph=Path(graph).stem,
-            precision=precision,
+            precision=precision or ("fp32" if place is CPU else "fp16"),
             graph_sha256=engines.graph_sha256(model.manifest, graph),
             profiles=[],
-            architectures=[architecture(place)],
+            architectures=[architecture(torch, place)],
             version=str(torch.__version__),
         )
-        say(f"compiling {recipe.graph} in {precision} for {recipe.architectures[0]}")
-        compile_it = partial(_compile, model, graph, precision, place.name)
-        built.append(build_once(model, recipe, compile_it, overwrite=overwrite))
+        make = partial(_build, model, model.path / graph, place, recipe, say)
+        built.append(build_once(model, recipe, make, overwrite=overwrite))
     return built
 
 
-def _compile(model: Artifact, graph: str, precision: Precision, device: str, path: Path) -> None:
-    module = torch_module(convert(ir.load(model.path / graph), precision)).to(device)
-    inputs, dynamic = _inputs(model, graph)
-    inputs = tuple(value.to(device) for value in inputs)
-    shapes: Any = importlib.import_module("torch.fx.experimental._config")
-    # a dimension of 1, as of pictures or captions, is to be like any other
-    with torch.no_grad(), shapes.patch(backed_size_oblivious=True):
-        try:
-            program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
-            torch._inductor.aoti_compile_and_package(
-                program,
-                package_path=str(path),
-                inductor_configs={"cpp.march": ""},  # the vector instructions of `architecture`
-            )
-        except Exception as error:  # of many kinds, of the compiler's and of PyTorch's own
-            raise ExecutionError(
-                f"PyTorch {torch.__version__} cannot compile {Path(graph).stem}: {reason(error)}",
-                "see that there is a C++ compiler (c++), or try another version of PyTorch",
-            ) from error
-
-
-def _inputs(model: Artifact, graph: str) -> tuple[tuple[torch.Tensor, ...], Any]:
-    """An example, and which of its dimensions are dynamic."""
-    size, patches = model.manifest.image_size, model.manifest.grid**2
-    if graph == VISION:
-        return (torch.zeros(2, 3, size, size),), ({0: Dim("batch", max=_MOST)},)
-    images, captions = (Dim(name, max=_MOST) for name in ("images", "captions"))
-    tokens = Dim("tokens", min=2, max=model.manifest.caption.max_tokens)
-    shape: Any = ir.load(model.path / graph).graph.inputs[0].shape
-    embeds, keep = torch.zeros(2, 1 + patches, int(shape[2])), torch.ones(2, patches)
-    ids = torch.zeros(2, 3, 7, dtype=torch.long)
-    of_captions = {0: images, 1: captions, 2: tokens}
-    return (
-        (embeds, ids, torch.ones_like(ids), keep),
-        ({0: images}, of_captions, of_captions, {0: images}),
+def _build(
+    model: Artifact,
+    onnx: Path,
+    place: Device,
+    recipe: Recipe,
+    say: Callable[[str], None],
+    path: Path,
+) -> None:
+    """Compile one graph, at `path`."""
+    say(
+        f"compiling the {recipe.precision} package of {recipe.graph}"
+        f" for {', '.join(recipe.architectures)}"
     )
+    source = convert(ir.load(onnx), recipe.precision)
+    try:
+        with fresh_cache(dir=str(path.parent)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's about itself
+            program = _trace(source, place, model.manifest.caption.max_tokens)
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(path), inductor_configs=_OPTIONS
+            )
+    except InvalidCxxCompiler as error:
+        raise BackendError(
+            f"PyTorch finds no C++ compiler: {reason(error)}",
+            "install one (apt install g++), or name it in the environment variable CXX",
+        ) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ExecutionError(
+            f"memory ran out while {recipe.graph} was compiled: {reason(error)}",
+            "free memory, or compile where there is more",
+        ) from error
+    except RuntimeError as error:
+        why = error.output if isinstance(error, CppCompileError) else str(error)
+        raise ExecutionError(
+            f"PyTorch {torch.__version__} cannot compile {recipe.graph}: {why}",
+            "try another --precision, or report it with: pnp-ovss doctor",
+        ) from error
+
+
+def _trace(source: ir.Model, place: Device, most_tokens: int) -> Any:
+    """A `torch.export.ExportedProgram` that takes any batch and any length of captions."""
+    dimensions = {name: Dim(name, min=1, max=LARGEST) for name in _TYPICAL}
+    dimensions["tokens"] = Dim("tokens", min=2, max=most_tokens)  # no caption has fewer
+    sizes = _TYPICAL | {"tokens": min(_TYPICAL["tokens"], most_tokens)}
+    shapes = input_shapes(source)
+    where = "cpu" if place is CPU else place.name
+    inputs = {
+        str(value.name): torch.zeros(
+            [sizes[size] if isinstance(size, str) else size for size in shapes[str(value.name)]],
+            dtype=torch.int64 if value.dtype == ir.DataType.INT64 else torch.float32,
+            device=where,
+        )
+        for value in source.graph.inputs
+    }
+    dynamic = {
+        name: {axis: dimensions[size] for axis, size in enumerate(shape) if size in dimensions}
+        for name, shape in shapes.items()
+    }
+    tracing: Any = _config
+    with torch.no_grad(), tracing.patch(backed_size_oblivious=True):  # sizes may be 1
+        module = torch_module(source).to(where)
+        return torch.export.export(module, (), inputs, dynamic_shapes=dynamic)

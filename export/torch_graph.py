@@ -32,10 +32,9 @@ _DTYPES = {
 def torch_module(model: ir.Model) -> fx.GraphModule:
     """The module of a graph that was exported by this package, or of one converted from it.
 
-    It takes the graph's inputs by name and returns its outputs by name; but a graph of pictures and
-    captions takes captions by picture, [images, captions, tokens], and returns images * captions
-    rows. So one compiled module serves a caption for each picture as well as many about one, and
-    never copies a picture's keys and values.
+    It takes inputs by name, as `input_shapes` says, and returns the graph's outputs by name. One
+    compiled module serves a caption for each picture as well as many about one, and never copies a
+    picture's keys and values.
 
     Weights are buffers that share the graph's memory, except where the graph casts them.
 
@@ -43,6 +42,23 @@ def torch_module(model: ir.Model) -> fx.GraphModule:
         ModelError: the graph has an operator that is not known here.
     """
     return _Translation(model).module()
+
+
+def input_shapes(model: ir.Model) -> dict[str, list[int | str]]:
+    """Shapes of a module's inputs; dynamic dimensions by name.
+
+    They are the graph's; but where it has pictures and captions, captions come by picture,
+    [images, captions, tokens], and the rows of what is returned are images * captions.
+    """
+    shapes = {str(value.name): _sizes(value) for value in model.graph.inputs}
+    if any(shape[0] == _IMAGES for shape in shapes.values()):
+        for shape in shapes.values():
+            shape[:1] = [_IMAGES] if shape[0] == _IMAGES else [_IMAGES, "captions"]
+    return shapes
+
+
+def _sizes(value: ir.Value) -> list[int | str]:
+    return [size if isinstance(size, int) else str(size) for size in value.shape or ()]
 
 
 class _Translation:
@@ -76,7 +92,8 @@ class _Translation:
             self._made[value] = self._graph.placeholder(str(value.name))
             if value.shape and value.shape[0] == _IMAGES:
                 self._pictures.add(value)
-        self._rows = set(inputs) - self._pictures
+            else:
+                self._rows.add(value)
         for value in inputs:
             if self._pictures and value in self._rows:
                 captions = self._made[value]
@@ -156,11 +173,6 @@ def _fused_attention(last: ir.Node) -> _Attention | None:
     (scores,), bias, scale = _operands(softmax), None, 1.0
     if add := _made_for_this(scores, "Add"):
         scores, bias = _operands(add)
-    if multiply := _made_for_this(scores, "Mul"):
-        scores, factor = _operands(multiply)
-        if not factor.const_value or factor.const_value.size != 1:
-            return None
-        scale = float(factor.const_value.numpy())
     product = _made_for_this(scores, "MatMul")
     if not product:
         return None
@@ -170,6 +182,10 @@ def _fused_attention(last: ir.Node) -> _Attention | None:
         return None
     if list(transpose.attributes["perm"].as_ints()) != [0, 1, 3, 2]:
         return None
+    if multiply := _made_for_this(query, "Mul"):
+        scaled, factor = _operands(multiply)
+        if factor.const_value and factor.const_value.size == 1:
+            query, scale = scaled, float(factor.const_value.numpy())
     return _Attention(query, _operands(transpose)[0], value, bias, scale)
 
 
@@ -195,8 +211,8 @@ def _operands(node: ir.Node) -> list[ir.Value]:
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, scale: float
 ) -> Tensor:
-    if bias is not None:
-        bias = bias.to(query.dtype)
+    query = query.to(key.dtype)  # it may have been cast to be scaled
+    bias = None if bias is None else bias.to(key.dtype)
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 
 
@@ -292,10 +308,6 @@ def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
     return x
 
 
-def _where(chosen: Tensor, then: float, otherwise: float) -> Tensor:
-    return torch.where(chosen, then, otherwise)
-
-
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": operator.add,
     "Cast": _cast,
@@ -326,7 +338,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Sub": operator.sub,
     "Transpose": _permute,
     "Unsqueeze": _unsqueeze,
-    "Where": _where,
+    "Where": torch.where,
 }
 
 

@@ -60,9 +60,9 @@ def _open_engine(
 def _open_aotinductor(
     model: Artifact, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
-    from .aotinductor import open_package
+    from .aotinductor import open_engine
 
-    return open_package(model, graph, device, precision)
+    return open_engine(model, graph, device, precision)
 
 
 BACKENDS: dict[str, Open] = {

@@ -1,121 +1,168 @@
-"""Packages of AOTInductor: compiled PyTorch, on a CPU or a GPU. This needs PyTorch."""
+"""Packages of AOTInductor: the graphs as PyTorch compiled them, for the CPU or for a GPU.
+
+Alone in the run-time this uses PyTorch, which is imported when a package is opened.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import engines
-from ..artifact import SALIENCE, Artifact
-from ..device import Array, Device
+from ..artifact import Artifact
+from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, reason
 from . import PrecisionChoice
 
 TARGET = "aotinductor"
-_INSTALL = "pip install 'pnp-ovss[aotinductor]'"
-_INPUTS = {
-    "vision": ("pixel_values",),
-    "salience": ("image_embeds", "input_ids", "attention_mask", "patch_keep"),
-}
+LARGEST = 128  # pictures, or captions of one, in a call: a GPU's kernels count in 32 bits
+
+_CAPTIONS = ("input_ids", "attention_mask")
+
+# A package checks what it is given only if told to, and before it first runs.
+os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
 
 
-def open_package(
+def open_engine(
     model: Artifact, graph: str, device: Device, precision: PrecisionChoice
 ) -> AotInductorRunner:
-    """The package of a model's graph that was built for this device.
+    """The package of a graph that was compiled for a device.
 
     Raises:
-        BackendError: PyTorch is not installed, or there is no such package.
+        BackendError: PyTorch is not installed, there is no such package, or it cannot be loaded.
     """
     if importlib.util.find_spec("torch") is None:
-        raise BackendError(f"{TARGET} needs PyTorch, which is not installed", _INSTALL)
-    built = any(one.record.recipe.target == TARGET for one in engines.recorded(model))
+        raise _missing("it is not installed")
+    here = device.architecture
+    if any(one.record.recipe.target == TARGET for one in engines.recorded(model)):
+        torch = load_torch()  # which takes a while
+        require_cuda(torch, device)
+        here = architecture(torch, device)
     path, _ = engines.find(
         model,
         graph,
         target=TARGET,
-        architecture=architecture(device) if built else device.architecture,
-        version=lambda: str(_torch().__version__),
+        architecture=here,
+        version=lambda: str(load_torch().__version__),
         precision=precision,
     )
-    return AotInductorRunner(path, "salience" if graph == SALIENCE else "vision", device)
+    return AotInductorRunner(load_torch(), path, device)
 
 
-def architecture(device: Device) -> str:
-    """What a package is compiled for: of a CPU its vector instructions, "cpu-avx512" and the like.
+def load_torch() -> Any:
+    """The module `torch`.
 
     Raises:
-        BackendError: PyTorch cannot be imported, or cannot use the GPU.
+        BackendError: it is not installed.
     """
-    torch = _torch()
-    if device.index is None:
-        isa = importlib.import_module("torch._inductor.cpu_vec_isa").pick_vec_isa()
-        return "-".join(["cpu", *str(isa or "scalar").split()])
-    if not torch.cuda.is_available():
+    try:
+        return importlib.import_module("torch")
+    except (ImportError, OSError) as error:  # OSError where one of its libraries cannot be loaded
+        raise _missing(reason(error)) from error
+
+
+def _missing(why: str) -> BackendError:
+    return BackendError(f"PyTorch cannot be imported: {why}", "pip install 'pnp-ovss[aotinductor]'")
+
+
+def require_cuda(torch: Any, device: Device) -> None:
+    """Make sure that PyTorch can use a device.
+
+    Raises:
+        BackendError: it is a GPU, and this build of PyTorch can use none.
+    """
+    if device is not CPU and not torch.cuda.is_available():
         raise BackendError(
-            f"PyTorch {torch.__version__} finds no GPU", "install a build of it with CUDA"
+            f"PyTorch {torch.__version__} cannot use {device.name}",
+            "install a build of it for CUDA: https://pytorch.org/get-started",
         )
-    return device.architecture
+
+
+def architecture(torch: Any, device: Device) -> str:
+    """What code for a device runs on: "sm_89", "cpu-x86_64-avx512" and the like."""
+    if device is not CPU:
+        return device.architecture
+    return f"cpu-{platform.machine()}-{torch.backends.cpu.get_cpu_capability().lower()}"
 
 
 class AotInductorRunner:
-    """One package. Arrays go in and come out without copies.
+    """A package. It takes any batch up to `LARGEST`, and captions of any length.
 
     Args:
+        torch: the module.
         path: of the package.
-        graph: "vision" or "salience".
-        device: that it was built for.
+        device: for which it was compiled.
 
     Raises:
         BackendError: PyTorch refuses the package.
     """
 
-    def __init__(self, path: Path, graph: str, device: Device) -> None:
+    def __init__(self, torch: Any, path: Path, device: Device) -> None:
         self.device = device
-        self._graph = graph
-        self._torch = _torch()
-        load = importlib.import_module("torch._inductor").aoti_load_package
+        self._torch = torch
         try:
-            index = -1 if device.index is None else device.index
-            self._package: Any = load(str(path), device_index=index)
-        except Exception as error:  # PyTorch's RuntimeError, or the loader's
+            self._package: Any = torch._inductor.aoti_load_package(
+                str(path), device_index=-1 if device.index is None else device.index
+            )
+        except RuntimeError as error:
             raise BackendError(
-                f"PyTorch {self._torch.__version__} cannot load '{path}': {reason(error)}",
-                f"pnp-ovss build '{path.parent.parent}' --target {TARGET} --overwrite",
+                f"PyTorch {torch.__version__} cannot load '{path}' on {device.name}:"
+                f" {reason(error)}",
+                "free space where temporary files go (TMPDIR), as it is unpacked there; or build it"
+                " again: pnp-ovss build --overwrite",
             ) from error
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """See `Runner.run`; all outputs are computed."""
+        """See `Runner.run`."""
         if self._package is None:
             raise ExecutionError("the model was closed", "load it again")
-        torch, images = self._torch, len(feeds.get("image_embeds", ()))
-        inputs = [torch.from_dlpack(feeds[name]) for name in _INPUTS[self._graph]]
-        if images:  # captions by picture: one each, or all about one
-            inputs[1:3] = [ids.reshape(images, -1, ids.shape[-1]) for ids in inputs[1:3]]
-        stream = self.device.stream
-        queue = torch.cuda.ExternalStream(stream.ptr) if stream else None
         try:
-            with torch.no_grad(), torch.cuda.stream(queue):  # of no stream it does nothing
-                found = self._package(*inputs)
+            with self._on_stream():
+                found = self._package(**self._inputs(feeds))
+                return {name: self._from_torch(found[name]) for name in outputs or found}
         except RuntimeError as error:
             raise ExecutionError(
-                f"{TARGET} failed on {self.device.name}: {reason(error)}",
-                "if memory ran out, take a smaller --batch-size; else build the package again",
+                f"PyTorch failed on {self.device.name}: {reason(error)}",
+                "if memory ran out, or there are too many rows, take a smaller --batch-size;"
+                " else build the package again",
             ) from error
-        return {name: self.device.xp.from_dlpack(found[name]) for name in outputs or found}
 
     def close(self) -> None:
         """See `Runner.close`."""
         self._package = None
 
+    def _inputs(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
+        """Tensors in the same memory; captions by picture, [images, captions, tokens]."""
+        images = len(feeds["image_embeds"]) if "image_embeds" in feeds else 0
+        return {
+            name: self._to_torch(value).view(
+                (images, -1, value.shape[-1]) if name in _CAPTIONS else value.shape
+            )
+            for name, value in feeds.items()
+        }
 
-def _torch() -> Any:
-    try:
-        return importlib.import_module("torch")
-    except (ImportError, OSError) as error:
-        raise BackendError(f"PyTorch cannot be imported: {reason(error)}", _INSTALL) from error
+    def _to_torch(self, value: Array) -> Any:
+        """One axis: strides of axes of size 1, which may be anything, are not to be kept."""
+        flat = value.ravel()
+        if self.device is CPU:
+            return self._torch.from_numpy(np.require(flat, requirements="W"))
+        return self._torch.from_dlpack(flat)
+
+    def _from_torch(self, tensor: Any) -> Array:
+        return tensor.numpy() if self.device is CPU else self.device.xp.from_dlpack(tensor)
+
+    def _on_stream(self) -> Any:
+        if self.device is CPU:
+            return nullcontext()
+        stream = self._torch.cuda.ExternalStream(self.device.stream.ptr, self.device.name)
+        return self._torch.cuda.stream(stream)
