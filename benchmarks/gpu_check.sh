@@ -19,6 +19,11 @@ minutes=8
 wheels=
 gpu=1
 options=(--device cuda:0 --image-size 336 --image-size 768 --batch 1 --batch 4 --batch 16)
+# in the order of what would be missed most, should the time be up
+for contender in eager-fp32 eager-bf16 compile-bf16 tensorrt-fp16 aotinductor-bf16 onnxruntime-fp32 \
+    eager-fp16 tensorrt-bf16 tensorrt-rtx-fp16 aotinductor-fp16; do
+    options+=(--contender "$contender")
+done
 while (($#)); do
     case $1 in
         --wheels) wheels=$2; shift 2 ;;
