@@ -1,4 +1,4 @@
-"""The numeric kernels: `reference` defines them in NumPy, `cuda/` has them for GPUs; the CRF is C++."""
+"""The numeric kernels: `reference` defines them in NumPy, `cuda/` is for GPUs, the CRF is C++."""
 
 from .crf import densecrf
 
