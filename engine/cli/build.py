@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from .. import artifact
+from .. import artifact, engines
 from ..errors import BackendError
 from ..runners import Precision
 from .terminal import print_json, progress, say
@@ -58,14 +58,14 @@ class _Capabilities(click.ParamType):
     "--batch",
     "batches",
     type=_Sizes(),
-    default="1,4,16",
+    default=",".join(map(str, engines.BATCHES)),
     show_default=True,
     help="Pictures, or captions, that go through the model together.",
 )
 @click.option(
     "--tokens",
     type=_Sizes(),
-    default="16,32,64",
+    default=",".join(map(str, engines.TOKENS)),
     show_default=True,
     help="Lengths of captions; a shorter one is padded to the next.",
 )
