@@ -60,9 +60,9 @@ def test_wheel_has_every_module_and_the_data(wheel: Path):
 
 
 def is_kept_apart(path: Path) -> bool:
-    """What only a clone needs: figures, the checkpoint behind the demo model, notes."""
+    """What only a clone needs: figures, the checkpoint behind the demo model, notes, a script."""
     apart = [ROOT / "benchmarks" / name for name in ("results", "stickers/sticker-blip")]
-    return path.suffix == ".md" or any(folder in path.parents for folder in apart)
+    return path.suffix in (".md", ".sh") or any(folder in path.parents for folder in apart)
 
 
 @pytest.mark.slow

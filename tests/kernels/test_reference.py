@@ -107,19 +107,21 @@ def test_min_max_scales_to_zero_and_one(values):
 @given(arrays(2, 0, 1), floats(0, 1))
 def test_threshold_zeroes_what_is_below_the_level_and_keeps_the_rest_scaled(class_map, level):
     before = class_map.copy()
-    kept = reference.threshold(class_map, level)
+    (kept,) = reference.threshold(class_map[None], level)
     scaled = reference.min_max(class_map)
     np.testing.assert_array_equal(kept, np.where(scaled < np.float32(level), 0, scaled))
     np.testing.assert_array_equal(class_map, before)
 
 
 def test_threshold_keeps_what_is_at_the_level():
-    kept = reference.threshold(np.array([[4, 5, 6, 8]], np.float32), 0.25)
+    (kept,) = reference.threshold(np.array([[[4, 5, 6, 8]]], np.float32), 0.25)
     assert kept.tolist() == [[0, 0.25, 0.5, 1]]
 
 
 @pytest.mark.parametrize("value", [0, 0.1, 1, 1e-40, 1e30])
-@pytest.mark.parametrize("function", [reference.min_max, lambda m: reference.threshold(m, 0.15)])
+@pytest.mark.parametrize(
+    "function", [reference.min_max, lambda m: reference.threshold(m[None], 0.15)[0]]
+)
 def test_constant_maps_become_all_zero(function, value):
     scaled = function(np.full((3, 3), value, np.float32))
     np.testing.assert_array_equal(scaled, np.zeros((3, 3), np.float32))
