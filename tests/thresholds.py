@@ -69,7 +69,7 @@ CUDA_BLUR = 1e-6
 
 # How far eager PyTorch in fp16 and bf16 is from itself in fp32, on sticker scenes. The salience and
 # match of our graphs are held to its means. Labels are held less tightly, their median to its mean
-# and their largest to its largest: in fp16 our mean is above eager's (200 scenes: 9.9e-4 to 3.3e-4).
+# and their largest to its largest: in fp16 our mean is above it (200 scenes: 9.9e-4 to 3.3e-4).
 # `python -m benchmarks precision` measures it again.
 EAGER = {
     row.precision: row
