@@ -17,6 +17,7 @@ import torch
 from pnp_ovss.engine.artifact import Artifact, open_artifact
 from pnp_ovss.engine.caption import CaptionTokens
 from pnp_ovss.engine.caption_batch import CaptionBatch
+from pnp_ovss.engine.cli.build import BUILDERS
 from pnp_ovss.engine.device import Array
 from pnp_ovss.engine.dropout import salience_dropout
 from pnp_ovss.engine.errors import PnpOvssError
@@ -42,7 +43,6 @@ CONTENDERS = [
     COMPILED,
     *(f"{backend}-{precision}" for backend in BACKENDS for precision in DTYPES),
 ]
-_BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt", "aotinductor": "aotinductor"}
 
 Run = Callable[[int], Any]
 """So many passes, waited for: salience summed over them, float32 [B, T, P], on the device."""
@@ -179,7 +179,7 @@ class Bench:
 
     def _engine(self, backend: str, precision: str) -> Contender:
         try:
-            if backend in _BUILDERS:
+            if backend in BUILDERS:
                 self._build(backend, precision)
             network = Network.open(
                 self._artifact,
@@ -194,7 +194,7 @@ class Bench:
         return Contender(lambda inputs: _fed(network, inputs), precision, read_back)
 
     def _build(self, backend: str, precision: str) -> None:
-        builder = importlib.import_module(f"pnp_ovss.export.{_BUILDERS[backend]}")
+        builder = importlib.import_module(f"pnp_ovss.export.{BUILDERS[backend]}")
         options: dict[str, Any] = {"batches": list(self.batches), "tokens": [TOKENS]}
         if backend == "aotinductor":
             options["device"] = self.device
