@@ -107,8 +107,10 @@ class Network:
             own = slice(picture, picture + 1)
             feeds = _feeds(embeds[own], keep[own], captions.ids[part], captions.mask[part])
             for name, value in self.salience.run(feeds).items():
-                shape = (len(captions.ids), *value.shape[1:])
-                whole.setdefault(name, self.device.xp.empty(shape, value.dtype))[part] = value
+                if name not in whole:
+                    shape = (len(captions.ids), *value.shape[1:])
+                    whole[name] = self.device.xp.empty(shape, value.dtype)
+                whole[name][part] = value
         return whole["salience"], whole["itm_logits"]
 
 
