@@ -45,14 +45,15 @@ def examine() -> dict[str, Any]:
         group: {name: _version(name) for name in names} for group, names in _PACKAGES.items()
     }
     problems: list[dict[str, str]] = []
+    gpus = _gpus()
     report = {
         "pnp-ovss": version("pnp-ovss"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,
         "providers": _providers(packages["backend"], problems),
-        "gpu": _gpu(),
-        "backends": _backends(problems),
+        "gpu": gpus,
+        "backends": _backends(_gpu_device(gpus, problems), problems),
         "models": _models(problems),
         "problems": problems,
     }
@@ -85,7 +86,7 @@ def _providers(backend: dict[str, str | None], problems: list[dict[str, str]]) -
     return available_providers()
 
 
-def _gpu() -> list[str]:
+def _gpus() -> list[str]:
     """NVIDIA GPUs and their driver, as nvidia-smi names them."""
     if not shutil.which("nvidia-smi"):
         return []
@@ -102,9 +103,8 @@ def _gpu() -> list[str]:
     return found.stdout.strip().splitlines()
 
 
-def _backends(problems: list[dict[str, str]]) -> dict[str, str]:
+def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, str]:
     """Where each backend runs, found out with the demo model; or why it does not."""
-    gpu = _gpu_device(problems)
     states: dict[str, str] = {}
     try:
         demo = artifact.open_artifact(artifact.DEMO, verify=False)
@@ -125,12 +125,12 @@ def _backends(problems: list[dict[str, str]]) -> dict[str, str]:
     return states
 
 
-def _gpu_device(problems: list[dict[str, str]]) -> Device | None:
+def _gpu_device(gpus: list[str], problems: list[dict[str, str]]) -> Device | None:
     """The first GPU; where there is one that cannot be used, why."""
     try:
         return open_device("cuda:0")
     except BackendError as error:
-        if _gpu():
+        if gpus:
             _add(problems, "warning", f"the GPU is not used: {error.cause}", error.cure)
         return None
 
