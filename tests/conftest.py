@@ -17,7 +17,7 @@ from pnp_ovss.kernels.cuda_kernels import CudaKernels, source
 from tokenizers import Tokenizer
 from transformers import BlipForImageTextRetrieval
 
-from benchmarks.random_models import random_blip, save_checkpoint, transformers_tokenizer
+from benchmarks.random_models import BLIP_TINY, random_blip, save_checkpoint, transformers_tokenizer
 from tests.kernels.cuda_on_cpu import Kernels
 
 settings.register_profile("default", deadline=None, max_examples=50)
@@ -25,19 +25,7 @@ settings.load_profile("default")
 
 SAMPLES = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
 
-VISION = {
-    "hidden_size": 96,
-    "intermediate_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "image_size": 64,
-}
-TEXT = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-}
+VISION, TEXT = BLIP_TINY["vision"], BLIP_TINY["text"]
 IMAGE_SIZE = 96  # not the 64 of the checkpoint: position embeddings are interpolated
 
 
