@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Callable
 from typing import Any, get_args
 
 import click
@@ -17,26 +18,30 @@ BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt", "aotinductor": "
 """Modules of `export/`, by target. Their `build` takes the model and the command's options."""
 
 
-class _Sizes(click.ParamType):
-    name = "N[,N...]"
+class _List(click.ParamType):
+    """Values separated by commas, each of a form."""
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+    def __init__(
+        self, name: str, item: str, wanted: str, convert: Callable[[str], int | str]
+    ) -> None:
+        self.name = f"{name}[,{name}...]"
+        self._item, self._wanted, self._convert = item, wanted, convert
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int | str, ...]:
         if not isinstance(value, str):
             return value
-        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", value):
-            self.fail(f"{value!r} are not numbers from 1, such as 1,4,16", param, ctx)
-        return tuple(int(part) for part in value.split(","))
+        if not re.fullmatch(f"{self._item}(,{self._item})*", value):
+            self.fail(f"{value!r} are not {self._wanted}", param, ctx)
+        return tuple(map(self._convert, value.split(",")))
 
 
-class _Capabilities(click.ParamType):
-    name = "X.Y[,X.Y...]"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
-        if not isinstance(value, str):
-            return value
-        if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", value):
-            self.fail(f"{value!r} are not compute capabilities, such as 8.6,8.9", param, ctx)
-        return tuple(f"sm_{part.replace('.', '')}" for part in value.split(","))
+_SIZES = _List("N", r"[1-9]\d*", "numbers from 1, such as 1,4,16", int)
+_CAPABILITIES = _List(
+    "X.Y",
+    r"\d+\.\d",
+    "compute capabilities, such as 8.6,8.9",
+    lambda part: f"sm_{part.replace('.', '')}",
+)
 
 
 @click.command("build", short_help="Build engines of a model, for GPUs.")
@@ -57,14 +62,14 @@ class _Capabilities(click.ParamType):
 @click.option(
     "--batch",
     "batches",
-    type=_Sizes(),
+    type=_SIZES,
     default=",".join(map(str, engines.BATCHES)),
     show_default=True,
     help="Pictures, or captions, that go through the model together.",
 )
 @click.option(
     "--tokens",
-    type=_Sizes(),
+    type=_SIZES,
     default=",".join(map(str, engines.TOKENS)),
     show_default=True,
     help="Lengths of captions; a shorter one is padded to the next.",
@@ -72,7 +77,7 @@ class _Capabilities(click.ParamType):
 @click.option(
     "--compute-capability",
     "architectures",
-    type=_Capabilities(),
+    type=_CAPABILITIES,
     default=(),
     help="GPUs to build for; tensorrt-rtx needs none of them to be here.  [default: the first GPU]",
 )
