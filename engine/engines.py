@@ -116,7 +116,7 @@ def find(
     graph: str,
     *,
     target: str,
-    architecture: str,
+    architecture: Callable[[], str],
     version: Callable[[], str],
     precision: PrecisionChoice = "auto",
 ) -> tuple[Path, Recipe]:
@@ -126,8 +126,8 @@ def find(
         model: the model folder.
         graph: `artifact.VISION` or `SALIENCE`.
         target: what is to run it.
-        architecture: of the device.
-        version: of the target's package that is installed; asked for where an engine was built.
+        architecture: of the device; asked for where an engine was built, as is `version`.
+        version: of the target's package that is installed.
         precision: "auto" is the most exact that was built.
 
     Raises:
@@ -156,11 +156,12 @@ def find(
             )
         return fitting
 
+    here = architecture()
     sha256 = graph_sha256(model.manifest, graph)
     built = narrow(
         built, "graph_sha256", sha256, "was built from graph {:.8}; the model's is {:.8}"
     )
-    built = narrow(built, "architectures", architecture, "is for {}; this device is {}")
+    built = narrow(built, "architectures", here, "is for {}; this device is {}")
     built = narrow(built, "version", version(), f"was built by {target} {{}}; installed is {{}}")
     if precision == "auto":
         there = {one.record.recipe.precision for one in built}

@@ -41,20 +41,21 @@ def open_engine(
     """
     if importlib.util.find_spec("torch") is None:
         raise _missing("it is not installed")
-    here = device.architecture
-    if any(one.record.recipe.target == TARGET for one in engines.recorded(model)):
-        torch = load_torch()  # which takes a while
-        require_cuda(torch, device)
-        here = architecture(torch, device)
     path, _ = engines.find(
         model,
         graph,
         target=TARGET,
-        architecture=here,
+        architecture=lambda: _usable_architecture(device),
         version=lambda: str(load_torch().__version__),
         precision=precision,
     )
     return AotInductorRunner(load_torch(), path, device)
+
+
+def _usable_architecture(device: Device) -> str:
+    torch = load_torch()  # which takes a while
+    require_cuda(torch, device)
+    return architecture(torch, device)
 
 
 def load_torch() -> Any:

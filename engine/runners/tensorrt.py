@@ -46,7 +46,7 @@ def open_engine(
         model,
         graph,
         target=target,
-        architecture=device.architecture,
+        architecture=lambda: device.architecture,
         version=lambda: tensorrt_api.load(target).version,
         precision=precision,
     )

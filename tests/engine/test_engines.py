@@ -15,7 +15,7 @@ from tests.engine.test_artifact import flip_a_bit
 
 HERE: dict[str, Any] = {
     "target": "tensorrt-rtx",
-    "architecture": "sm_86",
+    "architecture": lambda: "sm_86",
     "version": lambda: "1.7.1",
 }
 
@@ -101,7 +101,7 @@ def test_an_engine_is_found_on_each_architecture_it_was_built_for(
     model: Artifact, architecture: str
 ) -> None:
     path, record = built(model)
-    assert find(model, architecture=architecture) == (path, record.recipe)
+    assert find(model, architecture=lambda: architecture) == (path, record.recipe)
 
 
 def test_of_several_precisions_the_most_exact_is_taken(model: Artifact) -> None:
@@ -129,7 +129,8 @@ def test_none_was_built(model: Artifact) -> None:
 def test_one_for_another_gpu(model: Artifact) -> None:
     built(model)
     assert (
-        "is for sm_120, sm_86; this device is sm_89" in refusal(model, architecture="sm_89").cause
+        "is for sm_120, sm_86; this device is sm_89"
+        in refusal(model, architecture=lambda: "sm_89").cause
     )
 
 

@@ -161,7 +161,7 @@ def test_engines_are_found_on_each_architecture(whole: Whole, architecture: str)
             whole.model,
             graph,
             target="tensorrt-rtx",
-            architecture=architecture,
+            architecture=lambda: architecture,
             version=lambda: tensorrt_api.load("tensorrt-rtx").version,
         )
         assert found == (built.path, built.record.recipe)
@@ -353,7 +353,11 @@ def test_a_gpu_finds_in_an_engine_what_was_asked_for(
         pytest.skip(f"{target} does not build for {device.architecture}")
     tensorrt.build(model, target=target, precision="fp16", batches=[1, 2], tokens=[8])
     path, recipe = engines.find(
-        model, graph, target=target, architecture=device.architecture, version=lambda: api.version
+        model,
+        graph,
+        target=target,
+        architecture=lambda: device.architecture,
+        version=lambda: api.version,
     )
     with device.use():
         engine = api.trt.Runtime(api.logger).deserialize_cuda_engine(path.read_bytes())
