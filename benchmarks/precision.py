@@ -9,8 +9,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -167,11 +168,7 @@ EAGER: dict[str, Callable[[], Look]] = {
 
 def engine(folder: Path) -> dict[str, Callable[[], Look]]:
     """The demo model's graphs, written to a folder."""
-
-    def opener(precision: Precision) -> Callable[[], Look]:
-        return lambda: _engine(precision, folder)
-
-    return {"fp32": opener("fp32"), "fp16": opener("fp16"), "bf16": opener("bf16")}
+    return {precision: partial(_engine, precision, folder) for precision in get_args(Precision)}
 
 
 def _engine(precision: Precision, folder: Path) -> Look:

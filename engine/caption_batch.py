@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 
@@ -83,5 +83,5 @@ class CaptionBatch:
         )
 
 
-def _running_total(counts) -> list[int]:
+def _running_total(counts: Iterable[int]) -> list[int]:
     return list(accumulate(counts, initial=0))

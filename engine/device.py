@@ -21,7 +21,6 @@ __all__ = [
     "Array",
     "Device",
     "address",
-    "cuda_index",
     "open_device",
     "require_gpu",
     "usable_devices",
@@ -137,7 +136,7 @@ def address(array: Array) -> int:
     return (on_gpu or array.__array_interface__)["data"][0]
 
 
-def cuda_index(name: str) -> int | None:
+def _cuda_index(name: str) -> int | None:
     """N of "cuda:N", 0 of "cuda", None of "cpu".
 
     Raises:
@@ -170,7 +169,7 @@ def open_device(name: str) -> Device:
     Raises:
         BackendError: the name is not one, CuPy is not installed, or there is no such GPU.
     """
-    index = cuda_index(name)
+    index = _cuda_index(name)
     if index is None:
         return CPU
     try:

@@ -139,12 +139,11 @@ def _trace(source: ir.Model, place: Device, most_tokens: int) -> Any:
     dimensions["tokens"] = Dim("tokens", min=2, max=most_tokens)  # no caption has fewer
     sizes = _TYPICAL | {"tokens": min(_TYPICAL["tokens"], most_tokens)}
     shapes = input_shapes(source)
-    where = "cpu" if place is CPU else place.name
     inputs = {
         str(value.name): torch.zeros(
             [sizes[size] if isinstance(size, str) else size for size in shapes[str(value.name)]],
             dtype=torch.int64 if value.dtype == ir.DataType.INT64 else torch.float32,
-            device=where,
+            device=place.name,
         )
         for value in source.graph.inputs
     }
@@ -154,5 +153,5 @@ def _trace(source: ir.Model, place: Device, most_tokens: int) -> Any:
     }
     tracing: Any = _config
     with torch.no_grad(), tracing.patch(backed_size_oblivious=True):  # sizes may be 1
-        module = torch_module(source).to(where)
+        module = torch_module(source).to(place.name)
         return torch.export.export(module, (), inputs, dynamic_shapes=dynamic)
