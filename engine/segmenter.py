@@ -60,8 +60,8 @@ class Segmenter:
             backend: "auto", or a key of `runners.BACKENDS`.
             device: "auto", "cpu", "cuda" or "cuda:N". A device that was asked for and cannot be had
                 is an error, never a fall-back.
-            precision: "auto", "fp32", "fp16" or "bf16", of the engine that runs; "auto" is the most
-                exact that was built.
+            precision: "auto", "fp32", "fp16", "bf16" or "int8"; "auto" is the most exact that there
+                is. On the CPU those below fp32 are OpenVINO's; see `runners.openvino`.
             verify: compare the files' sha256 with the manifest.
 
         Raises:

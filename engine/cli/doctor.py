@@ -13,12 +13,12 @@ import click
 from .. import artifact, crf, engines, pydensecrf
 from ..device import CPU, Device, open_device
 from ..errors import BackendError, ModelError
-from ..runners import BACKENDS, open_runner
+from ..runners import BACKENDS, PRECISIONS, open_runner
 from .terminal import print_json, say
 
 _PACKAGES = {
     "run-time": ("numpy", "pillow", "tokenizers", "msgspec", "click", "platformdirs"),
-    "backend": ("onnxruntime", "onnxruntime-gpu"),
+    "backend": ("onnxruntime", "onnxruntime-gpu", "openvino"),
     "gpu": ("cupy-cuda13x", "cupy-cuda12x", "tensorrt", "tensorrt-rtx"),
     "crf": ("pydensecrf2",),
     "export": ("torch", "transformers", "onnx", "onnx-ir", "safetensors"),
@@ -71,7 +71,7 @@ def _version(package: str) -> str | None:
 
 
 def _providers(backend: dict[str, str | None], problems: list[dict[str, str]]) -> list[str]:
-    if all(backend.values()):
+    if backend["onnxruntime"] and backend["onnxruntime-gpu"]:
         _add(
             problems,
             "error",
@@ -81,7 +81,8 @@ def _providers(backend: dict[str, str | None], problems: list[dict[str, str]]) -
     try:
         from ..runners.onnxruntime_sessions import available_providers
     except BackendError as error:
-        _add(problems, "error", error.cause, error.cure)
+        severity = "note" if backend["openvino"] else "error"
+        _add(problems, severity, error.cause, error.cure)
         return []
     return available_providers()
 
@@ -104,7 +105,7 @@ def _gpus() -> list[str]:
 
 
 def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, str]:
-    """Where each backend runs, found out with the demo model; or why it does not."""
+    """Where each backend runs, and in what; or why it does not: found out with the demo model."""
     states: dict[str, str] = {}
     try:
         demo = artifact.open_artifact(artifact.DEMO, verify=False)
@@ -113,16 +114,33 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
     for name in BACKENDS:
         for device in (gpu, CPU) if gpu else (CPU,):
             try:
-                with device.use():
-                    open_runner(demo, artifact.VISION, backend=name, device=device).close()
+                states[name] = f"runs on {device.name} in {_precisions(demo, name, device)}"
+                break
             except BackendError as error:
                 states.setdefault(name, error.cause)
                 if device is gpu:
                     _add(problems, "note", f"{name}: {error.cause}", error.cure)
-            else:
-                states[name] = f"runs on {device.name}"
-                break
     return states
+
+
+def _precisions(model: artifact.Artifact, backend: str, device: Device) -> str:
+    """Those that a backend has.
+
+    Raises:
+        BackendError: it has none.
+    """
+    found: list[str] = []
+    for precision in PRECISIONS:
+        try:
+            with device.use():
+                open_runner(
+                    model, artifact.VISION, backend=backend, device=device, precision=precision
+                ).close()
+            found.append(precision)
+        except BackendError:
+            if precision == "auto":
+                raise
+    return ", ".join(found[1:])
 
 
 def _gpu_device(gpus: list[str], problems: list[dict[str, str]]) -> Device | None:

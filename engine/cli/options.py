@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import click
 
-from ..runners import BACKENDS, Precision
+from ..runners import BACKENDS, PRECISIONS
 from ..settings import CHOICES, PRESETS, Settings
 
 NONE = "none"
@@ -73,10 +73,11 @@ def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--backend`, `--device` and `--precision`: what runs the model, where, and how."""
     function = click.option(
         "--precision",
-        type=click.Choice(["auto", *get_args(Precision)]),
+        type=click.Choice(PRECISIONS),
         default="auto",
         show_default=True,
-        help="Of the arithmetic; auto is the most exact that was built.",
+        help="Of the arithmetic; auto is the most exact there is. On the CPU, bf16 and int8 need"
+        " OpenVINO.",
     )(function)
     function = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."

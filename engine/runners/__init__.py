@@ -11,7 +11,8 @@ from ..device import CPU, Array, Device, open_device, usable_devices
 from ..errors import BackendError
 
 Precision = Literal["fp32", "fp16", "bf16"]
-PrecisionChoice = Literal["auto"] | Precision
+PrecisionChoice = Literal["auto"] | Precision | Literal["int8"]
+PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
 class Runner(Protocol):
@@ -65,6 +66,14 @@ def _open_aotinductor(
     return open_engine(model, graph, device, precision)
 
 
+def _open_openvino(
+    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> Runner:
+    from .openvino import open_graph
+
+    return open_graph(model, graph, device, precision)
+
+
 BACKENDS: dict[str, Open] = {
     "onnxruntime": partial(_open_onnxruntime, "cuda"),
     "onnxruntime-tensorrt": partial(_open_onnxruntime, "tensorrt"),
@@ -72,9 +81,11 @@ BACKENDS: dict[str, Open] = {
     "tensorrt": partial(_open_engine, "tensorrt"),
     "tensorrt-rtx": partial(_open_engine, "tensorrt-rtx"),
     "aotinductor": _open_aotinductor,
+    "openvino": _open_openvino,
 }
-AUTO = ("tensorrt", "tensorrt-rtx", "aotinductor", "onnxruntime")
-"""What "auto" tries, in order: engines that were built for the device, then what needs none."""
+AUTO = ("tensorrt", "tensorrt-rtx", "aotinductor", "openvino", "onnxruntime")
+"""What "auto" tries, in order: engines that were built for the device, then what needs none, the
+faster of them first (benchmarks/NOTES.md)."""
 
 
 def open_runner(
@@ -100,6 +111,11 @@ def open_runner(
     if backend not in BACKENDS:
         raise BackendError(
             f"unknown backend {backend!r}", f"there are: auto, {', '.join(BACKENDS)}"
+        )
+    if precision == "int8" and backend != "openvino":
+        raise BackendError(
+            f"backend {backend!r} has no int8",
+            "take --backend openvino on a CPU (pip install 'pnp-ovss[openvino]')",
         )
     return BACKENDS[backend](model, graph, device, precision)
 

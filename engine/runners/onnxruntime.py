@@ -45,11 +45,10 @@ def open_graph(
         BackendError: the provider, or the precision, cannot be had.
     """
     if precision not in ("auto", "fp32"):
-        raise BackendError(
-            f"ONNX Runtime runs this model in fp32, not in {precision}",
-            f"leave precision out, or build an engine: pnp-ovss build '{model.path}'"
-            f" --target tensorrt-rtx --precision {precision}",
-        )
+        cure = f"pnp-ovss build '{model.path}' --target tensorrt-rtx --precision {precision}"
+        if device.index is None:
+            cure = "pip install 'pnp-ovss[openvino]', which has bf16 and int8 on CPUs"
+        raise BackendError(f"ONNX Runtime runs this model in fp32, not in {precision}", cure)
     if device.index is None and provider == "cuda":
         return OnnxRuntimeRunner(model.path / graph)
     require_gpu(device, f"onnxruntime-{provider}")

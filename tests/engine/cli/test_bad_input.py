@@ -429,13 +429,15 @@ def test_a_crf_that_is_not_installed(
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(("backend", "extra"), [("onnxruntime", "cpu"), ("openvino", "openvino")])
 def test_a_backend_that_is_not_installed(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, backend: str, extra: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for name in ("onnxruntime", "onnxruntime_sessions"):
+    monkeypatch.setitem(sys.modules, backend, None)
+    for name in ("onnxruntime", "onnxruntime_sessions", "openvino"):
         monkeypatch.delitem(sys.modules, f"pnp_ovss.engine.runners.{name}", raising=False)
-    assert "pip install 'pnp-ovss[cpu]'" in refused(*segment("cat.jpg"))
+    said = refused(*segment("cat.jpg", "--backend", backend))
+    assert f"pip install 'pnp-ovss[{extra}]'" in said
 
 
 def test_a_device_that_is_not_there(

@@ -65,7 +65,7 @@ def test_the_text_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_backend_is_an_error_with_its_cure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    without(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    without(monkeypatch, "onnxruntime", "onnxruntime-gpu", "openvino")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for name in ("onnxruntime", "onnxruntime_sessions"):
         monkeypatch.delitem(sys.modules, f"pnp_ovss.engine.runners.{name}", raising=False)
@@ -74,6 +74,19 @@ def test_no_backend_is_an_error_with_its_cure(
     assert "ONNX Runtime cannot be imported" in causes(report, "error")
     assert main(["doctor"]) == 1
     assert capsys.readouterr().out.endswith("\nnot ready\n")
+
+
+def test_openvino_will_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for name in ("onnxruntime", "onnxruntime_sessions"):
+        monkeypatch.delitem(sys.modules, f"pnp_ovss.engine.runners.{name}", raising=False)
+    code, report = examine(capsys)
+    assert (code, report["ready"]) == (0, True)
+    assert report["backends"]["openvino"].startswith("runs on cpu in fp32")
+    assert "ONNX Runtime cannot be imported" in causes(report, "note")
 
 
 def test_two_onnxruntimes_are_an_error(

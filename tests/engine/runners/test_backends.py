@@ -15,6 +15,7 @@ from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.engines import Recipe
 from pnp_ovss.engine.runners import AUTO, BACKENDS, open_runner, open_runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.engine.runners.openvino import OpenVinoRunner
 from pnp_ovss.export.engines import build_once
 
 from tests.engine.runners import stand_ins
@@ -55,6 +56,7 @@ MISSING = {
     "tensorrt": "tensorrt is not installed|no tensorrt engine of vision was built",
     "tensorrt-rtx": "tensorrt-rtx is not installed|no tensorrt-rtx engine of vision was built",
     "aotinductor": "no aotinductor engine of vision was built",
+    "openvino": "backend 'openvino' runs on the CPU, and the device is cuda:0",
 }
 
 
@@ -69,8 +71,8 @@ def test_a_backend_that_is_missing_is_an_error_with_a_command(
     assert COMMAND.search(caught.value.cure)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "openvino"])
 def test_a_precision_that_is_missing_is_an_error_with_a_command(
     model: Artifact, backend: str, precision: Any
 ) -> None:
@@ -117,13 +119,27 @@ def test_an_engine_whose_library_is_missing(
     assert f"pip install --upgrade 'pnp-ovss[{name}]'" in caught.value.cure
 
 
-def test_on_the_cpu_auto_is_onnxruntime(model: Artifact) -> None:
+def test_on_the_cpu_auto_is_the_faster_one(
+    model: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even where engines were built."""
     for graph in (VISION, SALIENCE):
         built(model, "tensorrt-rtx", graph)
-    for runner in open_runners(model, device="cpu"):
-        assert isinstance(runner, OnnxRuntimeRunner)
-        assert runner.device is CPU
+    assert all(isinstance(one, OpenVinoRunner) for one in open_runners(model, device="cpu"))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
+    assert all(isinstance(one, OnnxRuntimeRunner) for one in open_runners(model, device="cpu"))
+
+
+def test_low_precision_on_the_cpu_says_what_has_it(
+    model: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
+    for precision in ("bf16", "int8"):
+        with pytest.raises(BackendError) as caught:
+            open_runners(model, device="cpu", precision=precision)
+        assert "pip install 'pnp-ovss[openvino]'" in caught.value.cure
 
 
 def test_auto_prefers_what_was_built(model: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +172,7 @@ def test_a_graph_is_freed_where_the_other_cannot_be_had(
 
     monkeypatch.setitem(BACKENDS, "onnxruntime", open_)
     with pytest.raises(BackendError, match="no such graph"):
-        open_runners(model, device="cpu")
+        open_runners(model, backend="onnxruntime", device="cpu")
     assert opened[0]._session is None
 
 

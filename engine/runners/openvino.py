@@ -1,0 +1,149 @@
+"""OpenVINO, on the CPU.
+
+The matching branch and its gradient are computed in fp32 whatever the precision, as rounding is
+largest there and gains least. "bf16" and "int8" are about the image encoder: in bf16, or in bf16
+with its products in int8. With "int8", so are the keys and values that are made of its output.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..artifact import SALIENCE, Artifact
+from ..device import CPU, Array, Device
+from ..errors import BackendError, ExecutionError, ModelError, reason
+from ..pipeline import processors
+from . import PrecisionChoice
+
+INSTALL = "pip install 'pnp-ovss[openvino]'"
+try:
+    import openvino as ov
+
+    from .openvino_model import fold_transposes, quantise
+except ImportError as error:
+    raise BackendError(f"OpenVINO cannot be imported: {reason(error)}", INSTALL) from error
+
+_HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
+
+
+def open_graph(
+    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+) -> OpenVinoRunner:
+    """A graph of a model.
+
+    Raises:
+        ModelError: OpenVINO refuses the file.
+        BackendError: the device is no CPU, or the CPU lacks the precision.
+    """
+    if device.index is not None:
+        raise BackendError(
+            f"backend 'openvino' runs on the CPU, and the device is {device.name}",
+            "take --device cpu, or --backend tensorrt-rtx (pip install 'pnp-ovss[tensorrt-rtx]')",
+        )
+    if precision == "fp16":
+        raise BackendError(
+            "OpenVINO has no fp16 arithmetic on this CPU",
+            "take --precision bf16, or fp32",
+        )
+    is_matching = graph == SALIENCE
+    low = precision in ("bf16", "int8") and not is_matching
+    return OpenVinoRunner(
+        model.path / graph,
+        arithmetic="bf16" if low else "f32",
+        int8={"int8": "inputs" if is_matching else "all"}.get(precision),
+    )
+
+
+class OpenVinoRunner:
+    """One compiled graph.
+
+    Args:
+        path: of the ONNX file.
+        arithmetic: of everything but products in int8.
+        int8: which products with weights are computed in int8: of the graph's inputs, or all.
+
+    Raises:
+        ModelError: OpenVINO refuses the file.
+        BackendError: the CPU has no such arithmetic.
+    """
+
+    device = CPU
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        arithmetic: Literal["f32", "bf16"] = "f32",
+        int8: Literal["inputs", "all"] | None = None,
+    ) -> None:
+        core = ov.Core()
+        if arithmetic == "bf16" and "BF16" not in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            raise BackendError(
+                "this CPU has no bf16 arithmetic (avx512_bf16 or amx_bf16)", "take --precision fp32"
+            )
+        properties: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": arithmetic,
+            "INFERENCE_NUM_THREADS": processors(),
+            "ENABLE_CPU_PINNING": False,  # they share the processors with those of the CRF
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        }
+        try:
+            graph = core.read_model(path)
+            fold_transposes(graph)
+            if int8:
+                size = quantise(graph, inputs_only=int8 == "inputs")
+                properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
+            self._compiled: ov.CompiledModel | None = core.compile_model(graph, "CPU", properties)
+        except Exception as error:  # the library's exceptions share no base of their own
+            raise ModelError(
+                f"OpenVINO cannot load '{path}': {reason(error)}",
+                "upgrade it (pip install --upgrade openvino) or export the model again",
+            ) from error
+        runs_in = self._compiled.get_property("INFERENCE_PRECISION_HINT")
+        if runs_in != _HINTS[arithmetic]:
+            raise BackendError(
+                f"OpenVINO was asked for {arithmetic} and runs in {runs_in.get_type_name()}",
+                "take --precision fp32, or pip install --upgrade openvino",
+            )
+        self._outputs = [output.any_name for output in self._compiled.outputs]
+        self._dtypes = {one.any_name: one.element_type.to_dtype() for one in self._compiled.inputs}
+        self._own = threading.local()
+
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """See `Runner.run`."""
+        if self._compiled is None:
+            raise ExecutionError("the model was closed", "load it again")
+        inputs = {
+            name: np.ascontiguousarray(feeds[name], dtype) for name, dtype in self._dtypes.items()
+        }
+        try:
+            # Inputs are always shared: one that is not would be written into those shared before.
+            found = self._request().infer(inputs, share_inputs=True, share_outputs=True)
+        except Exception as error:  # as above
+            raise ExecutionError(
+                f"OpenVINO failed: {reason(error)}",
+                "if memory ran out, take a smaller --batch-size; else export the model again",
+            ) from error
+        return {name: found[name] for name in outputs or self._outputs}
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._compiled = None
+        self._own = threading.local()
+
+    def _request(self) -> ov.InferRequest:
+        """One for each thread, as a request runs once at a time."""
+        if not hasattr(self._own, "request"):
+            assert self._compiled is not None
+            self._own.request = self._compiled.create_infer_request()
+        return self._own.request

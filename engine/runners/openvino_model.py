@@ -1,0 +1,76 @@
+"""Graphs as OpenVINO should run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+GROUPS = (128, 64, 32)  # of a row's weights or activations, scaled together, as OpenVINO knows them
+
+
+def fold_transposes(model: ov.Model) -> None:
+    """Give each product with the transpose of weights a copy of its own, in place.
+
+    OpenVINO 2026.4 keeps what it packs for a product by the data of the weights, and takes square
+    weights that were packed as they are for their transpose, which spoils the gradient in fp32.
+    """
+    for product in _products(model):
+        transpose = product.input_value(1).get_node()
+        if transpose.get_type_name() != "Transpose":
+            continue
+        weights = _weights(transpose.input_value(0).get_node())
+        if weights is not None:
+            folded = ops.constant(np.ascontiguousarray(weights.T))
+            _replace(product, ops.matmul(product.input_value(0), folded, False, False))
+
+
+def quantise(model: ov.Model, *, inputs_only: bool) -> int:
+    """Round weights to int8, in groups along the row with a scale each, in place.
+
+    Args:
+        model: whose products are with weights [in, out].
+        inputs_only: of those products only whose other side is an input of the model.
+
+    Returns:
+        The size of the groups, in which OpenVINO may quantise activations as well; 0 where no
+        product has a width that allows it.
+    """
+    found = [
+        (product, weights.T)
+        for product in _products(model)
+        if (weights := _weights(product.input_value(1).get_node())) is not None
+        and (not inputs_only or product.input_value(0).get_node().get_type_name() == "Parameter")
+        and weights.shape[0] % GROUPS[-1] == 0
+    ]
+    if not found:
+        return 0
+    size = next(s for s in GROUPS if all(weights.shape[1] % s == 0 for _, weights in found))
+    for product, weights in found:
+        groups = weights.reshape(len(weights), -1, size)
+        scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(127)
+        scale[scale == 0] = 1
+        rounded = ops.constant(np.rint(groups / scale).astype(np.int8))
+        scaled = ops.multiply(ops.convert(rounded, "f32"), ops.constant(scale))
+        whole = ops.reshape(scaled, ops.constant(np.array(weights.shape)), False)
+        _replace(product, ops.matmul(product.input_value(0), whole, False, True))
+    return size
+
+
+def _products(model: ov.Model) -> Iterator[ov.Node]:
+    return (node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul")
+
+
+def _weights(node: ov.Node) -> np.ndarray | None:
+    """Float32 values of a matrix that was stored, in float32 or in float16."""
+    if node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant" or len(node.shape) != 2:
+        return None
+    return node.get_data().astype(np.float32, copy=False)
+
+
+def _replace(old: ov.Node, new: ov.Node) -> None:
+    old.output(0).replace(new.output(0))

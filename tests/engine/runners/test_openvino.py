@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from pnp_ovss.engine import BackendError, ExecutionError, ModelError, Segmenter
+from pnp_ovss.engine.artifact import SALIENCE, VISION, open_artifact
+from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.runners import open_runner
+from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.engine.runners.openvino import OpenVinoRunner
+from pnp_ovss.engine.runners.openvino_model import quantise
+
+from tests import thresholds
+from tests.conftest import Exported
+from tests.engine.runners import stand_ins
+from tests.feeds import salience_feeds, vision_feeds
+
+has_bf16 = pytest.mark.skipif(
+    "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    reason="this CPU has no bf16 arithmetic",
+)
+SHAPES = [(1, 1, 6), (3, 3, 11), (4, 1, 17), (1, 1, 7)]  # captions, pictures, tokens
+
+
+def off(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@pytest.fixture(scope="module")
+def salience(exported: Exported) -> OpenVinoRunner:
+    return OpenVinoRunner(exported.folder / SALIENCE)
+
+
+@pytest.mark.parametrize(("batch", "images", "tokens"), SHAPES)
+def test_the_matching_branch_is_that_of_onnx_runtime(
+    exported: Exported, salience: OpenVinoRunner, batch: int, images: int, tokens: int
+) -> None:
+    """Its gradient too, which shares square weights with the way forward."""
+    feeds = salience_feeds(batch, images, tokens)
+    wanted = OnnxRuntimeRunner(exported.folder / SALIENCE).run(feeds)
+    found = salience.run(feeds)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert off(found[name], value) < thresholds.OPENVINO
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_image_encoder_is_that_of_onnx_runtime(exported: Exported, batch: int) -> None:
+    feeds = vision_feeds(batch)
+    wanted = OnnxRuntimeRunner(exported.folder / VISION).run(feeds)["image_embeds"]
+    found = OpenVinoRunner(exported.folder / VISION).run(feeds)["image_embeds"]
+    assert off(found, wanted) < thresholds.OPENVINO
+
+
+def test_weights_stored_as_float16() -> None:
+    """Those of the demo model, under casts."""
+    model = open_artifact("demo")
+    pixels = np.random.default_rng(0).normal(size=(1, 3, 256, 256)).astype(np.float32)
+    embeds = OnnxRuntimeRunner(model.path / VISION).run({"pixel_values": pixels})["image_embeds"]
+    feeds = salience_feeds(2, 1, 8, patches=embeds.shape[1] - 1)
+    feeds |= {"image_embeds": embeds, "input_ids": feeds["input_ids"] % 60}
+    wanted = OnnxRuntimeRunner(model.path / SALIENCE).run(feeds)
+    for name, value in OpenVinoRunner(model.path / SALIENCE).run(feeds).items():
+        assert off(value, wanted[name]) < thresholds.OPENVINO
+
+
+@has_bf16
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_low_precision(exported: Exported, precision: Any) -> None:
+    model = open_artifact(exported.folder)
+    wanted = OnnxRuntimeRunner(model.path / VISION).run(vision_feeds(2))["image_embeds"]
+    runner = open_runner(model, VISION, backend="openvino", precision=precision)
+    found = runner.run(vision_feeds(2))["image_embeds"]
+    limit = thresholds.OPENVINO_LOW[precision]
+    assert limit / 20 < off(found, wanted) < limit
+
+    feeds = salience_feeds(3, 1, 9)
+    wanted = OnnxRuntimeRunner(model.path / SALIENCE).run(feeds)["salience"]
+    runner = open_runner(model, SALIENCE, backend="openvino", precision=precision)
+    found = runner.run(feeds)["salience"]
+    assert off(found, wanted) < (thresholds.OPENVINO if precision == "bf16" else limit)
+
+
+@pytest.mark.parametrize(
+    ("graph", "inputs_only", "products"), [(VISION, False, 12), (SALIENCE, True, 8)]
+)
+def test_what_is_quantised(
+    exported: Exported, graph: str, inputs_only: bool, products: int
+) -> None:
+    """Four products a layer of the image encoder; keys and values of four layers of text."""
+    model = ov.Core().read_model(exported.folder / graph)
+    assert quantise(model, inputs_only=inputs_only) == 32  # divides widths of 96 and 128
+    rounded = [
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == "Constant" and node.get_element_type() == ov.Type.i8
+    ]
+    assert len(rounded) == products
+    assert all(np.abs(node.get_data()).max() == 127 for node in rounded)
+
+
+def test_threads_share_a_runner(salience: OpenVinoRunner) -> None:
+    cases = [salience_feeds(2, 1, 5 + seed % 3, seed=seed) for seed in range(24)]
+    alone = [salience.run(feeds)["salience"].copy() for feeds in cases]
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda feeds: salience.run(feeds)["salience"].copy(), cases)
+        for found, wanted in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_what_is_fed_is_left_as_it_was(salience: OpenVinoRunner) -> None:
+    first, second = salience_feeds(2, 1, 6), salience_feeds(2, 1, 6, seed=1)
+    kept = {name: value.copy() for name, value in first.items()}
+    salience.run(first)
+    salience.run({name: value[::-1][::-1] for name, value in second.items()})
+    for name, value in kept.items():
+        np.testing.assert_array_equal(first[name], value)
+
+
+def test_some_outputs_only(salience: OpenVinoRunner) -> None:
+    assert salience.run(salience_feeds(1, 1, 6), ["itm_logits"]).keys() == {"itm_logits"}
+
+
+def test_the_whole_engine(exported: Exported, segmenter: Segmenter, picture: Any) -> None:
+    with Segmenter.load(exported.folder, backend="openvino") as other:
+        found = other.segment(picture(), ["cat", "potted plant"])
+    wanted = segmenter.segment(picture(), ["cat", "potted plant"])
+    np.testing.assert_array_equal(found.labels, wanted.labels)
+    assert off(found.class_maps, wanted.class_maps) < thresholds.CLASS_MAPS
+
+
+def test_a_gpu(exported: Exported) -> None:
+    with pytest.raises(BackendError, match="runs on the CPU, and the device is cuda:0") as caught:
+        open_runner(
+            open_artifact(exported.folder), VISION, backend="openvino", device=stand_ins.device()
+        )
+    assert "--device cpu" in caught.value.cure
+
+
+def test_fp16(exported: Exported) -> None:
+    with pytest.raises(BackendError, match="has no fp16") as caught:
+        open_runner(open_artifact(exported.folder), VISION, backend="openvino", precision="fp16")
+    assert "--precision bf16" in caught.value.cure
+
+
+class Old(ov.Core):
+    """A CPU without bf16."""
+
+    def get_property(self, *_: Any, **__: Any) -> Any:
+        return ["FP32", "INT8"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_cpu_without_bf16(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch, precision: Any
+) -> None:
+    monkeypatch.setattr(ov, "Core", Old)
+    with pytest.raises(BackendError, match="this CPU has no bf16 arithmetic") as caught:
+        open_runner(open_artifact(exported.folder), VISION, backend="openvino", precision=precision)
+    assert "--precision fp32" in caught.value.cure
+
+
+class Deaf(ov.Core):
+    """A library that does not do as it is told."""
+
+    def compile_model(self, *args: Any, **_: Any) -> Any:
+        return super().compile_model(*args[:2], {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+@has_bf16
+def test_a_precision_that_did_not_take(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ov, "Core", Deaf)
+    with pytest.raises(BackendError, match="was asked for bf16 and runs in f32"):
+        OpenVinoRunner(exported.folder / VISION, arithmetic="bf16")
+
+
+def test_a_damaged_graph(model_copy: Path) -> None:
+    (model_copy / VISION).write_bytes(b"none")
+    with pytest.raises(ModelError, match="OpenVINO cannot load") as caught:
+        OpenVinoRunner(model_copy / VISION)
+    assert "export the model again" in caught.value.cure
+
+
+def test_a_run_that_fails(salience: OpenVinoRunner) -> None:
+    feeds = salience_feeds(1, 1, 6)
+    feeds["image_embeds"] = feeds["image_embeds"][:, :5]
+    with pytest.raises(ExecutionError, match="OpenVINO failed: "):
+        salience.run(feeds)
+
+
+def test_a_closed_runner(exported: Exported) -> None:
+    runner = OpenVinoRunner(exported.folder / VISION)
+    assert runner.device is CPU
+    runner.close()
+    runner.close()
+    with pytest.raises(ExecutionError, match="the model was closed"):
+        runner.run(vision_feeds(1))
+
+
+def test_without_the_package(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
+    with pytest.raises(BackendError, match="OpenVINO cannot be imported") as caught:
+        open_runner(open_artifact(exported.folder), VISION, backend="openvino")
+    assert caught.value.cure == "pip install 'pnp-ovss[openvino]'"
