@@ -3,7 +3,7 @@
 from pnp_ovss.export import validate
 
 from benchmarks import precision
-from benchmarks.__main__ import RESULTS
+from benchmarks.records import RESULTS
 
 # Engine against the eager oracle, class maps, relative to the largest value. Seen: 1e-6 to 4e-5 on
 # random weights in float32; the requirement is 1e-3.

@@ -35,6 +35,7 @@ class Preset:
     first_pass_weight: int
     join_words: bool
     sum_last_class: bool
+    drop_mode: Literal["pixels", "tokens", "attention"] = "pixels"
     passes: int = 4
     threshold: float = 0.15
     blur: float = 0.05
@@ -107,8 +108,7 @@ class EagerSegmenter:
         total = torch.zeros(ids.shape[1], grid * grid, device=self.device)
         match = []
         for index in range(preset.passes):
-            probability, salience = self._salience(self._blank(pixels, dropped), ids)
-            salience = salience.masked_fill(dropped, 0)
+            probability, salience = self._salience(pixels, dropped, ids, preset.drop_mode)
             total += salience * (preset.first_pass_weight if index == 0 else 1)
             match.append(probability)
             scores = salience[class_tokens].sum(dim=0)
@@ -179,13 +179,25 @@ class EagerSegmenter:
         keep = (~dropped).float().reshape(1, 1, grid, grid)
         return pixels * functional.interpolate(keep, scale_factor=self.patch, mode="nearest")
 
-    def _salience(self, pixels: torch.Tensor, ids: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """Match probability, and salience [T, P]."""
+    def _embeds(self, pixels: torch.Tensor, dropped: torch.Tensor, drop_mode: str) -> torch.Tensor:
+        """What cross-attention sees: of every patch where they are blanked, else of those left."""
+        encoder = self.model.vision_model
+        if drop_mode == "pixels":
+            blanked = self._blank(pixels, dropped)
+            return encoder(blanked, interpolate_pos_encoding=True).last_hidden_state
+        left = functional.pad(~dropped, (1, 0), value=True)  # and the image's [CLS]
+        if drop_mode == "attention":
+            return encoder(pixels, interpolate_pos_encoding=True).last_hidden_state[:, left]
+        tokens = encoder.embeddings(pixels, interpolate_pos_encoding=True)[:, left]
+        return encoder.post_layernorm(encoder.encoder(inputs_embeds=tokens).last_hidden_state)
+
+    def _salience(
+        self, pixels: torch.Tensor, dropped: torch.Tensor, ids: torch.Tensor, drop_mode: str
+    ) -> tuple[float, torch.Tensor]:
+        """Match probability, and salience [T, P], of dropped patches 0."""
         released = self.form == "released"
         with torch.set_grad_enabled(released):
-            embeds = self.model.vision_model(
-                pixels, interpolate_pos_encoding=True
-            ).last_hidden_state
+            embeds = self._embeds(pixels, dropped, drop_mode)
         layers = range(len(self.model.text_encoder.encoder.layer)) if released else self.layers
         with self._attention(layers, detach=not released) as attention, torch.enable_grad():
             hidden = self.model.text_encoder(
@@ -207,7 +219,12 @@ class EagerSegmenter:
             for tap, gradient in zip(taps, gradients, strict=True)
         ]
         probability = logits.softmax(dim=-1)[0, 1].item()
-        return probability, torch.stack(maps).mean(dim=(0, 1)).detach()
+        seen = torch.stack(maps).mean(dim=(0, 1)).detach()
+        if drop_mode == "pixels":
+            return probability, seen.masked_fill(dropped, 0)
+        salience = seen.new_zeros(len(seen), len(dropped))
+        salience[:, ~dropped] = seen
+        return probability, salience
 
     @contextmanager
     def _attention(

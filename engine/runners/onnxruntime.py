@@ -93,6 +93,11 @@ class OnnxRuntimeRunner:
         self._buckets = Buckets(device, self._signature, profiles, self._bind) if profiles else None
 
     @property
+    def providers(self) -> list[str]:
+        """What ONNX Runtime says that it runs on, best first."""
+        return self._session.get_providers() if self._session else []
+
+    @property
     def captured(self) -> list[tuple[Profile, bool]]:
         """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
         return self._buckets.captured if self._buckets else []
@@ -188,6 +193,11 @@ class Bound:
         ):
             for name, array in arrays.items():
                 bind(name, *place, array.dtype.type, array.shape, address(array))
+
+    @property
+    def providers(self) -> list[str]:
+        """What ONNX Runtime says that it runs on, best first."""
+        return self._session.get_providers() if self._session else []
 
     @property
     def captured(self) -> bool:

@@ -28,6 +28,12 @@ try:
 except ImportError as error:
     raise BackendError(f"OpenVINO cannot be imported: {reason(error)}", INSTALL) from error
 
+_READ_BACK = (
+    "INFERENCE_PRECISION_HINT",
+    "INFERENCE_NUM_THREADS",
+    "NUM_STREAMS",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE",
+)
 _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
@@ -116,6 +122,13 @@ class OpenVinoRunner:
         self._outputs = [output.any_name for output in self._compiled.outputs]
         self._dtypes = {one.any_name: one.element_type.to_dtype() for one in self._compiled.inputs}
         self._own = threading.local()
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """How OpenVINO says that it runs."""
+        if self._compiled is None:
+            return {}
+        return {name: str(self._compiled.get_property(name)) for name in _READ_BACK}
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None

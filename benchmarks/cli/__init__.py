@@ -1,0 +1,43 @@
+"""The command line of `python -m benchmarks`: one module a subcommand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+from pnp_ovss.engine.errors import PnpOvssError
+
+from . import crf, end_to_end, kernels, passes, precision, report, scaling, stages
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def cli() -> None:
+    """Measure this machine. Contenders take turns, because speed drifts: believe the ratios.
+
+    Needs the extras `evaluate` and `export`.
+    """
+
+
+for _module in (end_to_end, stages, passes, kernels, crf, scaling, precision, report):
+    cli.add_command(_module.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; return its exit code: 0 done, 1 failed, 2 bad input."""
+    try:
+        return cli.main(arguments, "python -m benchmarks", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except PnpOvssError as error:
+        click.echo(f"benchmarks: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return 130
+
+
+def run() -> None:
+    """Run the process's command line, and exit."""
+    sys.exit(main())

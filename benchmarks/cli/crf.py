@@ -1,0 +1,22 @@
+"""`crf`: the dense CRF against pydensecrf2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..records import machine, recorded
+from .options import output_option, rounds_option, show
+
+
+@click.command("crf")
+@rounds_option(9)
+@output_option("crf")
+def command(rounds: int, output: Path) -> None:
+    """The dense CRF against pydensecrf2; needs the extra `crf` too."""
+    from .. import crf
+
+    rows = recorded(crf.measure(rounds), output / "crf.jsonl")
+    show(machine(), ["pydensecrf2"], crf.table(rows), output / "crf.md")
+    crf.draw(rows, output / "crf.png")

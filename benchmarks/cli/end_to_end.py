@@ -1,0 +1,103 @@
+"""`end-to-end`: whole segmenters against eager PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..records import Report
+from .options import (
+    case_of,
+    case_options,
+    chosen,
+    json_option,
+    output_option,
+    rounds_option,
+    say_with_time,
+    write,
+)
+
+_QUICK_ROUNDS = 3
+
+
+@click.command("end-to-end")
+@case_options
+@click.option(
+    "--contender",
+    "names",
+    multiple=True,
+    help="Repeatable; by default all: PyTorch, and every backend in every precision.",
+)
+@click.option(
+    "--drop-mode",
+    "modes",
+    multiple=True,
+    type=click.Choice(["pixels", "tokens", "attention"]),
+    help="Repeatable; of the engine's contenders. By default all; only pixels is the paper's.",
+)
+@rounds_option(7)
+@click.option(
+    "--refcheck/--no-refcheck",
+    default=True,
+    show_default=True,
+    help="First compare what each contender finds with `lean`, eager PyTorch; one that is wrong"
+    " is not timed, and the command fails.",
+)
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="In two minutes: BLIP-base at 224 px, 3 rounds, nothing compiled, unless told otherwise.",
+)
+@json_option
+@output_option("end-to-end")
+def command(
+    names: tuple[str, ...],
+    modes: tuple[str, ...],
+    rounds: int,
+    refcheck: bool,
+    quick: bool,
+    json_file: Path | None,
+    output: Path,
+    **options: Any,
+) -> int:
+    """From a picture's file to its labels' file: PyTorch against the engine on every backend."""
+    from .. import end_to_end, models, report
+    from ..segmenters import COMPILED, LEAN, MODES, SUBJECTS, Task
+
+    case = case_of(options, quick=quick)
+    models.check_name(case.name)
+    contenders = chosen(names, SUBJECTS)
+    if quick and not names:
+        contenders = [name for name in contenders if name not in COMPILED]
+    if refcheck and LEAN not in contenders:
+        raise click.UsageError(f"--refcheck compares with {LEAN}: add --contender {LEAN}")
+    if quick and click.get_current_context().get_parameter_source("rounds").name == "DEFAULT":
+        rounds = _QUICK_ROUNDS
+    say = say_with_time()
+    with case.folder() as folder:
+        model = models.prepare(
+            case.name, image_size=case.image_size, device=case.device, folder=folder, say=say
+        )
+        rows = end_to_end.measure(
+            model,
+            Task(case.picture, case.classes, case.passes),
+            contenders,
+            modes=modes or MODES,
+            rounds=rounds,
+            refcheck=refcheck,
+            about=case.about(models.identity(case.name, model)),
+            say=say,
+        )
+        kept = write(
+            rows,
+            "end-to-end",
+            output,
+            json_file,
+            Report(report.end_to_end, report.draw_stages),
+        )
+    wrong = [row.contender for row in kept if getattr(row, "wrong", False)]
+    if wrong:
+        click.echo(f"benchmarks: wrong, and not timed: {', '.join(wrong)}", err=True)
+    return int(bool(wrong))

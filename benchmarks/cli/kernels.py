@@ -1,0 +1,24 @@
+"""`kernels`: what lies between the graphs and after them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..records import Report, machine
+from .options import command_line, json_option, output_option, rounds_option, write
+
+
+@click.command("kernels")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@rounds_option(15)
+@json_option
+@output_option("kernels")
+def command(device: str, rounds: int, json_file: Path | None, output: Path) -> None:
+    """Each kernel of the passes and the refinement against PyTorch and SciPy."""
+    from .. import kernels
+
+    about = {"machine": machine(device), "command": command_line()}
+    rows = kernels.measure(device, rounds, about)
+    write(rows, "kernels", output, json_file, Report(kernels.table))

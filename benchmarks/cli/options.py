@@ -1,0 +1,193 @@
+"""Options that subcommands share."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from PIL import Image
+
+from ..records import RESULTS, Report, Row, describe, machine, recorded
+
+QUICK_MODEL, QUICK_SIZE = "random:blip-base", 224
+
+
+def output_option(name: str) -> Callable[..., Any]:
+    """`-o`: the folder of a command's results."""
+    return click.option(
+        "-o",
+        "--output",
+        default=RESULTS / name,
+        type=click.Path(file_okay=False, path_type=Path),
+        help=f"Folder for {name}.jsonl, {name}.md and any plot; by default {_shown(name)}.",
+    )
+
+
+def _shown(name: str) -> str:
+    return f"benchmarks/results/{name}"
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--json`: the rows in a file of the caller's choice."""
+    return click.option(
+        "--json",
+        "json_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write the rows here, a line of JSON each, and no tables.",
+    )(function)
+
+
+def rounds_option(default: int) -> Callable[..., Any]:
+    """`--rounds`: turns of each contender."""
+    return click.option(
+        "--rounds",
+        default=default,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Turns of each contender.",
+    )
+
+
+def write(
+    rows: Iterable[Row], name: str, output: Path, json_file: Path | None, report: Report
+) -> list[Row]:
+    """Record rows as they come; then write their tables and plots, and show them."""
+    path = json_file or output / f"{name}.jsonl"
+    kept = recorded(rows, path)
+    if json_file is None:
+        click.echo(report.render(path))
+    return kept
+
+
+def show(about: dict[str, Any], packages: Sequence[str], table: str, path: Path) -> None:
+    """Write and print a table, under the machine it was measured on."""
+    text = f"{describe(about, *packages)}\n\n`{command_line()}`\n\n{table}\n"
+    path.write_text(text)
+    click.echo(text)
+
+
+def say_with_time() -> Callable[[str], None]:
+    """A voice on standard error, with the seconds since now."""
+    began = time.monotonic()
+    return lambda text: click.echo(f"{time.monotonic() - began:6.0f} s  {text}", err=True)
+
+
+def command_line() -> str:
+    """What was typed."""
+    return " ".join(["python -m benchmarks", *sys.argv[1:]])
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a command measures, as its options say."""
+
+    name: str
+    image_size: int
+    device: str
+    picture: Path
+    classes: tuple[str, ...]
+    passes: int
+    work: Path | None
+
+    def about(self, model: dict[str, str]) -> dict[str, Any]:
+        """Fields of every row."""
+        with Image.open(self.picture) as image:
+            width, height = image.size
+        return {
+            "case": {
+                "image_size": self.image_size,
+                "device": self.device,
+                "width": width,
+                "height": height,
+                "classes": list(self.classes),
+                "passes": self.passes,
+            },
+            "model": model,
+            "machine": machine(self.device),
+            "command": command_line(),
+        }
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """For the checkpoint and its export."""
+        if self.work is not None:
+            self.work.mkdir(parents=True, exist_ok=True)
+            yield self.work
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+
+
+def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a `Case`; see `case_of`."""
+    samples = Path(__file__).parents[2] / "engine" / "data" / "samples"
+    options = [
+        click.option(
+            "--model",
+            default="random:blip-large",
+            show_default=True,
+            help="random:blip-tiny, -base or -large (that shape, random weights: time does not"
+            " depend on them), or a checkpoint as for `pnp-ovss export`.",
+        ),
+        click.option("--image-size", default=336, show_default=True, type=click.IntRange(1)),
+        click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N."),
+        click.option(
+            "--picture",
+            default=samples / "beach.jpg",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="A file; by default a sample of 640x480 pixels.",
+        ),
+        click.option(
+            "--classes",
+            default="person,boat,umbrella",
+            show_default=True,
+            help="Names, separated by commas.",
+        ),
+        click.option("--passes", default=4, show_default=True, type=click.IntRange(1), help="K."),
+        click.option(
+            "--work",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder where the checkpoint and its export are kept for the next run; by default"
+            " they go.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
+    """The case that options say; `quick` takes a smaller model where none was named."""
+    return Case(
+        name=QUICK_MODEL if quick and _is_default("model") else options["model"],
+        image_size=QUICK_SIZE if quick and _is_default("image_size") else options["image_size"],
+        device=options["device"],
+        picture=options["picture"],
+        classes=tuple(filter(None, (name.strip() for name in options["classes"].split(",")))),
+        passes=options["passes"],
+        work=options["work"],
+    )
+
+
+def _is_default(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.DEFAULT
+
+
+def chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Contenders that were named, or all.
+
+    Raises:
+        click.UsageError: there is no such one.
+    """
+    unknown = set(given) - set(known)
+    if unknown:
+        raise click.UsageError(f"no contender {min(unknown)!r}; there are: {', '.join(known)}")
+    return list(given or known)

@@ -1,0 +1,71 @@
+"""`passes`: the K passes alone, in batches."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from ..records import machine, recorded
+from .options import chosen, output_option, rounds_option, say_with_time, show
+
+
+@click.command("passes")
+@click.option(
+    "--model",
+    default="random:blip-large",
+    show_default=True,
+    help="Shape of the model, with random weights: random:blip-tiny, -base or -large.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@click.option("--image-size", "sizes", multiple=True, type=int, help="Repeatable.  [default: 336]")
+@click.option("--batch", "batches", multiple=True, type=int, help="Repeatable.  [default: 1]")
+@click.option(
+    "--contender",
+    "names",
+    multiple=True,
+    help="Repeatable; by default all: PyTorch, and every backend in every precision.",
+)
+@rounds_option(5)
+@click.option(
+    "--minutes", type=float, help="Begin nothing after so many; what is skipped is named."
+)
+@output_option("passes")
+def command(
+    model: str,
+    device: str,
+    sizes: tuple[int, ...],
+    batches: tuple[int, ...],
+    names: tuple[str, ...],
+    rounds: int,
+    minutes: float | None,
+    output: Path,
+) -> None:
+    """The K passes on every backend against PyTorch, from pixels to salience, in batches."""
+    from .. import passes
+    from ..contenders import CONTENDERS
+    from ..random_models import SHAPES
+
+    shape = model.removeprefix("random:")
+    if shape not in SHAPES:
+        known = ", ".join(f"random:{name}" for name in SHAPES)
+        raise click.UsageError(f"unknown model {model!r}; there are: {known}")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        measured = passes.measure(
+            shape,
+            device=device,
+            sizes=sizes or (336,),
+            batches=sorted(batches or (1,)),
+            names=chosen(names, CONTENDERS),
+            rounds=rounds,
+            folder=Path(folder),
+            until=math.inf if minutes is None else began + 60 * minutes,
+            say=say_with_time(),
+        )
+        rows = recorded(measured, output / "passes.jsonl")
+    show(machine(device), ["torch"], passes.table(rows), output / "passes.md")
+    passes.draw(rows, output / "passes.png")

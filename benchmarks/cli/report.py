@@ -1,0 +1,50 @@
+"""`report`: tables and plots of what was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from pnp_ovss.engine.errors import InputError
+
+from ..records import RESULTS, Report, read
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@click.command("report")
+@click.option(
+    "--results",
+    default=RESULTS,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of recorded rows; by default benchmarks/results.",
+)
+@click.option(
+    "--readme",
+    default=README,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Document with a place for the table of end-to-end; by default the README.",
+)
+def command(results: Path, readme: Path) -> None:
+    """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in the README."""
+    from .. import kernels, report, scaling
+
+    reports = {
+        "end-to-end": Report(report.end_to_end, report.draw_stages),
+        "stages": Report(report.stages, report.draw_stages),
+        "kernels": Report(kernels.table),
+        "scaling": Report(scaling.table, scaling.draw),
+    }
+    found = {name: results / name / f"{name}.jsonl" for name in reports}
+    found = {name: path for name, path in found.items() if path.exists()}
+    if not found:
+        raise InputError(
+            f"nothing is recorded in '{results}'", "measure first: python -m benchmarks end-to-end"
+        )
+    for name, path in found.items():
+        reports[name].render(path)
+        click.echo(path.with_suffix(".md"))
+    if "end-to-end" in found:
+        table = report.summary(read(found["end-to-end"]))
+        readme.write_text(report.insert(readme.read_text(), "end-to-end", table))
+        click.echo(readme)

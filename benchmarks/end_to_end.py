@@ -1,0 +1,238 @@
+"""Whole segmenters against eager PyTorch: from a picture's file to the file of its labels.
+
+Timing contract: the clock of a run starts before the picture is opened and stops when the PNG of
+its labels is written; decoding, the K passes, refinement and the dense CRF are in it, loading the
+model and the first run are not. Every contender is a process of its own, and they take turns: one
+run of each, then the next of each. The settings are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from .segmenters import (
+    ENGINE,
+    LEAN,
+    MODES,
+    PIXELS,
+    RELEASED,
+    Model,
+    SkippedError,
+    Task,
+    precision_of,
+)
+from .timing import bootstrap_interval, in_turns
+from .worker import Watched, Worker
+
+CONTRACT = "picture file to label file: decode, K passes, refine, CRF, write; model loaded, warm"
+
+# Off from eager PyTorch in fp32, of the largest value of the class maps: what is further off is
+# taken to be wrong. In fp32 after all passes; below it after the first, as later ones hang on
+# which patches are dropped. Seen on random weights: 1e-5, and bf16 0.02, int8 0.06.
+LIMITS = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.08, "int8": 0.2}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A contender. Ratios say how many times as fast as that other one it is, round by round.
+
+    Attributes:
+        contender: the segmenter, and after a slash a drop mode other than "pixels".
+        contract: what the clock includes.
+        drop_mode: what dropping a patch means; only "pixels" is the paper's method.
+        precision: of the arithmetic.
+        median_s: seconds of a picture.
+        p05_s: 5th percentile.
+        p95_s: 95th.
+        rounds: runs that were timed.
+        ratio_to_released: the median of the ratios; None where there was no such contender.
+        ratio_to_released_interval: where that median lies, by 95 % of a bootstrap.
+        ratio_to_lean: likewise.
+        ratio_to_lean_interval: likewise.
+        stages: seconds of each, in a run apart; of the passes all together.
+        peak_memory_mib: of its process, in a run.
+        load_s: seconds to load the model and segment the first picture.
+        maps_error: of the class maps against `lean`, as `LIMITS` has it.
+        same_labels: part of the pixels that `lean` labels alike.
+        read_back: how it really runs.
+        case: picture, classes, passes, image size.
+        model: its name and sha256.
+        machine: processor, versions.
+        command: that repeats it.
+    """
+
+    contender: str
+    contract: str
+    drop_mode: str
+    precision: str
+    median_s: float
+    p05_s: float
+    p95_s: float
+    rounds: int
+    ratio_to_released: float | None
+    ratio_to_released_interval: tuple[float, float] | None
+    ratio_to_lean: float | None
+    ratio_to_lean_interval: tuple[float, float] | None
+    stages: dict[str, float]
+    peak_memory_mib: float
+    load_s: float
+    maps_error: float | None
+    same_labels: float | None
+    read_back: dict[str, Any]
+    case: dict[str, Any]
+    model: dict[str, Any]
+    machine: dict[str, Any]
+    command: str
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A contender that was not timed, and whether that is because it is wrong."""
+
+    contender: str
+    skipped: str
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A process and its task."""
+
+    worker: Worker
+    task: Task
+    load_s: float
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        name, mode = self.worker.name, self.task.drop_mode
+        return name if mode == PIXELS else f"{name}/{mode}"
+
+    @property
+    def precision(self) -> str:
+        """Of its arithmetic."""
+        return precision_of(self.worker.name)
+
+
+Look = Callable[[Task], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of a contender with eager PyTorch in fp32 and the same drop mode."""
+
+    maps_error: float
+    same_labels: float
+
+    @classmethod
+    def of(cls, contender: Contender, labels: Look, maps: Look) -> Agreement:
+        """Look at both; of PyTorch labels and class maps are given, for a task."""
+        task, worker = contender.task, contender.worker
+        same_labels = float(np.mean(worker.labels(task) == labels(task)))
+        if contender.precision != "fp32":
+            task = replace(task, passes=1)
+        wanted = maps(task)
+        error = float(np.abs(worker.maps(task) - wanted).max() / np.abs(wanted).max())
+        return cls(error, same_labels)
+
+
+def measure(
+    model: Model,
+    task: Task,
+    names: Sequence[str],
+    *,
+    modes: Sequence[str] = MODES,
+    rounds: int,
+    refcheck: bool,
+    about: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Iterator[Row | Skipped]:
+    """A row for each contender.
+
+    Args:
+        model: that they load.
+        task: what they do.
+        names: of `segmenters.SUBJECTS`.
+        modes: what dropping a patch may mean to the engine; PyTorch drops pixels.
+        rounds: turns of each.
+        refcheck: first compare what each finds with `lean`, and time none that is wrong.
+        about: fields of every row.
+        say: is told of each step.
+    """
+    with ExitStack() as stack:
+        contenders: list[Contender] = []
+        for name in names:
+            say(f"loading {name}")
+            worker = stack.enter_context(Worker(name, model))
+            try:
+                load_s = worker.load(task)
+            except SkippedError as error:
+                yield Skipped(name, str(error))
+                continue
+            for mode in modes if name in ENGINE else [PIXELS]:
+                contenders.append(Contender(worker, replace(task, drop_mode=mode), load_s))
+        agreements: dict[str, Agreement] = {}
+        oracle = next((one.worker for one in contenders if one.worker.name == LEAN), None)
+        if refcheck and oracle is not None:
+            labels, maps = cache(oracle.labels), cache(oracle.maps)
+            for one in contenders:
+                say(f"checking {one.name}")
+                agreements[one.name] = Agreement.of(one, labels, maps)
+        for one in list(contenders):
+            agreement = agreements.get(one.name)
+            if agreement and not agreement.maps_error <= LIMITS[one.precision]:
+                contenders.remove(one)
+                why = f"wrong: its class maps are off by {agreement.maps_error:.1e}"
+                yield Skipped(one.name, why, wrong=True)
+        say(f"timing {', '.join(one.name for one in contenders)}")
+        seconds = in_turns(
+            {one.name: partial(one.worker.run, one.task) for one in contenders}, rounds
+        )
+        for one in contenders:
+            say(f"watching {one.name}")
+            watched, again = one.worker.watch(one.task), agreements.get(one.name)
+            yield _row(one, seconds, watched, again, about)
+
+
+_BASE = (RELEASED, LEAN)
+
+
+def _row(
+    contender: Contender,
+    seconds: Mapping[str, np.ndarray],
+    watched: Watched,
+    agreement: Agreement | None,
+    about: Mapping[str, Any],
+) -> Row:
+    own = seconds[contender.name]
+    low, middle, high = np.percentile(own, [5, 50, 95]).tolist()
+    ratios: dict[str, Any] = {}
+    for other in _BASE:
+        there = other in seconds
+        ratios[f"ratio_to_{other}"] = float(np.median(seconds[other] / own)) if there else None
+        ratios[f"ratio_to_{other}_interval"] = (
+            bootstrap_interval(seconds[other], own) if there else None
+        )
+    return Row(
+        contender=contender.name,
+        contract=CONTRACT,
+        drop_mode=contender.task.drop_mode,
+        precision=contender.precision,
+        median_s=middle,
+        p05_s=low,
+        p95_s=high,
+        rounds=len(own),
+        **ratios,
+        stages=watched.stages,
+        peak_memory_mib=watched.peak_memory_mib,
+        load_s=contender.load_s,
+        maps_error=agreement.maps_error if agreement else None,
+        same_labels=agreement.same_labels if agreement else None,
+        read_back=contender.worker.read_back(),
+        **about,
+    )

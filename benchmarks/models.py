@@ -1,0 +1,72 @@
+"""Models to measure: a checkpoint, or the shape of one with random weights; and its export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pnp_ovss.engine import artifact, engines
+from pnp_ovss.engine.errors import ModelError
+from pnp_ovss.export import export
+from pnp_ovss.export.models import blip
+from pnp_ovss.export.tokenizer import bert
+
+from .random_models import SHAPES, random_blip, save_checkpoint
+from .segmenters import Model
+
+RANDOM = "random:"
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of a shape that there is none of.
+
+    Raises:
+        ModelError: so.
+    """
+    if name.startswith(RANDOM) and name.removeprefix(RANDOM) not in SHAPES:
+        known = ", ".join(RANDOM + shape for shape in SHAPES)
+        raise ModelError(f"unknown model {name!r}", f"there are: {known}, or name a checkpoint")
+
+
+def prepare(
+    name: str, *, image_size: int, device: str, folder: Path, say: Callable[[str], None]
+) -> Model:
+    """A checkpoint and its export, made in a folder unless they are there.
+
+    Args:
+        name: "random:" and a key of `SHAPES`, or a checkpoint as for `export`.
+        image_size: S.
+        device: where it will run.
+        folder: for what is made.
+        say: is told of each step.
+
+    Raises:
+        ModelError: there is no such shape, or the checkpoint cannot be used.
+    """
+    check_name(name)
+    checkpoint = name
+    stem = name.replace(":", "-").replace("/", "--").strip("-.")
+    if name.startswith(RANDOM):
+        checkpoint = str(folder / f"{stem}-checkpoint")
+        if not Path(checkpoint).exists():
+            say(f"making {name}")
+            shape = SHAPES[name.removeprefix(RANDOM)]
+            model = random_blip(shape["vision"], shape["text"])
+            blip.resize_positions(model, image_size)
+            save_checkpoint(model, bert(), Path(checkpoint))
+    target = folder / f"{stem}-{image_size}"
+    if not (target / artifact.MANIFEST).exists():
+        say(f"exporting {name}")
+        trained = not name.startswith(RANDOM)
+        export(checkpoint, target, image_size=image_size, trained=trained, overwrite=True)
+    return Model(checkpoint, target, device)
+
+
+def identity(name: str, model: Model) -> dict[str, str]:
+    """The model in a row of results: its name, and sha256 of graphs and weights."""
+    manifest = artifact.open_artifact(model.folder, verify=False).manifest
+    graphs = {"vision": artifact.VISION, "salience": artifact.SALIENCE}
+    return {
+        "name": name,
+        **{f"{key}_sha256": engines.graph_sha256(manifest, one) for key, one in graphs.items()},
+    }

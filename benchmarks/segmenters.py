@@ -1,0 +1,201 @@
+"""Whole segmenters, from a picture's file to its labels: the engine on each of its backends.
+
+Those in PyTorch are in a module of their own, so that whoever measures the engine need not load it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from pnp_ovss.engine import Segmenter, crf, network, refine, search, segmenter
+from pnp_ovss.engine.errors import PnpOvssError
+from pnp_ovss.engine.runners import BACKENDS, PRECISIONS, Runner
+from pnp_ovss.engine.segmentation import Segmentation
+from pnp_ovss.engine.settings import CHOICES, Settings
+
+from .stopwatch import Place
+
+PIXELS = "pixels"
+MODES = [mode for mode in CHOICES["drop_mode"] if mode]
+
+
+class SkippedError(Exception):
+    """A segmenter that cannot be had here, and why."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What every segmenter loads.
+
+    Attributes:
+        checkpoint: for PyTorch.
+        folder: its export.
+        device: "cpu" or "cuda:N".
+    """
+
+    checkpoint: str
+    folder: Path
+    device: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every segmenter does; the other settings are the paper's.
+
+    Attributes:
+        picture: a file.
+        classes: that are looked for in it.
+        passes: K.
+        drop_mode: what dropping a patch means.
+    """
+
+    picture: Path
+    classes: tuple[str, ...]
+    passes: int = 4
+    drop_mode: Any = PIXELS
+
+
+class Subject(Protocol):
+    """A segmenter that was loaded."""
+
+    def segment(self, task: Task) -> np.ndarray:
+        """Labels of the picture, [H, W]."""
+        ...
+
+    def maps(self, task: Task) -> np.ndarray:
+        """Class maps, float32 [C, p, p]."""
+        ...
+
+    def stream(self, task: Task, pictures: int, batch: int) -> None:
+        """Segment the picture so often, in batches of that size if it knows batches."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        ...
+
+    def read_back(self) -> dict[str, Any]:
+        """How it really runs."""
+        ...
+
+    @property
+    def places(self) -> list[Place]:
+        """The functions that its stages are."""
+        ...
+
+
+class Engine:
+    """The engine on one of its backends.
+
+    Args:
+        model: to load.
+        backend: a key of `BACKENDS`.
+        precision: of its arithmetic.
+
+    Raises:
+        SkippedError: it cannot be had.
+    """
+
+    def __init__(self, model: Model, backend: str, precision: Any) -> None:
+        try:
+            self._segmenter = Segmenter.load(
+                model.folder,
+                backend=backend,
+                device=model.device,
+                precision=precision,
+                verify=False,
+            )
+        except (PnpOvssError, ImportError) as error:
+            raise SkippedError(" ".join(str(error).split())) from error
+
+    def segment(self, task: Task) -> np.ndarray:
+        """See `Subject.segment`."""
+        return self._segment(task).labels
+
+    def maps(self, task: Task) -> np.ndarray:
+        """See `Subject.maps`."""
+        return self._segment(task).class_maps
+
+    def stream(self, task: Task, pictures: int, batch: int) -> None:
+        """See `Subject.stream`."""
+        pairs = [(task.picture, task.classes)] * pictures
+        for _ in self._segmenter.stream(pairs, batch_size=batch, settings=_settings(task)):
+            pass
+
+    def synchronize(self) -> None:
+        """See `Subject.synchronize`."""
+        stream = self._network.device.stream
+        if stream is not None:
+            stream.synchronize()
+
+    def read_back(self) -> dict[str, Any]:
+        """See `Subject.read_back`."""
+        graphs = {"vision": self._network.vision, "salience": self._network.salience}
+        return {name: _facts(runner) for name, runner in graphs.items()}
+
+    @property
+    def places(self) -> list[Place]:
+        """See `Subject.places`."""
+        return [
+            (segmenter, "load_rgb", "decode"),
+            (segmenter, "squared", "preprocess"),
+            (segmenter, "search", "preprocess"),
+            (network.Network, "embed", "vision"),
+            (network.Network, "match", "match of each class"),
+            (network.Network, "read", "salience"),
+            (search, "salience_dropout", "between passes"),
+            (refine, "channels", "refine"),
+            (crf, "marginals", "crf"),
+        ]
+
+    @property
+    def _network(self) -> network.Network:
+        return self._segmenter._network
+
+    def _segment(self, task: Task) -> Segmentation:
+        return self._segmenter.segment(task.picture, task.classes, settings=_settings(task))
+
+
+def _settings(task: Task) -> Settings:
+    return Settings.preset("paper", drop_mode=task.drop_mode, passes=task.passes)
+
+
+def _facts(runner: Runner) -> dict[str, Any]:
+    """What a runner says of itself."""
+    names = ("providers", "properties", "recipe", "captured")
+    return {name: getattr(runner, name) for name in names if hasattr(runner, name)}
+
+
+RELEASED, LEAN = "released", "lean"
+COMPILED = ("lean-compile", "lean-compile-bf16")
+PYTORCH = (RELEASED, LEAN, "lean-autocast-bf16", *COMPILED)
+ENGINE = [
+    f"{backend}-{precision}"
+    for backend in BACKENDS
+    for precision in PRECISIONS
+    if precision != "auto"
+]
+SUBJECTS = [*PYTORCH, *ENGINE]
+
+
+def load(name: str, model: Model) -> Subject:
+    """A segmenter of `SUBJECTS`.
+
+    Raises:
+        SkippedError: it cannot be had here.
+    """
+    if name in PYTORCH:
+        from .pytorch_segmenters import open_pytorch
+
+        return open_pytorch(name, model)
+    backend, _, precision = name.rpartition("-")
+    return Engine(model, backend, precision)
+
+
+def precision_of(name: str) -> str:
+    """Of the arithmetic of a segmenter of `SUBJECTS`."""
+    tail = name.rpartition("-")[2]
+    return tail if tail in PRECISIONS else "fp32"

@@ -1,0 +1,166 @@
+"""A segmenter in a process of its own: no other's threads or memory are in its way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from .segmenters import Model, SkippedError, Subject, Task, load
+from .stopwatch import Stopwatch
+
+Result = TypeVar("Result")
+
+_STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_subject: Subject
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """A run that was looked at, which takes longer than one that is not.
+
+    Attributes:
+        stages: seconds of each; what no stage claims is "other".
+        peak_memory_mib: of the process, resident, meanwhile.
+    """
+
+    stages: dict[str, float]
+    peak_memory_mib: float
+
+
+class Worker:
+    """The process. Used as a context manager, it ends with it.
+
+    Args:
+        name: of the segmenter, of `segmenters.SUBJECTS`.
+        model: that it loads.
+    """
+
+    def __init__(self, name: str, model: Model) -> None:
+        self.name = name
+        self._model = model
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def load(self, task: Task) -> float:
+        """Load the segmenter and let it do the task once; seconds.
+
+        Raises:
+            SkippedError: it cannot be had here.
+        """
+        return self._do(_load, self.name, self._model, task)
+
+    def run(self, task: Task) -> float:
+        """Seconds from the picture's file to the file of its labels."""
+        return self._do(_run, task)
+
+    def stream(self, task: Task, pictures: int, batch: int) -> float:
+        """Seconds for so many pictures, their labels not written."""
+        return self._do(_stream, task, pictures, batch)
+
+    def watch(self, task: Task) -> Watched:
+        """Where the time and the memory of a run go."""
+        return self._do(_watch, task)
+
+    def labels(self, task: Task) -> np.ndarray:
+        """[H, W]."""
+        return self._do(_labels, task)
+
+    def maps(self, task: Task) -> np.ndarray:
+        """Class maps, float32 [C, p, p]."""
+        return self._do(_maps, task)
+
+    def read_back(self) -> dict[str, Any]:
+        """How it really runs."""
+        return self._do(_read_back)
+
+    def _do(self, function: Callable[..., Result], *args: Any) -> Result:
+        try:
+            return self._pool.submit(function, *args).result()
+        except BrokenProcessPool as error:
+            raise SkippedError("its process died: did memory run out?") from error
+
+
+def _load(name: str, model: Model, task: Task) -> float:
+    global _subject
+    began = time.perf_counter()
+    _subject = load(name, model)
+    _run(task)
+    return time.perf_counter() - began
+
+
+def _run(task: Task) -> float:
+    began = time.perf_counter()
+    _write(_subject.segment(task))
+    return time.perf_counter() - began
+
+
+def _stream(task: Task, pictures: int, batch: int) -> float:
+    began = time.perf_counter()
+    _subject.stream(task, pictures, batch)
+    return time.perf_counter() - began
+
+
+def _watch(task: Task) -> Watched:
+    stopwatch = Stopwatch(_subject.synchronize)
+    _forget_peak()
+    began = time.perf_counter()
+    with stopwatch.watching(_subject.places):
+        labels = _subject.segment(task)
+    with stopwatch.stage("write"):
+        _write(labels)
+    whole = time.perf_counter() - began
+    stages = dict(stopwatch.seconds)
+    return Watched(stages | {"other": whole - sum(stages.values())}, _peak())
+
+
+def _labels(task: Task) -> np.ndarray:
+    return _subject.segment(task)
+
+
+def _maps(task: Task) -> np.ndarray:
+    return _subject.maps(task)
+
+
+def _read_back() -> dict[str, Any]:
+    return _subject.read_back()
+
+
+def _write(labels: np.ndarray) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        Image.fromarray(labels.astype(np.uint8)).save(file)
+
+
+def _forget_peak() -> None:
+    """Let the peak be what is resident now, where the system can."""
+    if _FORGET.exists():
+        _FORGET.write_text("5")
+
+
+def _peak() -> float:
+    """MiB; not `getrusage`, which knows the peak of the process that started this one too."""
+    if _STATUS.exists():
+        (line,) = (one for one in _STATUS.read_text().splitlines() if one.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
