@@ -1,13 +1,13 @@
 """What low precision costs: eager PyTorch and the engine, each against itself in float32.
 
-There is no GPU in it. PyTorch computes float16 and bfloat16 on the CPU; the engine's graphs are
-emulated, see `emulation`.
+There is no GPU in it. PyTorch and OpenVINO compute in low precision on the CPU; the graphs that
+engines of GPUs are built from are emulated, see `emulation`.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.engine.artifact import open_artifact
-from pnp_ovss.engine.runners import Precision
+from pnp_ovss.engine.runners import Precision, PrecisionChoice
 from pnp_ovss.export.validate import relative_error
 
 from .baselines.eager import EagerSegmenter, Preset
@@ -31,7 +31,8 @@ NOTE = (
     "The demo model on sticker scenes, each against itself in float32. eager: Hugging Face's BLIP"
     " and autograd, weights and activations converted, or torch.autocast. engine: the exported"
     " graphs converted by `export/precision.py`; their low precision is emulated on the CPU"
-    " (`benchmarks/emulation.py`), it has not been measured on a GPU. Salience error: of the class"
+    " (`benchmarks/emulation.py`), it has not been measured on a GPU. openvino: the engine on"
+    " OpenVINO, as `--precision` has it, not emulated. Salience error: of the class"
     " maps of one pass, the largest difference relative to the largest value. Labels: after all"
     " passes and the CRF, where a rounding that drops another patch shows as a few per cent."
 )
@@ -52,8 +53,8 @@ class Row(msgspec.Struct, frozen=True):
     """How far an engine in a precision is from itself in float32, scene by scene.
 
     Attributes:
-        engine: "eager" or "engine".
-        precision: "fp16", "bf16", or of eager PyTorch "autocast fp16", "autocast bf16".
+        engine: a key of `ENGINES`.
+        precision: "fp16", "bf16" or "int8"; or of eager PyTorch "autocast fp16", "autocast bf16".
         salience: largest difference of the class maps of one pass, relative to the largest value.
         labels: part of the pixels with another label, after all passes, refinement and CRF.
         match: difference of the ITM match probability of one pass.
@@ -77,12 +78,12 @@ class Seen(NamedTuple):
 Look = Callable[[Sample], Seen]
 
 
-def measure(scenes: int) -> Iterator[Row]:
-    """Every contender on the first of the sticker scenes."""
+def measure(names: Iterable[str], scenes: int) -> Iterator[Row]:
+    """Engines, of `ENGINES`, on the first of the sticker scenes."""
     samples = [DATASETS["stickers"].sample(index) for index in range(scenes)]
-    yield from compare("eager", EAGER, samples)
     with tempfile.TemporaryDirectory() as folder:
-        yield from compare("engine", engine(Path(folder)), samples)
+        for name in names:
+            yield from compare(name, ENGINES[name](Path(folder)), samples)
 
 
 def compare(
@@ -168,13 +169,31 @@ EAGER: dict[str, Callable[[], Look]] = {
 
 def engine(folder: Path) -> dict[str, Callable[[], Look]]:
     """The demo model's graphs, written to a folder."""
-    return {precision: partial(_engine, precision, folder) for precision in get_args(Precision)}
+
+    def opened(precision: Precision) -> Look:
+        model = open_artifact("demo")
+        return _looking(Segmenter(model, open_emulated(model, precision, folder)))
+
+    return {precision: partial(opened, precision) for precision in get_args(Precision)}
 
 
-def _engine(precision: Precision, folder: Path) -> Look:
-    model = open_artifact("demo")
-    segmenter = Segmenter(model, open_emulated(model, precision, folder))
+def openvino() -> dict[str, Callable[[], Look]]:
+    """The engine on OpenVINO."""
 
+    def opened(precision: PrecisionChoice) -> Look:
+        return _looking(Segmenter.load("demo", backend="openvino", precision=precision))
+
+    return {precision: partial(opened, precision) for precision in ("fp32", "bf16", "int8")}
+
+
+ENGINES: dict[str, Callable[[Path], Mapping[str, Callable[[], Look]]]] = {
+    "eager": lambda _: EAGER,
+    "engine": engine,
+    "openvino": lambda _: openvino(),
+}
+
+
+def _looking(segmenter: Segmenter) -> Look:
     def look(sample: Sample) -> Seen:
         once = replace(SETTINGS, passes=1, crf=None)
         one = segmenter.segment(sample.image, sample.classes, settings=once)

@@ -9,14 +9,26 @@ import click
 from ..records import machine, recorded
 from .options import output_option, show
 
+NAMES = ["eager", "engine", "openvino"]
+
 
 @click.command("precision")
 @click.option("--scenes", default=200, show_default=True, help="Sticker scenes, from the first.")
+@click.option(
+    "--engine",
+    "names",
+    multiple=True,
+    type=click.Choice(NAMES),
+    help="Repeatable; by default all. Rows of others stay as they were recorded.",
+)
 @output_option("precision")
-def command(scenes: int, output: Path) -> None:
+def command(scenes: int, names: tuple[str, ...], output: Path) -> None:
     """How far low precision is from float32: eager PyTorch, and the engine's graphs."""
     from .. import precision
 
-    rows = recorded(precision.measure(scenes), output / "precision.jsonl")
+    path = output / "precision.jsonl"
+    others = [row for row in precision.read(path) if row.engine not in names] if names else []
+    measured = precision.measure(names or NAMES, scenes)
+    rows = recorded([*others, *measured], path)
     table = f"{precision.NOTE}\n\n{precision.table(rows)}"
     show(machine(), ["torch", "onnxruntime", "openvino"], table, output / "precision.md")
