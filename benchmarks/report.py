@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from pnp_ovss.engine.errors import InputError
 
 from .records import Rows, describe
 from .segmenters import PIXELS
@@ -141,13 +142,13 @@ def insert(text: str, name: str, table: str) -> str:
     """A document with a table in its place, between `<!-- name -->` and `<!-- /name -->`.
 
     Raises:
-        ValueError: the document has no such place.
+        InputError: the document has no such place.
     """
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, found, rest = text.partition(first)
     _, closed, after = rest.partition(last)
     if not (found and closed):
-        raise ValueError(f"no place {first} ... {last}")
+        raise InputError(f"there is no place {first} ... {last}", "put both where the table goes")
     return f"{before}{first}\n\n{table}\n\n{last}{after}"
 
 
