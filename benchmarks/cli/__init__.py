@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 from pnp_ovss.engine.errors import PnpOvssError
 
-from . import crf, end_to_end, kernels, passes, precision, report, scaling, stages
+from . import crf, end_to_end, kernels, passes, precision, report, scaling, stages, startup
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,7 +19,7 @@ def cli() -> None:
     """
 
 
-for _module in (end_to_end, stages, passes, kernels, crf, scaling, precision, report):
+for _module in (end_to_end, stages, passes, kernels, crf, scaling, startup, precision, report):
     cli.add_command(_module.command)
 
 

@@ -27,13 +27,14 @@ README = Path(__file__).parents[2] / "README.md"
 )
 def command(results: Path, readme: Path) -> None:
     """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in the README."""
-    from .. import kernels, report, scaling
+    from .. import kernels, report, scaling, startup
 
     reports = {
         "end-to-end": Report(report.end_to_end, report.draw_stages),
         "stages": Report(report.stages, report.draw_stages),
         "kernels": Report(kernels.table),
         "scaling": Report(scaling.table, scaling.draw),
+        "startup": Report(startup.table),
     }
     found = {name: results / name / f"{name}.jsonl" for name in reports}
     found = {name: path for name, path in found.items() if path.exists()}

@@ -96,6 +96,8 @@ def open_on_cpu(path: Path) -> ort.InferenceSession:
     options = _session_options()
     # its threads share the processors with those of the CRF, and must not spin while they wait
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # weights stay in the mapped file, shared by processes and loaded at once, for 5 % of speed
+    options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         with redirect_stdout(sys.stderr):  # where the library prints, results are printed
             return ort.InferenceSession(str(path), options, providers=[_CPU])
