@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 VISION = "onnx/vision.onnx"
 SALIENCE = "onnx/salience.onnx"
+VISION_TOKENS = "onnx/vision_tokens.onnx"  # of some tokens only; earlier versions did not write it
 WEIGHTS = "_data"  # ends the name of the file of a graph's weights
 FILES = {TOKENIZER, VISION, VISION + WEIGHTS, SALIENCE, SALIENCE + WEIGHTS}
 
@@ -97,6 +98,41 @@ class Artifact:
 
     path: Path
     manifest: Manifest
+
+
+def weights_of(graph: Path) -> Path:
+    """The file of a graph's weights; both graphs of the image encoder have the same."""
+    owner = VISION if graph.name == Path(VISION_TOKENS).name else graph
+    return graph.with_name(Path(owner).name + WEIGHTS)
+
+
+def graphs(model: Artifact, drop_mode: str) -> list[str]:
+    """The graphs of a model that a drop mode runs.
+
+    Raises:
+        ModelError: as `require_graph`.
+    """
+    needed = [VISION, SALIENCE]
+    if drop_mode == "tokens":
+        require_graph(model, VISION_TOKENS)
+        needed.append(VISION_TOKENS)
+    return needed
+
+
+def require_graph(model: Artifact, graph: str) -> None:
+    """See that a model folder has a graph.
+
+    Raises:
+        ModelError: it was exported by a version that did not write it.
+    """
+    if graph not in model.manifest.files:
+        source, size = model.manifest.checkpoint.source, model.manifest.image_size
+        raise ModelError(
+            f"'{model.path}' has no {graph}, which drop mode 'tokens' runs: it is of an earlier"
+            " version",
+            f"export it again: pnp-ovss export {source} -o '{model.path}' --image-size {size}"
+            " --overwrite",
+        )
 
 
 def cache_folder(hub_id: str) -> Path:

@@ -23,6 +23,8 @@ from .graph import Graph
 
 Pullback = Callable[[ir.Value], ir.Value]
 
+MASKED = -1e4  # added to a score, it leaves a probability of exactly 0; fits float16 too
+
 
 def linear(graph: Graph, x: ir.Value, layer: nn.Linear) -> tuple[ir.Value, Pullback]:
     """Affine map over the last axis."""
@@ -87,6 +89,12 @@ def merge_heads(graph: Graph, x: ir.Value) -> ir.Value:
 def matmul_transposed(graph: Graph, a: ir.Value, b: ir.Value) -> ir.Value:
     """A @ b^T over the last two axes of rank-4 values."""
     return graph.MatMul(a, graph.Transpose(b, perm=[0, 1, 3, 2]))
+
+
+def attention_bias(graph: Graph, keep: ir.Value) -> ir.Value:
+    """[B, S] of ones and zeros -> [B, 1, 1, S], added to attention scores."""
+    masked = graph.Mul(graph.Sub(graph.scalar(1.0), keep), graph.scalar(MASKED))
+    return graph.Unsqueeze(masked, graph.ints(1, 2))
 
 
 class Attention(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from onnx_ir.tape import Tape
 from torch import nn
 
-from ..engine.artifact import WEIGHTS
+from ..engine.artifact import weights_of
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and TensorRT 10 both read it
 IR_VERSION = 10
@@ -99,6 +99,16 @@ class Graph(Tape):
 
 def save(model: ir.Model, path: Path) -> list[Path]:
     """Write `path` and, beside it, its weights as `<name>_data`; return the files written."""
-    data = path.with_name(path.name + WEIGHTS)
+    data = weights_of(path)
     ir.save(model, path, external_data=data.name)
     return [path, data]
+
+
+def save_sharing(model: ir.Model, path: Path, owner: Path) -> list[Path]:
+    """Write `path` alone: its weights are, by name, among those of a graph saved beside it."""
+    stored = ir.load(owner).graph.initializers
+    for name, value in model.graph.initializers.items():
+        if name in stored and isinstance(stored[name].const_value, ir.ExternalTensor):
+            value.const_value = stored[name].const_value
+    ir.save(model, path)
+    return [path]

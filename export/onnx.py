@@ -87,7 +87,9 @@ def export(
     with _appearing(output) as work:
         say("writing the image encoder")
         (work / "onnx").mkdir()
-        files = graph.save(vision_graph(model), work / artifact.VISION)
+        vision, vision_tokens = work / artifact.VISION, work / artifact.VISION_TOKENS
+        files = graph.save(vision_graph(model), vision)
+        files += graph.save_sharing(vision_graph(model, of_kept=True), vision_tokens, vision)
         say("writing the matching branch with its gradient")
         files += graph.save(
             salience_graph(model, layers, heads, separate=all_heads), work / artifact.SALIENCE

@@ -12,11 +12,19 @@ from typing import Any
 import onnx_ir as ir
 from transformers import BlipForImageTextRetrieval
 
-from .blocks import Attention, attention, gelu, layer_norm, linear, merge_heads, split_heads
+from .blocks import (
+    Attention,
+    attention,
+    attention_bias,
+    gelu,
+    layer_norm,
+    linear,
+    merge_heads,
+    split_heads,
+)
 from .graph import Graph
 
 MATCH = 1  # row of the ITM head that says "match"
-MASKED = -1e4  # added to a score, it leaves a probability of exactly 0; fits float16 too
 # Gradients are computed this many times larger: unscaled, float16 lost some that were 2^-6 times
 # those of the models measured, and held those of 2^14. A power of two changes nothing elsewhere.
 GRADIENT_SCALE = 2.0**5
@@ -46,9 +54,9 @@ def salience_graph(
     keep = graph.input("patch_keep", ir.DataType.FLOAT, ["images", patches])
 
     tokens = graph.Cast(mask, to=ir.DataType.FLOAT)
-    text_bias = _bias(graph, tokens)
+    text_bias = attention_bias(graph, tokens)
     image_cls_kept = graph.Pad(keep, graph.ints(0, 1, 0, 0), graph.scalar(1.0))
-    image_bias = _bias(graph, image_cls_kept)
+    image_bias = attention_bias(graph, image_cls_kept)
 
     hidden = _embed(graph, model.text_encoder.embeddings, ids)
     run: list[_TextLayer] = []
@@ -163,12 +171,6 @@ class _TextLayer:
 
     def _split(self, value: ir.Value) -> ir.Value:
         return split_heads(self._graph, value, self._heads)
-
-
-def _bias(graph: Graph, keep: ir.Value) -> ir.Value:
-    """[B, S] of ones and zeros -> [B, 1, 1, S], added to attention scores."""
-    masked = graph.Mul(graph.Sub(graph.scalar(1.0), keep), graph.scalar(MASKED))
-    return graph.Unsqueeze(masked, graph.ints(1, 2))
 
 
 def _embed(graph: Graph, embeddings: Any, ids: ir.Value) -> ir.Value:

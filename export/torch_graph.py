@@ -250,6 +250,11 @@ def _gather(x: Tensor, indices: Any, *, axis: int) -> Tensor:
     return functional.embedding(indices, x)
 
 
+def _gather_by_row(x: Tensor, indices: Tensor, *, batch_dims: int) -> Tensor:
+    """Of each row of a batch, the entries at indices [B, R, 1]."""
+    return x.gather(batch_dims, indices.expand(-1, -1, x.shape[-1]))
+
+
 def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, axis: int, epsilon: float) -> Tensor:
     return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
 
@@ -319,6 +324,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Exp": torch.exp,
     "Expand": _expand,
     "Gather": _gather,
+    "GatherND": _gather_by_row,
     "Gelu": functional.gelu,
     "LayerNormalization": _layer_norm,
     "MatMul": torch.matmul,

@@ -1,4 +1,4 @@
-"""Holds an exported pair of graphs to PyTorch: Hugging Face's own forward, and autograd."""
+"""Holds exported graphs to PyTorch: Hugging Face's own forward, and autograd."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import BlipForImageTextRetrieval
 
-from ..engine.artifact import SALIENCE, VISION
+from ..engine.artifact import SALIENCE, VISION, VISION_TOKENS
 from ..engine.runners.onnxruntime import OnnxRuntimeRunner
 from .salience_graph import MATCH
 
@@ -32,7 +32,7 @@ def export_error(
     """The largest error of each output, relative to the output's largest value, on random inputs.
 
     Two batch sizes and two caption lengths are tried, with padding, masked patches, and one picture
-    shared by several captions.
+    shared by several captions. `kept_embeds` are the image embeddings of some of the tokens.
 
     Args:
         model: resized to the exported image size.
@@ -43,10 +43,11 @@ def export_error(
         seed: of the inputs.
     """
     random = np.random.default_rng(seed)
-    vision = OnnxRuntimeRunner(folder / VISION)
+    vision, vision_tokens = (OnnxRuntimeRunner(folder / name) for name in (VISION, VISION_TOKENS))
     encoder: Any = model.vision_model
     size = encoder.config.image_size
-    errors: dict[str, float] = {"image_embeds": 0.0, "itm_logits": 0.0, "salience": 0.0}
+    names = ("image_embeds", "kept_embeds", "itm_logits", "salience")
+    errors = dict.fromkeys(names, 0.0)
     cases: list[dict[str, np.ndarray]] = []
     for batch in BATCHES:
         pixels = random.normal(size=(batch, 3, size, size)).astype(np.float32)
@@ -57,7 +58,12 @@ def export_error(
         cases += [_inputs(random, model, wanted, batch, length) for length in CAPTION_LENGTHS]
         shared = _inputs(random, model, wanted[:1], batch, CAPTION_LENGTHS[0])
         cases.append(shared)
+        kept = _kept(random, batch, wanted.shape[1])
+        found = vision_tokens.run({"pixel_values": pixels, "kept": kept})["image_embeds"]
+        error = relative_error(found, embeds_of_kept(model, pixels, kept))
+        errors["kept_embeds"] = max(errors["kept_embeds"], error)
     vision.close()
+    vision_tokens.close()
 
     salience = OnnxRuntimeRunner(folder / SALIENCE)
     for feeds in cases:
@@ -67,6 +73,25 @@ def export_error(
             errors[name] = max(errors[name], relative_error(value, wanted[name]))
     salience.close()
     return errors
+
+
+def embeds_of_kept(
+    model: BlipForImageTextRetrieval, pixels: np.ndarray, kept: np.ndarray
+) -> np.ndarray:
+    """What the image encoder should give of some tokens, from Hugging Face's layers: [B, R, D].
+
+    Each picture is run alone, without padding, the rows of which repeat that of [CLS].
+    """
+    encoder: Any = model.vision_model
+    rows: list[torch.Tensor] = []
+    with torch.no_grad():
+        for tokens, positions in zip(
+            encoder.embeddings(torch.from_numpy(pixels)), kept, strict=True
+        ):
+            there, places = np.unique(positions, return_inverse=True)
+            hidden = encoder.encoder(inputs_embeds=tokens[None, there]).last_hidden_state
+            rows.append(encoder.post_layernorm(hidden)[0, places])
+    return torch.stack(rows).numpy()
 
 
 def autograd_salience(
@@ -161,6 +186,13 @@ def _tapped(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _kept(random: np.random.Generator, batch: int, tokens: int) -> np.ndarray:
+    """Half of the tokens of each picture; of the last one fewer, and padding."""
+    kept = np.stack([1 + random.permutation(tokens - 1)[: tokens // 2] for _ in range(batch)])
+    kept[:, 0] = kept[-1, tokens // 4 :] = 0
+    return kept
 
 
 def _inputs(

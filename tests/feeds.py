@@ -18,6 +18,23 @@ def vision_feeds(batch: int, *, side: int = IMAGE_SIZE) -> dict[str, np.ndarray]
     return {"pixel_values": random.normal(size=(batch, 3, side, side)).astype(np.float32)}
 
 
+def kept_tokens(
+    random: np.random.Generator, batch: int, count: int, *, patches: int = PATCHES
+) -> np.ndarray:
+    """Positions of [CLS] and of patches, int64, in any order; the last picture's half padding."""
+    each = np.tile(np.arange(1 + patches), (batch, 1))
+    each[:, 1:] = random.permuted(each[:, 1:], axis=1)
+    each[-1, 1 + count // 2 :] = 0
+    return each[:, :count]
+
+
+def vision_tokens_feeds(batch: int, kept: int, *, side: int = IMAGE_SIZE) -> dict[str, np.ndarray]:
+    """Normalised pixels, and which of the tokens the encoder sees."""
+    random = np.random.default_rng(batch + kept)
+    positions = kept_tokens(random, batch, kept, patches=(side // 16) ** 2)
+    return vision_feeds(batch, side=side) | {"kept": positions}
+
+
 def salience_feeds(
     batch: int, images: int, tokens: int, *, patches: int = PATCHES, seed: int = 0
 ) -> dict[str, np.ndarray]:

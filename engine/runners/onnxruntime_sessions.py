@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ..artifact import WEIGHTS, record_of
+from ..artifact import record_of, weights_of
 from ..device import Device
 from ..engines import Profile
 from ..errors import BackendError, ModelError, PnpOvssError, reason
@@ -273,8 +273,8 @@ def _cache(request: Request) -> str:
 
     Not of any other: TensorRT's provider tells graphs apart by their nodes, not by their weights.
     """
-    weights = request.path.with_name(request.path.name + WEIGHTS)
-    parts = [record_of(file).sha256 for file in (request.path, weights) if file.exists()]
+    files = (request.path, weights_of(request.path))
+    parts = [record_of(file).sha256 for file in files if file.exists()]
     key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
     folder = platformdirs.user_cache_path("pnp-ovss") / "onnxruntime" / key
     folder.mkdir(parents=True, exist_ok=True)

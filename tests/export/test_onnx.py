@@ -3,16 +3,25 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import safetensors.numpy
 from pnp_ovss.engine import ExecutionError, ModelError, OutputError, Segmenter, Settings
-from pnp_ovss.engine.artifact import MANIFEST, SALIENCE, Manifest, open_artifact
+from pnp_ovss.engine.artifact import (
+    MANIFEST,
+    SALIENCE,
+    VISION,
+    VISION_TOKENS,
+    Manifest,
+    Weights,
+    open_artifact,
+)
 from pnp_ovss.export import export, validate
 
 from tests import thresholds
@@ -31,6 +40,7 @@ def test_manifest_says_what_was_exported(exported: Exported):
         "tokenizer.json",
         "onnx/vision.onnx",
         "onnx/vision.onnx_data",
+        "onnx/vision_tokens.onnx",
         "onnx/salience.onnx",
         "onnx/salience.onnx_data",
     }
@@ -53,6 +63,25 @@ def test_batch_and_tokens_are_dynamic(exported: Exported):
         "itm_logits": ["batch", 2],
         "salience": ["batch", "tokens", 36],
     }
+
+
+@pytest.mark.parametrize("weights", get_args(Weights))
+def test_both_image_encoders_have_the_same_weights(
+    exported: Exported, tmp_path: Path, weights: Weights
+):
+    """In one file: that of some tokens has nothing of its own but its nodes."""
+    export(str(exported.checkpoint), tmp_path / "m", image_size=64, weights=weights)
+    places = [
+        {
+            name: (value.const_value.location, value.const_value.offset, value.const_value.length)
+            for name, value in ir.load(tmp_path / "m" / graph).graph.initializers.items()
+            if isinstance(value.const_value, ir.ExternalTensor)
+        }
+        for graph in (VISION, VISION_TOKENS)
+    ]
+    assert places[0] == places[1]
+    assert len(places[0]) > 10
+    assert (tmp_path / "m" / VISION_TOKENS).stat().st_size < 30_000
 
 
 def test_several_layers_and_all_heads(exported: Exported, tmp_path: Path):
@@ -131,7 +160,6 @@ def test_folder_is_readable_by_others(exported: Exported):
 
 def test_position_embeddings_are_those_of_transformers(exported: Exported):
     import torch
-    from pnp_ovss.engine.artifact import VISION, open_artifact
     from pnp_ovss.engine.runners import open_runner
 
     pixels = np.random.default_rng(0).normal(size=(2, 3, IMAGE_SIZE, IMAGE_SIZE)).astype("f")

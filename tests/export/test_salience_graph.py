@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from pnp_ovss.engine.artifact import SALIENCE, VISION
-from pnp_ovss.export import graph, validate
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS
+from pnp_ovss.export import blocks, graph, validate
 from pnp_ovss.export.salience_graph import salience_graph
 from pnp_ovss.export.vision_graph import vision_graph
 
@@ -33,6 +33,8 @@ SHAPES = {
 def write_graphs(model, folder: Path, layers: Sequence[int], heads: Sequence[int], separate: bool):
     (folder / "onnx").mkdir()
     graph.save(vision_graph(model), folder / VISION)
+    some_tokens = vision_graph(model, of_kept=True)
+    graph.save_sharing(some_tokens, folder / VISION_TOKENS, folder / VISION)
     graph.save(salience_graph(model, layers, heads, separate=separate), folder / SALIENCE)
 
 
@@ -66,6 +68,17 @@ def test_validation_notices_another_head(tmp_path: Path):
     assert errors["salience"] > 0.1
 
 
+def test_validation_notices_padding_that_is_attended_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(blocks, "MASKED", 0.0)
+    model = random_blip(VISION_SHAPE, TEXT).requires_grad_(False)
+    write_graphs(model, tmp_path, [2], [3], False)
+    errors = validate.export_error(model, tmp_path, [2], [3], separate=False)
+    assert errors["image_embeds"] < thresholds.SALIENCE
+    assert errors["kept_embeds"] > 0.01
+
+
 def test_validation_notices_what_is_not_finite():
     assert validate.relative_error(np.array([np.nan]), np.array([0.0])) == np.inf
     assert validate.relative_error(np.zeros(3), np.zeros(3)) == 0
@@ -76,6 +89,7 @@ def test_graph_stores_each_weight_once_and_passes_the_checker(tmp_path: Path):
     write_graphs(model, tmp_path, [0], [0], False)
     onnx.checker.check_model(str(tmp_path / SALIENCE), full_check=True)
     onnx.checker.check_model(str(tmp_path / VISION), full_check=True)
+    onnx.checker.check_model(str(tmp_path / VISION_TOKENS), full_check=True)
     weights = sum(p.numel() for p in model.text_encoder.parameters()) + 2 * (64 + 1)
     stored = (tmp_path / f"{SALIENCE}_data").stat().st_size
     assert stored == pytest.approx(4 * weights, rel=0.01)
@@ -84,6 +98,7 @@ def test_graph_stores_each_weight_once_and_passes_the_checker(tmp_path: Path):
 def test_graph_has_no_node_that_tensorrt_refuses(tmp_path: Path):
     model = random_blip(VISION_SHAPE, TEXT).requires_grad_(False)
     write_graphs(model, tmp_path, [0], [0], False)
-    nodes = onnx.load(str(tmp_path / SALIENCE), load_external_data=False).graph.node
-    assert not [n for n in nodes if n.op_type.startswith("Scatter")]
-    assert not [n for n in nodes if n.op_type == "LayerNormalization" and len(n.output) > 1]
+    for name in (VISION, VISION_TOKENS, SALIENCE):
+        nodes = onnx.load(str(tmp_path / name), load_external_data=False).graph.node
+        assert not [n for n in nodes if n.op_type.startswith("Scatter")]
+        assert not [n for n in nodes if n.op_type == "LayerNormalization" and len(n.output) > 1]

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from pnp_ovss.engine import ModelError
-from pnp_ovss.engine.artifact import SALIENCE, VISION
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS
 from pnp_ovss.engine.runners import Precision
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.export import graph as graphs
@@ -23,7 +23,7 @@ from benchmarks.random_models import random_blip
 from tests import thresholds
 from tests.conftest import TEXT, Exported
 from tests.conftest import VISION as VISION_SHAPE
-from tests.feeds import by_picture, salience_feeds, vision_feeds
+from tests.feeds import by_picture, salience_feeds, vision_feeds, vision_tokens_feeds
 
 
 def run(
@@ -50,6 +50,14 @@ def test_image_encoder_is_that_of_onnxruntime(exported: Exported, batch: int):
     check(ir.load(path), path, [vision_feeds(batch)])
 
 
+@pytest.mark.parametrize(("batch", "kept"), [(1, 1), (1, 37), (3, 19)])
+def test_image_encoder_of_some_tokens_is_that_of_onnxruntime(
+    exported: Exported, batch: int, kept: int
+):
+    path = exported.folder / VISION_TOKENS
+    check(ir.load(path), path, [vision_tokens_feeds(batch, kept)])
+
+
 @pytest.mark.parametrize("tokens", [2, 6, 17])
 @pytest.mark.parametrize(("batch", "images"), [(1, 1), (3, 3), (3, 1)])
 def test_matching_branch_is_that_of_onnxruntime(
@@ -73,6 +81,7 @@ def test_weights_stored_as_float16(tmp_path: Path):
     blip = random_blip(VISION_SHAPE, TEXT, seed=4).requires_grad_(False).half()
     for name, model, feeds in (
         ("vision", vision_graph(blip), vision_feeds(2, side=64)),
+        ("tokens", vision_graph(blip, of_kept=True), vision_tokens_feeds(2, 9, side=64)),
         ("salience", salience_graph(blip, [2], [3]), salience_feeds(2, 2, 6, patches=16)),
     ):
         graphs.save(model, tmp_path / f"{name}.onnx")
@@ -81,7 +90,11 @@ def test_weights_stored_as_float16(tmp_path: Path):
 
 @pytest.mark.parametrize("precision", LOW)
 def test_low_precision(exported: Exported, precision: Precision):
-    for graph, feeds in ((VISION, vision_feeds(2)), (SALIENCE, salience_feeds(4, 4, 9))):
+    for graph, feeds in (
+        (VISION, vision_feeds(2)),
+        (VISION_TOKENS, vision_tokens_feeds(2, 19)),
+        (SALIENCE, salience_feeds(4, 4, 9)),
+    ):
         model = ir.load(exported.folder / graph)
         wanted = OnnxRuntimeRunner(exported.folder / graph).run(feeds)
         low = convert(model, precision)
@@ -123,7 +136,8 @@ def count(model: ir.Model) -> tuple[int, int]:
 
 
 def test_attention_is_fused_wherever_nothing_else_reads_its_probabilities(exported: Exported):
-    assert count(ir.load(exported.folder / VISION)) == (VISION_SHAPE["num_hidden_layers"], 0)
+    for graph in (VISION, VISION_TOKENS):
+        assert count(ir.load(exported.folder / graph)) == (VISION_SHAPE["num_hidden_layers"], 0)
     # of four layers the third is read: its cross-attention, and all of the fourth, has a gradient
     assert count(ir.load(exported.folder / SALIENCE)) == (5, 3)
 
