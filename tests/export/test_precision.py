@@ -15,7 +15,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import ShapeInferencePass
 from pnp_ovss.engine import artifact
-from pnp_ovss.engine.artifact import SALIENCE, VISION
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.runners import Precision
 from pnp_ovss.export import export, graph
@@ -24,7 +24,7 @@ from pnp_ovss.export.precision import LOW, MOVES, convert
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
 
-GRAPHS = (VISION, SALIENCE)
+GRAPHS = (VISION, VISION_TOKENS, SALIENCE)
 EXACT = {"LayerNormalization", "Softmax", "Gelu", "Erf", "Exp", "Div", "Sqrt", "Relu"}
 EXACT |= {"ReduceMean", "ReduceSum"}
 
@@ -211,16 +211,21 @@ config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # lists the kernel
 profile = builder.create_optimization_profile()
 shape = tuple(network.get_input(0).shape)[1:]
 profile.set_shape("pixel_values", *((batch, *shape) for batch in (1, 4, 16)))
+if network.num_inputs > 1:
+    profile.set_shape("kept", *((batch, 129) for batch in (1, 4, 16)))
 config.add_optimization_profile(profile)
 assert builder.build_serialized_network(network, config), log.text
 print(log.text.count("\\nName: _gemm_mha"))
 """
 
 
-def test_tensorrt_fuses_attention_all_the_same(precision: Precision, tmp_path: Path):
+@pytest.mark.parametrize("graph_name", [VISION, VISION_TOKENS])
+def test_tensorrt_fuses_attention_all_the_same(
+    precision: Precision, graph_name: str, tmp_path: Path
+):
     """One kernel for the scores, the softmax in float32 and the product with the values."""
     pytest.importorskip("tensorrt_rtx")
-    demo = artifact.find("demo") / VISION
+    demo = artifact.find("demo") / graph_name
     graph.save(convert(ir.load(demo), precision), tmp_path / "low.onnx")
     command = [sys.executable, "-c", _BUILD, str(tmp_path / "low.onnx")]  # one logger a process
     fused = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
