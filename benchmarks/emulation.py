@@ -14,30 +14,34 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
-from pnp_ovss.engine.artifact import SALIENCE, VISION, Artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, Artifact
 from pnp_ovss.engine.caption import Captioner
+from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.network import Network
-from pnp_ovss.engine.runners import Precision
+from pnp_ovss.engine.runners import LazyRunner, Precision
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.export.precision import FLOAT, LOW, MOVES, convert
 
 
 def open_emulated(model: Artifact, precision: Precision, folder: Path) -> Network:
-    """The two graphs of a model in a precision.
+    """The graphs of a model in a precision.
 
     Args:
         model: a model folder.
         precision: in "fp32" nothing is emulated.
         folder: where the graphs are written.
     """
-    runners = []
-    for graph in (VISION, SALIENCE):
+
+    def load(graph: str) -> OnnxRuntimeRunner:
         path = folder / precision / graph
         path.parent.mkdir(parents=True, exist_ok=True)
         emulated = emulate(convert(ir.load(model.path / graph), precision))
         ir.save(emulated, path, external_data=f"{path.name}_data")
-        runners.append(OnnxRuntimeRunner(path))
-    return Network(*runners, Captioner.load(model), model.manifest)
+        return OnnxRuntimeRunner(path)
+
+    vision_tokens = LazyRunner(lambda: load(VISION_TOKENS), CPU)
+    captioner = Captioner.load(model)
+    return Network(load(VISION), vision_tokens, load(SALIENCE), captioner, model.manifest)
 
 
 def emulate(model: ir.Model) -> ir.Model:

@@ -33,12 +33,14 @@ def salience_dropout(
     total = xp.zeros((*captions.ids.shape, dropped.shape[1]), np.float32)
     logits = xp.empty((settings.passes, len(total), 2), np.float32)
     count = None if settings.drop_schedule == "halving" else settings.drop_schedule
-    for index in range(settings.passes):
-        if index and settings.drop_mode == "attention":
-            keep = (~dropped).astype(np.float32)
-        elif index:
+    for index, left in enumerate(settings.patches_left(dropped.shape[1])):
+        if index and settings.drop_mode == "pixels":
             patch = network.manifest.patch_size
             embeds = network.embed(kernels.blank_patches(pixels, dropped, patch))
+        elif index:
+            keep = (~dropped).astype(np.float32)
+            if settings.drop_mode == "tokens":
+                embeds = _embed_kept(network, pixels, dropped, left)
         salience, logits[index] = network.read(embeds, keep, captions)
         scores = kernels.accumulate(
             total,
@@ -51,3 +53,28 @@ def salience_dropout(
         if index < settings.passes - 1:
             dropped = kernels.drop_salient(scores, dropped, count)
     return total, logits
+
+
+def _embed_kept(network: Network, pixels: Array, dropped: Array, left: int) -> Array:
+    """Image embeddings from an encoder that sees the patches that are left, and [CLS].
+
+    Every picture has dropped as many, so their number is known without waiting for a GPU.
+
+    Args:
+        network: the model.
+        pixels: float32 [B, 3, S, S].
+        dropped: bool [B, P].
+        left: how many are not, of each picture.
+
+    Returns:
+        [B, 1 + P, D]; at dropped patches [CLS] again, where cross-attention must not look.
+    """
+    xp = network.device.xp
+    batch, patches = dropped.shape
+    there = xp.ones((batch, 1 + patches), bool)
+    there[:, 1:] = ~dropped
+    rows = xp.arange(batch)[:, None]
+    places = (xp.cumsum(there, axis=1) - 1) * there
+    kept = xp.zeros((batch, 1 + max(left, 1)), np.int64)  # padding where none is left
+    kept[rows, places] = xp.arange(1 + patches) * there
+    return network.embed_kept(pixels, kept)[rows, places]

@@ -1,4 +1,4 @@
-"""The two graphs of a model, fed with pictures and captions."""
+"""The graphs of a model, fed with pictures and captions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ MAX_CAPTIONS = 32  # of one picture in one call of the salience graph: bounds it
 
 @dataclass(frozen=True)
 class Network:
-    """The two graphs of a model and what is needed to feed them.
+    """The graphs of a model and what is needed to feed them.
 
     Arrays are on its device; `device.use()` must be in force.
     """
 
     vision: Runner
+    vision_tokens: Runner
     salience: Runner
     captioner: Captioner
     manifest: Manifest
@@ -46,22 +47,32 @@ class Network:
             BackendError: the backend, the device or the precision cannot be had.
         """
         captioner = Captioner.load(model)
-        vision, salience = open_runners(model, backend=backend, device=device, precision=precision)
-        return cls(vision, salience, captioner, model.manifest)
+        runners = open_runners(model, backend=backend, device=device, precision=precision)
+        return cls(*runners, captioner, model.manifest)
 
     @property
     def device(self) -> Device:
-        """Where both graphs run."""
+        """Where all graphs run."""
         return self.vision.device
 
     def close(self) -> None:
-        """Free both graphs."""
-        self.vision.close()
-        self.salience.close()
+        """Free the graphs."""
+        for graph in (self.vision, self.vision_tokens, self.salience):
+            graph.close()
 
     def embed(self, pixels: Array) -> Array:
         """[B, 3, S, S] -> [B, 1 + P, D], which the next call may overwrite."""
         return self.vision.run({"pixel_values": pixels})["image_embeds"]
+
+    def embed_kept(self, pixels: Array, kept: Array) -> Array:
+        """[B, 3, S, S] and int64 [B, R] -> [B, R, D], likewise: of the tokens that are kept alone.
+
+        Args:
+            pixels: of the pictures.
+            kept: positions of the tokens, first 0, that of [CLS]; further zeros are padding.
+        """
+        feeds = {"pixel_values": pixels, "kept": kept}
+        return self.vision_tokens.run(feeds)["image_embeds"]
 
     def match(self, embeds: Array, captions: Sequence[CaptionTokens]) -> Array:
         """ITM logits of each caption with one picture, float32 [N, 2].

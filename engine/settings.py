@@ -22,8 +22,10 @@ class Settings:
         drop_schedule: "halving" drops half of the patches that are left, rounded down; a number
             drops that many.
         drop_mode: what dropping a patch means. "pixels" blanks it in the picture and runs the image
-            encoder again (the paper); "attention" runs the image encoder once and masks the patch
-            in cross-attention (K times cheaper, another result).
+            encoder again, on all of it (the paper); "tokens" runs it again on the patches that are
+            left, so that neither it nor cross-attention sees the others (with halving, K = 4 costs
+            less than two passes of the encoder, not four; it is held in memory twice); "attention"
+            runs it once and masks the patch in cross-attention. Each gives another result.
         threshold: a class map, scaled to [0, 1], counts as nothing where it is below this.
         blur: standard deviation of the Gaussian, as a fraction of the longer side of the picture.
         background: "always" adds a background channel, "never" leaves it out, "auto" adds it where
@@ -40,7 +42,7 @@ class Settings:
 
     passes: int = 4
     drop_schedule: int | Literal["halving"] = "halving"
-    drop_mode: Literal["pixels", "attention"] = "pixels"
+    drop_mode: Literal["pixels", "tokens", "attention"] = "pixels"
     threshold: float = 0.15
     blur: float = 0.05
     background: Literal["auto", "always", "never"] = "always"
@@ -90,6 +92,14 @@ class Settings:
                 raise InputError(f"unknown setting {change!r}", f"there are: {', '.join(known)}")
         return cls(**{**PRESETS[name], **changes})
 
+    def patches_left(self, patches: int) -> list[int]:
+        """How many of a picture's patches each pass sees."""
+        left = [patches]
+        for _ in range(self.passes - 1):
+            count = left[-1] // 2 if self.drop_schedule == "halving" else self.drop_schedule
+            left.append(max(left[-1] - count, 0))
+        return left
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -103,7 +113,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
-    "drop_mode": ("pixels", "attention"),
+    "drop_mode": ("pixels", "tokens", "attention"),
     "background": ("auto", "always", "never"),
     "crf": ("densecrf", "densecrf-cpu", "pydensecrf", None),
 }

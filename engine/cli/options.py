@@ -45,7 +45,8 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--drop-mode",
             type=_choice("drop_mode"),
-            help="Blank dropped patches in the picture, or (faster) mask them in the attention.",
+            help="Blank dropped patches in the picture; or, faster, leave their tokens out of the"
+            " image encoder; or, fastest, run it once and mask them in the cross-attention.",
         ),
         click.option("--threshold", type=float, help="Salience below this part of the range is 0."),
         click.option("--blur", type=float, help="Sigma, as a part of the picture's longer side."),

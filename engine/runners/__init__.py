@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from threading import Lock
 from typing import Literal, Protocol
 
-from ..artifact import SALIENCE, VISION, Artifact
+from ..artifact import SALIENCE, VISION, VISION_TOKENS, Artifact, require_graph
 from ..device import CPU, Array, Device, open_device, usable_devices
 from ..errors import BackendError
 
@@ -39,7 +40,7 @@ class Runner(Protocol):
 
 
 Open = Callable[[Artifact, str, Device, PrecisionChoice], Runner]
-"""Of a model, a graph of it (`artifact.VISION` or `SALIENCE`), on a device, in a precision."""
+"""Of a model, a graph of it (`artifact.VISION` and the like), on a device, in a precision."""
 
 
 def _open_onnxruntime(
@@ -100,13 +101,14 @@ def open_runner(
 
     Args:
         model: the model folder.
-        graph: its name there, `artifact.VISION` or `artifact.SALIENCE`.
+        graph: its name there, `artifact.VISION` and the like.
         backend: a key of `BACKENDS`.
         device: where to run it.
         precision: of the arithmetic; "auto" is the most exact that there is.
 
     Raises:
         BackendError: the backend, or the device or precision for it, cannot be had.
+        ModelError: the model folder is of an earlier version, which had no such graph.
     """
     if backend not in BACKENDS:
         raise BackendError(
@@ -117,6 +119,7 @@ def open_runner(
             f"backend {backend!r} has no int8",
             "take --backend openvino on a CPU (pip install 'pnp-ovss[openvino]')",
         )
+    require_graph(model, graph)
     return BACKENDS[backend](model, graph, device, precision)
 
 
@@ -126,11 +129,12 @@ def open_runners(
     backend: str = "auto",
     device: str = "auto",
     precision: PrecisionChoice = "auto",
-) -> tuple[Runner, Runner]:
-    """Load both graphs of a model, the image encoder and the matching branch, on one device.
+) -> tuple[Runner, Runner, Runner]:
+    """Load the graphs of a model on one device: image encoder, encoder of tokens, matching branch.
 
     What is left to "auto" is the first that can be had: of devices a GPU before the CPU, of
-    backends in the order of `AUTO`. What was named is that or an error.
+    backends in the order of `AUTO`. What was named is that or an error. The encoder of tokens is
+    loaded likewise when it first runs.
 
     Raises:
         BackendError: nothing of the kind can be had.
@@ -141,19 +145,49 @@ def open_runners(
     for place in devices:
         for name in backends:
             try:
-                return _open_both(model, backend=name, device=place, precision=precision)
+                return _open_all(model, backend=name, device=place, precision=precision)
             except BackendError as error:
                 failures.append(error)
     raise failures[-1]
 
 
-def _open_both(
+def _open_all(
     model: Artifact, *, backend: str, device: Device, precision: PrecisionChoice
-) -> tuple[Runner, Runner]:
-    vision = open_runner(model, VISION, backend=backend, device=device, precision=precision)
+) -> tuple[Runner, Runner, Runner]:
+    load = partial(open_runner, model, backend=backend, device=device, precision=precision)
+    vision = load(VISION)
     try:
-        salience = open_runner(model, SALIENCE, backend=backend, device=device, precision=precision)
+        salience = load(SALIENCE)
     except BackendError:
         vision.close()
         raise
-    return vision, salience
+    return vision, LazyRunner(partial(load, VISION_TOKENS), vision.device), salience
+
+
+class LazyRunner:
+    """A graph that is loaded when it first runs: it takes memory, and few need it.
+
+    Args:
+        load: loads it.
+        device: where it will run.
+    """
+
+    def __init__(self, load: Callable[[], Runner], device: Device) -> None:
+        self.device = device
+        self._load = load
+        self._loaded: Runner | None = None
+        self._lock = Lock()
+
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """See `Runner.run`."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+        return self._loaded.run(feeds, outputs)
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        if self._loaded is not None:
+            self._loaded.close()

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+from typing import Any
+
 import numpy as np
 import pytest
-from pnp_ovss.engine import Settings
+from pnp_ovss.engine import Segmenter, Settings
 from pnp_ovss.engine.caption import CaptionTokens
 from pnp_ovss.engine.caption_batch import CaptionBatch
-from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.device import CPU, Device
 from pnp_ovss.engine.images import preprocess
 from pnp_ovss.export import validate
 from pnp_ovss.kernels import reference
@@ -44,6 +47,48 @@ def test_captions_of_several_pictures_are_padded_and_counted(segmenter):
     assert batch.members.tolist() == [1, 6, 7, 8, 11]
     assert batch.first_member.tolist() == [0, 1, 2, 4, 5]
     assert batch.summed.tolist() == [True, False, True, True]
+
+
+@dataclass
+class Spy:
+    """Passes on to a runner, and keeps what it was given."""
+
+    runner: Any
+    feeds: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+    @property
+    def device(self) -> Device:
+        return self.runner.device
+
+    def run(self, feeds, outputs=None):
+        self.feeds.append(dict(feeds))
+        return self.runner.run(feeds, outputs)
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kept"), [("halving", [19, 10, 6]), (17, [20, 3, 2]), (36, [2, 2, 2])]
+)
+def test_tokens_mode_encodes_what_is_left_and_reads_nothing_else(
+    segmenter, picture, schedule, kept
+):
+    """[CLS] and patches; where there are none, [CLS] and padding."""
+    network = segmenter._network
+    vision, tokens, salience = map(Spy, (network.vision, network.vision_tokens, network.salience))
+    spied = replace(network, vision=vision, vision_tokens=tokens, salience=salience)
+    settings = Settings(drop_schedule=schedule, drop_mode="tokens", crf=None)
+    pairs = [(picture(seed), ["cat", "sky"]) for seed in range(3)]
+    Segmenter(segmenter.model, spied).segment_batch(pairs, settings=settings)
+    assert len(vision.feeds) == 1
+    assert [feeds["kept"].shape for feeds in tokens.feeds] == [(3, count) for count in kept]
+    read = [feeds for feeds in salience.feeds if len(feeds["patch_keep"]) == 3]
+    for encoded, seen in zip(tokens.feeds, read[1:], strict=True):
+        np.testing.assert_array_equal(encoded["pixel_values"], vision.feeds[0]["pixel_values"])
+        for positions, keep in zip(encoded["kept"], seen["patch_keep"], strict=True):
+            there = 1 + np.flatnonzero(keep)
+            assert positions.tolist() == [0, *there, *[0] * (len(positions) - 1 - len(there))]
 
 
 @pytest.mark.parametrize("schedule", ["halving", 5, 0, 1000])

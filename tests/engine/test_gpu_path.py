@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pnp_ovss.engine import Segmenter, Settings, crf
-from pnp_ovss.engine.artifact import SALIENCE, VISION, open_artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
 from pnp_ovss.engine.caption import Captioner
 from pnp_ovss.engine.device import CPU, Device
 from pnp_ovss.engine.network import Network
@@ -29,8 +29,10 @@ def device(cuda_on_cpu: CudaKernels) -> Device:
 
 def load(folder: Path, device: Device) -> Segmenter:
     model = open_artifact(folder)
-    vision, salience = (OnnxRuntimeRunner(folder / name, device) for name in (VISION, SALIENCE))
-    network = Network(vision, salience, Captioner.load(model), model.manifest)
+    vision, tokens, salience = (
+        OnnxRuntimeRunner(folder / name, device) for name in (VISION, VISION_TOKENS, SALIENCE)
+    )
+    network = Network(vision, tokens, salience, Captioner.load(model), model.manifest)
     return Segmenter(model, network)
 
 
@@ -54,11 +56,12 @@ def both(on_gpu: Segmenter, segmenter: Segmenter, picture, settings: Settings, *
         Settings(crf=None),
         Settings.preset("released", crf=None, background="never"),
         Settings(drop_mode="attention", drop_schedule=5, crf=None, blur=0.2),
+        Settings(drop_mode="tokens", drop_schedule=15, crf=None),
         Settings(passes=1, blur=0, crf=None),
         Settings(passes=2),
         Settings(passes=2, crf="densecrf-cpu"),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_it_computes_what_the_cpu_does(on_gpu, segmenter, picture, settings):
     assert on_gpu.device == "cuda:0"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,17 @@ from pnp_ovss.engine import (
     ExecutionError,
     InputError,
     ModelError,
+    Segmentation,
     Segmenter,
     Settings,
     network,
 )
 from pnp_ovss.engine.caption import Captioner
 from pnp_ovss.engine.images import preprocess
+from pnp_ovss.engine.settings import CHOICES
 from pnp_ovss.export import export, validate
 
-from benchmarks.baselines.eager import PRESETS, EagerSegmenter
+from benchmarks.baselines.eager import PRESETS, EagerSegmenter, Maps
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
 
@@ -46,16 +49,36 @@ def eager(request, exported: Exported, fast_tokenizer) -> EagerSegmenter:
     )
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("classes", CLASSES, ids=len)
-def test_class_maps_are_those_of_eager_pytorch(segmenter, eager, picture, classes, preset):
-    image = picture(len(classes))
-    wanted = eager.maps(image, classes, PRESETS[preset])
-    found = segmenter.segment(image, classes, settings=Settings.preset(preset, crf=None))
+def assert_maps_agree(found: Segmentation, wanted: Maps) -> None:
     assert wanted.class_maps.max() > 0
     difference = np.abs(found.class_maps - wanted.class_maps).max()
     assert difference <= thresholds.CLASS_MAPS * wanted.class_maps.max()
     np.testing.assert_allclose(found.match, wanted.match, rtol=0, atol=thresholds.MATCH)
+
+
+@pytest.mark.parametrize("drop_mode", CHOICES["drop_mode"])
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("classes", CLASSES, ids=len)
+def test_class_maps_are_those_of_eager_pytorch(
+    segmenter, eager, picture, classes, preset, drop_mode
+):
+    image = picture(len(classes))
+    wanted = eager.maps(image, classes, replace(PRESETS[preset], drop_mode=drop_mode))
+    settings = Settings.preset(preset, drop_mode=drop_mode, crf=None)
+    assert_maps_agree(segmenter.segment(image, classes, settings=settings), wanted)
+
+
+@pytest.mark.parametrize("drop_mode", CHOICES["drop_mode"])
+@pytest.mark.parametrize("count", [0, 13, 36, 1000])
+def test_a_batch_that_drops_none_some_or_all_of_its_patches(
+    segmenter, eager, picture, count, drop_mode
+):
+    """Of 36 patches; each picture drops others."""
+    preset = replace(PRESETS["paper"], drops=count, drop_mode=drop_mode)
+    settings = Settings(drop_schedule=count, drop_mode=drop_mode, crf=None)
+    pairs = [(picture(seed), CLASSES[seed]) for seed in range(4)]
+    for pair, found in zip(pairs, segmenter.segment_batch(pairs, settings=settings), strict=True):
+        assert_maps_agree(found, eager.maps(*pair, preset))
 
 
 @pytest.mark.parametrize("background", ["always", "never"])
@@ -69,7 +92,7 @@ def test_labels_are_those_of_eager_pytorch(segmenter, eager, picture, background
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("drop_mode", ["pixels", "attention"])
+@pytest.mark.parametrize("drop_mode", CHOICES["drop_mode"])
 def test_result_does_not_depend_on_the_batch(segmenter, picture, preset, drop_mode):
     settings = Settings.preset(preset, drop_mode=drop_mode)
     pairs = [(picture(seed, 40 + 3 * seed, 50), CLASSES[seed % len(CLASSES)]) for seed in range(8)]
@@ -334,7 +357,7 @@ def test_manifest_of_another_kind_of_model_is_refused(model_copy, changes):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("crf", ["densecrf", "densecrf-cpu", None])
-@pytest.mark.parametrize("drop_mode", ["pixels", "attention"])
+@pytest.mark.parametrize("drop_mode", CHOICES["drop_mode"])
 def test_cuda_computes_what_the_cpu_does(segmenter, exported, picture, crf, drop_mode):
     settings = Settings(crf=crf, drop_mode=drop_mode)
     pairs = [(picture(seed, 200 - 9 * seed, 150), CLASSES[seed % 6]) for seed in range(9)]

@@ -17,7 +17,7 @@ NOT_BOOL = ["no", "false", 0, 1, None, [True]]
 REFUSED = {
     "passes": [*NOT_WHOLE, 0, "halving"],
     "drop_schedule": [*NOT_WHOLE, "half", "Halving"],
-    "drop_mode": [*NOT_CHOICE, None, "tokens"],
+    "drop_mode": [*NOT_CHOICE, None, "Tokens"],
     "threshold": NOT_FRACTION,
     "blur": NOT_FRACTION,
     "background": [*NOT_CHOICE, None, "Always"],
@@ -30,7 +30,7 @@ REFUSED = {
 ACCEPTED = {
     "passes": [1, 100],
     "drop_schedule": [0, 1, 10**6, "halving"],
-    "drop_mode": ["pixels", "attention"],
+    "drop_mode": ["pixels", "tokens", "attention"],
     "threshold": [0, 1, 0.0, 1.0, 0.15],
     "blur": [0, 1, 0.05],
     "background": ["auto", "always", "never"],
@@ -110,6 +110,20 @@ def test_preset_takes_changes_without_keeping_them():
     changed = Settings.preset("released", passes=2, drop_schedule=3)
     assert (changed.passes, changed.drop_schedule, changed.join_words) == (2, 3, True)
     assert Settings.preset("released").drop_schedule == 10
+
+
+@pytest.mark.parametrize(
+    ("schedule", "left"),
+    [
+        ("halving", [441, 221, 111, 56]),
+        (10, [441, 431, 421, 411]),
+        (200, [441, 241, 41, 0]),
+        (0, [441] * 4),
+    ],
+)
+def test_patches_that_each_pass_sees(schedule, left):
+    assert Settings(drop_schedule=schedule).patches_left(441) == left
+    assert Settings(drop_schedule=schedule, passes=1).patches_left(441) == [441]
 
 
 @pytest.mark.parametrize("name", ["", "Paper", "relesed", None])

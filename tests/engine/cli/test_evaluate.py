@@ -48,6 +48,7 @@ def test_the_ablation_has_a_row_for_each_stage_and_drop_mode(
     assert report["ablation"][-1]["miou"] == report["miou"]
     assert [row["name"] for row in report["drop_modes"]] == [
         "drop mode 'pixels'",
+        "drop mode 'tokens'",
         "drop mode 'attention'",
     ]
 

@@ -146,6 +146,7 @@ def test_16_bit_grey_is_segmented_like_its_8_bit_self(
         ("--drop-schedule 3", "drop_schedule", 3),
         ("--drop-schedule halving", "drop_schedule", "halving"),
         ("--drop-mode attention", "drop_mode", "attention"),
+        ("--drop-mode tokens", "drop_mode", "tokens"),
         ("--threshold 0.5", "threshold", 0.5),
         ("--blur 0", "blur", 0),
         ("--background never", "background", "never"),
