@@ -11,9 +11,10 @@ import msgspec
 import platformdirs
 
 from . import artifact
-from .artifact import VISION, WEIGHTS, Artifact, FileRecord, Manifest
+from .artifact import SALIENCE, VISION_TOKENS, Artifact, FileRecord, Manifest, weights_of
 from .errors import BackendError, reason
 from .runners import Precision, PrecisionChoice
+from .settings import Settings
 
 Profile = dict[str, int]
 """Sizes of a graph's dynamic dimensions, by the names that they have in its ONNX file."""
@@ -32,7 +33,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
     Attributes:
         target: what runs it, "tensorrt" and the like.
-        graph: "vision" or "salience".
+        graph: "vision", "vision_tokens" or "salience".
         precision: of the arithmetic.
         graph_sha256: of the exported graph and its weights.
         profiles: the shapes that it takes, in the order of its optimisation profiles; empty where
@@ -82,32 +83,56 @@ def folder(model: Artifact) -> Path:
     return model.path / "engines"
 
 
-def profiles(graph: str, batches: Sequence[int], tokens: Sequence[int]) -> list[Profile]:
+def profiles(
+    graph: str, batches: Sequence[int], tokens: Sequence[int], kept: Sequence[int] = ()
+) -> list[Profile]:
     """The shapes to build a graph for.
 
     Args:
-        graph: `artifact.VISION` or `SALIENCE`.
+        graph: `artifact.VISION` and the like.
         batches: pictures, or captions, in a call.
         tokens: of a caption, padding included.
+        kept: tokens of a picture, likewise; see `kept_tokens`.
 
     Returns:
         Each batch; for the matching branch with each number of tokens, of as many pictures as
-        captions, and of one.
+        captions, and of one; for the encoder of tokens with each number of those kept.
     """
-    batches, tokens = sorted(set(batches)), sorted(set(tokens))
-    if graph == VISION:
-        return [{"batch": batch} for batch in batches]
-    return [
-        {"images": images, "batch": batch, "tokens": count}
-        for batch in batches
-        for count in tokens
-        for images in sorted({1, batch})
-    ]
+    batches = sorted(set(batches))
+    if graph == SALIENCE:
+        return [
+            {"images": images, "batch": batch, "tokens": count}
+            for batch in batches
+            for count in sorted(set(tokens))
+            for images in sorted({1, batch})
+        ]
+    if graph == VISION_TOKENS:
+        return [{"batch": batch, "kept": count} for batch in batches for count in sorted(set(kept))]
+    return [{"batch": batch} for batch in batches]
+
+
+def kept_tokens(manifest: Manifest) -> list[int]:
+    """How many of a picture's tokens the passes see by default, [CLS] included: first all.
+
+    Other numbers are padded to the next of them.
+    """
+    return [1 + patches for patches in Settings().patches_left(manifest.grid**2)]
+
+
+def build_command(model: Path, target: str, graph: str, precision: PrecisionChoice = "auto") -> str:
+    """What builds an engine of a graph, by its name in a recipe."""
+    command = f"pnp-ovss build '{model}' --target {target}"
+    if precision != "auto":
+        command += f" --precision {precision}"
+    if graph == PurePosixPath(VISION_TOKENS).stem:
+        command += " --drop-mode tokens"
+    return command
 
 
 def graph_sha256(manifest: Manifest, graph: str) -> str:
     """What tells one export of a graph, weights included, from another."""
-    parts = (manifest.files[name].sha256 for name in (graph, graph + WEIGHTS))
+    names = (graph, weights_of(Path(graph)).as_posix())
+    parts = (manifest.files[name].sha256 for name in names)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
@@ -124,7 +149,7 @@ def find(
 
     Args:
         model: the model folder.
-        graph: `artifact.VISION` or `SALIENCE`.
+        graph: `artifact.VISION` and the like.
         target: what is to run it.
         architecture: of the device; asked for where an engine was built, as is `version`.
         version: of the target's package that is installed.
@@ -135,9 +160,7 @@ def find(
             the file is damaged.
     """
     name = PurePosixPath(graph).stem
-    build = f"pnp-ovss build '{model.path}' --target {target}"
-    if precision != "auto":
-        build += f" --precision {precision}"
+    build = build_command(model.path, target, name, precision)
     built = [
         one
         for one in recorded(model)

@@ -15,8 +15,8 @@ from torch._inductor.utils import fresh_cache
 from torch.export import Dim
 from torch.fx.experimental import _config
 
-from ..engine import engines
-from ..engine.artifact import SALIENCE, VISION, Artifact
+from ..engine import artifact, engines
+from ..engine.artifact import Artifact, Manifest
 from ..engine.device import CPU, Device, open_device, usable_devices
 from ..engine.engines import Built, Recipe
 from ..engine.errors import BackendError, ExecutionError, reason
@@ -27,7 +27,7 @@ from .precision import convert
 from .torch_graph import input_shapes, torch_module
 
 # Sizes to trace with, and to choose kernels for. The code takes others, too.
-_TYPICAL = {"batch": 4, "images": 4, "captions": 2, "tokens": 16}
+_TYPICAL = {"batch": 4, "images": 4, "captions": 2, "tokens": 16, "kept": 16}
 
 _OPTIONS = {
     # The package runs on every CPU of its architecture, not only on those like this machine's.
@@ -45,11 +45,12 @@ def build(
     batches: Sequence[int] = (),
     tokens: Sequence[int] = (),
     architectures: Sequence[str] = (),
+    drop_mode: str = "pixels",
     device: str = "auto",
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Built]:
-    """Compile both graphs of a model, unless they are there. Packages take any shape.
+    """Compile the graphs of a model, unless they are there. Packages take any shape.
 
     Args:
         model: the model folder; the packages come to lie in its `engines/`.
@@ -58,15 +59,17 @@ def build(
         batches: without effect, as is `tokens`; other targets are built for them.
         tokens: as above.
         architectures: must be empty: it is compiled for what is there.
+        drop_mode: compile the graphs that it runs.
         device: to compile for: "cpu", "cuda" or "cuda:N", which must be there. "auto" is the first
             GPU, or the CPU where there is none.
         overwrite: compile what is there, too.
         say: is told of each step.
 
     Returns:
-        The package of the image encoder and that of the matching branch.
+        The package of each graph, as `artifact.graphs` has them.
 
     Raises:
+        ModelError: the model folder is of an earlier version, which had no such graph.
         BackendError: the device, or a C++ compiler, cannot be had; or architectures were named.
         ExecutionError: a graph cannot be compiled.
         OutputError: a package cannot be written.
@@ -79,7 +82,7 @@ def build(
     place = usable_devices()[0] if device == "auto" else open_device(device)
     require_cuda(torch, place)
     built: list[Built] = []
-    for graph in (VISION, SALIENCE):
+    for graph in artifact.graphs(model, drop_mode):
         recipe = Recipe(
             target=target,
             graph=Path(graph).stem,
@@ -111,7 +114,7 @@ def _build(
     try:
         with fresh_cache(dir=str(path.parent)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's about itself
-            program = _trace(source, place, model.manifest.caption.max_tokens)
+            program = _trace(source, place, model.manifest)
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(path), inductor_configs=_OPTIONS
             )
@@ -133,11 +136,12 @@ def _build(
         ) from error
 
 
-def _trace(source: ir.Model, place: Device, most_tokens: int) -> Any:
-    """A `torch.export.ExportedProgram` that takes any batch and any length of captions."""
+def _trace(source: ir.Model, place: Device, manifest: Manifest) -> Any:
+    """A `torch.export.ExportedProgram` that takes any batch, length of captions and kept tokens."""
+    most = {"tokens": manifest.caption.max_tokens, "kept": 1 + manifest.grid**2}
     dimensions = {name: Dim(name, min=1, max=LARGEST) for name in _TYPICAL}
-    dimensions["tokens"] = Dim("tokens", min=2, max=most_tokens)  # no caption has fewer
-    sizes = _TYPICAL | {"tokens": min(_TYPICAL["tokens"], most_tokens)}
+    dimensions |= {name: Dim(name, min=2, max=size) for name, size in most.items()}  # none is less
+    sizes = {name: min(size, most.get(name, size)) for name, size in _TYPICAL.items()}
     shapes = input_shapes(source)
     inputs = {
         str(value.name): torch.zeros(

@@ -15,8 +15,8 @@ import onnx_ir as ir
 import platformdirs
 from filelock import FileLock
 
-from ..engine import engines
-from ..engine.artifact import SALIENCE, VISION, WEIGHTS, Artifact
+from ..engine import artifact, engines
+from ..engine.artifact import WEIGHTS, Artifact, weights_of
 from ..engine.device import open_device
 from ..engine.engines import Built, Profile, Recipe
 from ..engine.errors import BackendError, ExecutionError
@@ -37,10 +37,11 @@ def build(
     batches: Sequence[int],
     tokens: Sequence[int],
     architectures: Sequence[str] = (),
+    drop_mode: str = "pixels",
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Built]:
-    """Build both graphs of a model into engines, unless they are there.
+    """Build the graphs of a model into engines, unless they are there.
 
     Args:
         model: the model folder; the engines come to lie in its `engines/`.
@@ -50,13 +51,15 @@ def build(
         tokens: of a caption, padding included, to build for.
         architectures: "sm_86" and the like; by default that of the first GPU. TensorRT builds for
             no other.
+        drop_mode: build the graphs that it runs.
         overwrite: build engines that are there, too.
         say: is told of each step.
 
     Returns:
-        The engine of the image encoder and that of the matching branch.
+        The engine of each graph, as `artifact.graphs` has them.
 
     Raises:
+        ModelError: the model folder is of an earlier version, which had no such graph.
         BackendError: the target, or the architecture, cannot be had.
         InputError: the graphs are too large for this machine's memory.
         ExecutionError: a graph cannot be built.
@@ -66,13 +69,13 @@ def build(
     architectures = _architectures(api, architectures)
     tokens = _fitting(tokens, model.manifest.caption.max_tokens, say)
     built: list[Built] = []
-    for graph in (VISION, SALIENCE):
+    for graph in artifact.graphs(model, drop_mode):
         recipe = Recipe(
             target=target,
             graph=Path(graph).stem,
             precision=precision,
             graph_sha256=engines.graph_sha256(model.manifest, graph),
-            profiles=engines.profiles(graph, batches, tokens),
+            profiles=engines.profiles(graph, batches, tokens, engines.kept_tokens(model.manifest)),
             architectures=architectures,
             version=api.version,
         )
@@ -132,7 +135,7 @@ def _build(
         f" for {', '.join(recipe.architectures)}; shapes: {len(recipe.profiles)}"
     )
     require_memory(
-        _COPIES * onnx.with_name(onnx.name + WEIGHTS).stat().st_size,
+        _COPIES * weights_of(onnx).stat().st_size,
         f"building the engine of {recipe.graph}",
         "build on a machine that has more",
     )

@@ -12,6 +12,7 @@ import click
 from .. import artifact, engines
 from ..errors import BackendError
 from ..runners import Precision
+from ..settings import CHOICES, Settings
 from .terminal import print_json, progress, say
 
 BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt", "aotinductor": "aotinductor"}
@@ -75,6 +76,13 @@ _CAPABILITIES = _List(
     help="Lengths of captions; a shorter one is padded to the next.",
 )
 @click.option(
+    "--drop-mode",
+    type=click.Choice([str(mode) for mode in CHOICES["drop_mode"]]),
+    default=Settings().drop_mode,
+    show_default=True,
+    help="Build what it runs; tokens takes an engine more, of the image encoder on some tokens.",
+)
+@click.option(
     "--compute-capability",
     "architectures",
     type=_CAPABILITIES,
@@ -84,7 +92,7 @@ _CAPABILITIES = _List(
 @click.option("--overwrite", is_flag=True, help="Build them even if they are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records on standard output.")
 def command(model: str, target: str, as_json: bool, **options: Any) -> None:
-    """Build engines of the model in DIR: of its image encoder and of its matching branch.
+    """Build engines of the model in DIR: of its image encoder, and of its matching branch.
 
     DIR is a model folder, a hub id exported before, or 'demo'. An engine takes the shapes it was
     built for: every --batch with every number of --tokens.

@@ -1,13 +1,14 @@
 """Graphs of fixed shapes, fed with any: CUDA graphs and TensorRT want every shape known beforehand.
 
-A bucket is one such shape. The captions of a call are padded to the fewest tokens for which there
-are buckets. Its rows are split by this rule: as long as some are left, the next bucket is the
-smallest that holds them all, if they fill three quarters of it or no bucket is smaller; else the
-largest that they fill. So every row is computed once, only the last bucket is padded, and where
-there is a bucket of one row, rows computed are at most 4/3 of the rows asked for.
+A bucket is one such shape. The rows of a call are padded to the smallest length, of captions or of
+what is kept of pictures, for which there are buckets. They are split by this rule: as long as some
+are left, the next bucket is the smallest that holds them all, if they fill three quarters of it or
+no bucket is smaller; else the largest that they fill. So every row is computed once, only the last
+bucket is padded, and where there is a bucket of one row, rows computed are at most 4/3 of the rows
+asked for.
 
-Padding is zeros: pictures of the mean colour, and tokens that the attention mask hides. All of it
-is finite, and no row looks at another, so what was asked for does not depend on it.
+Padding is zeros: pictures of the mean colour, and tokens that attention does not see. All of it is
+finite, and no row looks at another, so what was asked for does not depend on it.
 """
 
 from __future__ import annotations
@@ -109,16 +110,19 @@ def split(rows: int, sizes: Sequence[int]) -> list[int]:
     return chosen
 
 
+def length(sizes: Profile) -> int:
+    """Of a row, that may be padded; 0 where the graph has none such."""
+    return sizes.get("tokens", 0) or sizes.get("kept", 0)
+
+
 def plan(sizes: Profile, profiles: Sequence[Profile]) -> list[Part]:
-    """The parts of a call. Its captions are no longer than those of the longest profile."""
-    tokens = None
-    if "tokens" in sizes:
-        tokens = min(one["tokens"] for one in profiles if one["tokens"] >= sizes["tokens"])
+    """The parts of a call. Its rows are no longer than those of the longest profile."""
+    padded = min(size for size in map(length, profiles) if size >= length(sizes))
     shared = sizes.get("images") == 1
     fitting = {
         profile["batch"]: index
         for index, profile in enumerate(profiles)
-        if profile.get("tokens") == tokens
+        if length(profile) == padded
         and profile.get("images") in (None, 1 if shared else profile["batch"])
     }
     parts: list[Part] = []
@@ -165,8 +169,8 @@ class Buckets:
     Args:
         device: where it runs; `device.use()` is in force when it does.
         signature: of the graph.
-        profiles: the shapes; each batch with each number of tokens, and of as many pictures as
-            captions as well as of one.
+        profiles: the shapes; each batch with each length, and of as many pictures as captions as
+            well as of one.
         bind: makes the step of a profile, when it is first needed.
     """
 
@@ -183,8 +187,8 @@ class Buckets:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest caption that fits; 0 where the graph takes none."""
-        return max(profile.get("tokens", 0) for profile in self._profiles)
+        """Length of the longest row that fits; 0 where all have one."""
+        return max(map(length, self._profiles))
 
     @property
     def captured(self) -> list[tuple[Profile, bool]]:

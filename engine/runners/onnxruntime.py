@@ -17,10 +17,10 @@ from typing import Any
 
 from ..artifact import Artifact
 from ..device import CPU, Array, Device, address, require_gpu
-from ..engines import BATCHES, TOKENS, Profile, profiles
+from ..engines import BATCHES, TOKENS, Profile, kept_tokens, profiles
 from ..errors import BackendError, ExecutionError, PnpOvssError, reason
 from . import PrecisionChoice
-from .buckets import Buckets
+from .buckets import Buckets, length
 from .onnxruntime_sessions import (
     CUDA,
     PROVIDERS,
@@ -53,11 +53,12 @@ def open_graph(
         return OnnxRuntimeRunner(model.path / graph)
     require_gpu(device, f"onnxruntime-{provider}")
     most = model.manifest.caption.max_tokens
+    tokens = [min(count, most) for count in TOKENS]
     return OnnxRuntimeRunner(
         model.path / graph,
         device,
         provider=PROVIDERS[provider],
-        profiles=profiles(graph, BATCHES, [min(count, most) for count in TOKENS]),
+        profiles=profiles(graph, BATCHES, tokens, kept_tokens(model.manifest)),
     )
 
 
@@ -142,7 +143,7 @@ class OnnxRuntimeRunner:
         if self.device.index is None and self._buckets is None:
             return dict(zip(names, session.run(names, dict(feeds)), strict=True))
         sizes = self._signature.sizes(feeds)
-        if self._buckets and sizes.get("tokens", 0) <= self._buckets.longest:
+        if self._buckets and length(sizes) <= self._buckets.longest:
             return self._buckets.run(feeds, names)
         xp = self.device.xp
         inputs = {

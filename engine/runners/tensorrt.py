@@ -21,14 +21,18 @@ from .buckets import Buckets, Signature, Tensor
 from .cuda_graph import Recorded
 from .tensorrt_api import TensorRT
 
-# Dynamic dimensions by axis; of all else the first is the batch.
+# Dynamic dimensions by axis, where they are dynamic; of all else the first is the batch.
 _INPUTS = {
     "attention_mask": {0: "batch", 1: "tokens"},
     "image_embeds": {0: "images"},
     "input_ids": {0: "batch", 1: "tokens"},
+    "kept": {0: "batch", 1: "kept"},
     "patch_keep": {0: "images"},
 }
-_OUTPUTS = {"salience": {0: "batch", -2: "tokens"}}
+_OUTPUTS = {
+    "image_embeds": {0: "batch", 1: "kept"},
+    "salience": {0: "batch", -2: "tokens"},
+}
 
 
 def open_engine(
@@ -79,8 +83,7 @@ class TensorRTRunner:
         self.device = device
         self._api = api
         self.recipe = recipe
-        self._build = f"pnp-ovss build '{model}' --target {api.target}"
-        self._build += f" --precision {recipe.precision}"
+        self._build = engines.build_command(model, api.target, recipe.graph, recipe.precision)
         name = f"{path.stem}-{device.architecture}.kernels"
         self._kernels = platformdirs.user_cache_path("pnp-ovss") / "kernels" / name
         with self._on_device():
@@ -218,7 +221,8 @@ def _signature(api: TensorRT, engine: Any) -> Signature:
         shape: list[int | str] = list(engine.get_tensor_shape(name))
         axes = (_INPUTS if is_input else _OUTPUTS).get(name, {0: "batch"})
         for axis, dimension in axes.items():
-            shape[axis] = dimension
+            if shape[axis] == -1:
+                shape[axis] = dimension
         dtype = np.dtype(api.trt.nptype(engine.get_tensor_dtype(name)))
         (inputs if is_input else outputs)[name] = Tensor(dtype, tuple(shape))
     return Signature(inputs, outputs)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from pnp_ovss.engine import BackendError, artifact, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, Artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, Artifact
 from pnp_ovss.engine.engines import Built, Recipe
 from pnp_ovss.engine.runners import Precision
 from pnp_ovss.export.engines import build_once
@@ -66,6 +66,13 @@ def test_the_shapes_of_the_matching_branch() -> None:
         (4, 32, 1),
         (4, 32, 4),
     ]
+
+
+def test_the_shapes_of_the_image_encoder_of_some_tokens(model: Artifact) -> None:
+    kept = engines.kept_tokens(model.manifest)
+    assert kept == [37, 19, 10, 6]  # of 36 patches: all of them, then half of those left
+    found = engines.profiles(VISION_TOKENS, [4, 1], [16], kept)
+    assert found == [{"batch": b, "kept": count} for b in (1, 4) for count in (6, 10, 19, 37)]
 
 
 def test_the_name_of_an_engine_says_what_it_is(model: Artifact) -> None:
@@ -156,6 +163,22 @@ def test_one_of_an_older_export(model: Artifact, name: str) -> None:
     new = engines.graph_sha256(model.manifest, VISION)
     cause = refusal(model).cause
     assert f"was built from graph {old[:8]}; the model's is {new[:8]}" in cause
+
+
+def test_the_encoder_of_some_tokens_is_built_from_the_weights_of_the_other(
+    model: Artifact,
+) -> None:
+    old = engines.graph_sha256(model.manifest, VISION_TOKENS)
+    model.manifest.files[VISION + artifact.WEIGHTS] = artifact.FileRecord(1, "f" * 64)
+    assert engines.graph_sha256(model.manifest, VISION_TOKENS) != old
+
+
+def test_one_that_only_a_drop_mode_needs(model: Artifact) -> None:
+    with pytest.raises(BackendError, match="engine of vision_tokens was built") as caught:
+        engines.find(model, VISION_TOKENS, **HERE, precision="fp16")
+    assert caught.value.cure == (
+        f"pnp-ovss build '{model.path}' --target tensorrt-rtx --precision fp16 --drop-mode tokens"
+    )
 
 
 def test_what_fits_no_longer_hides_nothing_that_does(model: Artifact) -> None:

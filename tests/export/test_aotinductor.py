@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pnp_ovss.engine import BackendError, Segmenter, Settings
-from pnp_ovss.engine.artifact import SALIENCE, VISION, Artifact, open_artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, Artifact, open_artifact
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.engines import Built
 from pnp_ovss.engine.runners import open_runner
@@ -20,7 +20,7 @@ from pnp_ovss.export import aotinductor
 from pnp_ovss.export.validate import relative_error
 
 from tests import thresholds
-from tests.feeds import salience_feeds, vision_feeds
+from tests.feeds import salience_feeds, vision_feeds, vision_tokens_feeds
 
 CLASSES = ["cat", "potted plant", "hot air balloon"]
 
@@ -58,7 +58,11 @@ def test_a_cpu_is_known_by_its_vector_instructions():
 def built(exported, tmp_path_factory: pytest.TempPathFactory) -> list[Built]:
     folder = Path(shutil.copytree(exported.folder, tmp_path_factory.mktemp("aoti") / "model"))
     return aotinductor.build(
-        open_artifact(folder), target="aotinductor", precision="fp32", device="cpu"
+        open_artifact(folder),
+        target="aotinductor",
+        precision="fp32",
+        drop_mode="tokens",
+        device="cpu",
     )
 
 
@@ -68,6 +72,10 @@ def test_packages_compute_what_onnx_runtime_does(built: list[Built], picture):
     folder = built[0].path.parents[1]
     model = open_artifact(folder)
     cases = [(VISION, vision_feeds(batch)) for batch in (1, 3)]
+    cases += [
+        (VISION_TOKENS, vision_tokens_feeds(batch, kept))
+        for batch, kept in ((1, 2), (1, 37), (3, 19))
+    ]
     cases += [
         (SALIENCE, salience_feeds(batch, images, tokens))
         for batch, images, tokens in ((1, 1, 2), (3, 3, 6), (3, 1, 17))

@@ -23,12 +23,13 @@ from pnp_ovss.engine import (
     BackendError,
     ExecutionError,
     InputError,
+    ModelError,
     OutputError,
     artifact,
     engines,
     memory,
 )
-from pnp_ovss.engine.artifact import SALIENCE, VISION, Artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, Artifact
 from pnp_ovss.engine.device import CPU, open_device, usable_devices
 from pnp_ovss.engine.engines import Built
 from pnp_ovss.engine.runners import tensorrt_api
@@ -65,7 +66,7 @@ def whole(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Whole
     folder = tmp_path_factory.mktemp("whole") / "model"
     model = artifact.open_artifact(shutil.copytree(exported.folder, folder))
     with listening() as said:
-        built = build(model, batches=[1, 2], architectures=ARCHITECTURES)
+        built = build(model, batches=[1, 2], drop_mode="tokens", architectures=ARCHITECTURES)
     return Whole(model, built, said)
 
 
@@ -130,15 +131,24 @@ def salience(images: int, batch: int, tokens: int) -> Values:
     }
 
 
+def vision_tokens(batch: int, kept: int) -> Values:
+    return {
+        "pixel_values": vision(batch)["pixel_values"],
+        "kept": ("Int64", (batch, kept)),
+        "image_embeds": ("Float", (batch, kept, int(str(ENCODER["hidden_size"])))),
+    }
+
+
 WANTED = {
     VISION: [vision(1), vision(2)],
     SALIENCE: [salience(1, 1, 8), salience(1, 2, 8), salience(2, 2, 8)],
+    VISION_TOKENS: [vision_tokens(batch, kept) for batch in (1, 2) for kept in (6, 10, 19, 37)],
 }
 
 
-@pytest.mark.parametrize("graph", [VISION, SALIENCE])
+@pytest.mark.parametrize("graph", WANTED)
 def test_engines_have_the_inputs_outputs_and_profiles_asked_for(whole: Whole, graph: str) -> None:
-    described = descriptions(whole.said)[[VISION, SALIENCE].index(graph)]
+    described = descriptions(whole.said)[list(WANTED).index(graph)]
     assert profiles_of(described, set(WANTED[graph][0])) == WANTED[graph]
 
 
@@ -149,14 +159,15 @@ def test_engines_are_for_the_architectures_asked_for(whole: Whole) -> None:
 
 def test_the_profiles_of_a_record_are_those_of_the_engine(whole: Whole) -> None:
     """A runner takes from the record which profile has which shape."""
-    encoder, branch = (one.record.recipe.profiles for one in whole.engines)
+    encoder, branch, of_tokens = (one.record.recipe.profiles for one in whole.engines)
     assert [vision(**one) for one in encoder] == WANTED[VISION]
     assert [salience(**one) for one in branch] == WANTED[SALIENCE]
+    assert [vision_tokens(**one) for one in of_tokens] == WANTED[VISION_TOKENS]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_engines_are_found_on_each_architecture(whole: Whole, architecture: str) -> None:
-    for graph, built in zip((VISION, SALIENCE), whole.engines, strict=True):
+    for graph, built in zip(WANTED, whole.engines, strict=True):
         found = engines.find(
             whole.model,
             graph,
@@ -172,14 +183,23 @@ def test_every_precision_has_the_same_inputs_and_outputs(model: Artifact) -> Non
     sizes: dict[str, int] = {}
     for precision in ("fp32", "bf16"):
         with listening() as said:
-            built = build(model, precision=precision)
-        for description, values in zip(
-            descriptions(said), (vision(1), salience(1, 1, 8)), strict=True
+            built = build(model, precision=precision, drop_mode="tokens")
+        of_tokens = [vision_tokens(1, kept) for kept in (6, 10, 19, 37)]
+        for description, profiles in zip(
+            descriptions(said), ([vision(1)], [salience(1, 1, 8)], of_tokens), strict=True
         ):
-            assert profiles_of(description, set(values)) == [values]
+            assert profiles_of(description, set(profiles[0])) == profiles
         sizes[precision] = sum(one.record.file.size for one in built)
     assert sizes["bf16"] < sizes["fp32"]
-    assert len(engines.recorded(model)) == 4
+    assert len(engines.recorded(model)) == 6
+
+
+def test_a_model_of_an_earlier_version(model: Artifact) -> None:
+    del model.manifest.files[VISION_TOKENS]
+    with pytest.raises(ModelError, match="which drop mode 'tokens' runs") as caught:
+        build(model, drop_mode="tokens")
+    assert "pnp-ovss export checkpoint" in caught.value.cure
+    assert engines.recorded(model) == []
 
 
 def test_a_graph_that_cannot_be_read(model: Artifact) -> None:
@@ -340,7 +360,7 @@ class TestTensorRT:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("target", get_args(tensorrt_api.Target))
-@pytest.mark.parametrize("graph", [VISION, SALIENCE])
+@pytest.mark.parametrize("graph", WANTED)
 def test_a_gpu_finds_in_an_engine_what_was_asked_for(
     model: Artifact, target: str, graph: str
 ) -> None:
@@ -351,7 +371,8 @@ def test_a_gpu_finds_in_an_engine_what_was_asked_for(
     device = open_device("cuda:0")
     if api.rtx and device.architecture not in api.named_architectures():
         pytest.skip(f"{target} does not build for {device.architecture}")
-    tensorrt.build(model, target=target, precision="fp16", batches=[1, 2], tokens=[8])
+    options: dict[str, Any] = {"precision": "fp16", "batches": [1, 2], "tokens": [8]}
+    tensorrt.build(model, target=target, drop_mode="tokens", **options)
     path, recipe = engines.find(
         model,
         graph,

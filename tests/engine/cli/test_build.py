@@ -45,6 +45,7 @@ BAD_OPTIONS = {
     "negative tokens": ([*SMALLEST, "--tokens=-8"], "'-8' are not numbers"),
     "no tokens": ([*SMALLEST, "--tokens", ""], "'' are not numbers"),
     "architecture": ([*SMALLEST, "--compute-capability", "sm_86"], "'sm_86' are not compute"),
+    "drop mode": ([*SMALLEST, "--drop-mode", "patches"], "'patches' is not one of"),
     "capability": ([*SMALLEST, "--compute-capability", "8.6;8.9"], "'8.6;8.9' are not compute"),
 }
 
@@ -99,12 +100,14 @@ def test_a_build_needs_no_torch(model_copy: Path) -> None:
     """And none is longer than a caption."""
     most = artifact.open_artifact(model_copy).manifest.caption.max_tokens
     words = ["--target", "tensorrt-rtx", "--batch", "1", "--tokens", f"8,{most + 1}", "--json"]
+    words += ["--drop-mode", "tokens"]
     capabilities = ["--compute-capability", "12.0,8.6,8.9"]
     done = run_without(["torch", "transformers"], model_copy, *words, *capabilities)
     assert done.returncode == 0, done.stderr
     assert f"note: captions of this model have {most} tokens at most" in done.stderr
-    encoder, branch = json.loads(done.stdout)
-    for one, graph in ((encoder, "vision"), (branch, "salience")):
+    encoder, branch, of_tokens = json.loads(done.stdout)
+    graphs = ((encoder, "vision"), (branch, "salience"), (of_tokens, "vision_tokens"))
+    for one, graph in graphs:
         assert one["record"]["recipe"]["graph"] == graph
         assert one["record"]["recipe"]["precision"] == "fp16"
         assert one["record"]["recipe"]["architectures"] == ["sm_86", "sm_89", "sm_120"]

@@ -22,6 +22,8 @@ from pnp_ovss.engine.engines import Profile
 from pnp_ovss.engine.runners.tensorrt_api import TensorRT
 from pnp_ovss.kernels import reference
 
+from tests.feeds import kept_tokens
+
 THREAD_LOCAL = "thread local"
 _ALIGNMENT = 16  # of NumPy; CuPy's is 512
 
@@ -321,7 +323,7 @@ def feeds_of(
     sizes: Profile,
     vocabulary: int,
 ) -> dict[str, np.ndarray]:
-    """Random inputs: captions of any length, patches that are masked."""
+    """Random inputs: captions of any length, patches that are masked or not kept."""
     feeds: dict[str, np.ndarray] = {}
     for name, shape in shapes.items():
         size = tuple(sizes[one] if isinstance(one, str) else one for one in shape)
@@ -332,6 +334,8 @@ def feeds_of(
             feeds[name] = (np.arange(size[1]) < lengths[:, None]).astype(np.int64)
         elif name == "patch_keep":
             feeds[name] = (random.random(size) < 0.7).astype(np.float32)
+        elif name == "kept":
+            feeds[name] = kept_tokens(random, *size)
         else:
             feeds[name] = random.normal(size=size).astype(np.float32)
     return feeds

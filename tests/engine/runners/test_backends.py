@@ -4,21 +4,23 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 import pytest
-from pnp_ovss.engine import BackendError, Segmenter, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, Artifact, open_artifact
+from pnp_ovss.engine import BackendError, ModelError, Segmenter, Settings, engines
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, Artifact, open_artifact
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.engines import Recipe
-from pnp_ovss.engine.runners import AUTO, BACKENDS, open_runner, open_runners
+from pnp_ovss.engine.runners import AUTO, BACKENDS, LazyRunner, open_runner, open_runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.engine.runners.openvino import OpenVinoRunner
 from pnp_ovss.export.engines import build_once
 
 from tests.engine.runners import stand_ins
+from tests.engine.test_artifact import edit_manifest
 
 no_gpu_build = pytest.mark.skipif(
     "CUDAExecutionProvider" in ort.get_available_providers(), reason="this ONNX Runtime has CUDA"
@@ -125,10 +127,14 @@ def test_on_the_cpu_auto_is_the_faster_one(
     """Even where engines were built."""
     for graph in (VISION, SALIENCE):
         built(model, "tensorrt-rtx", graph)
-    assert all(isinstance(one, OpenVinoRunner) for one in open_runners(model, device="cpu"))
+    vision, _, salience = open_runners(model, device="cpu")
+    assert isinstance(vision, OpenVinoRunner)
+    assert isinstance(salience, OpenVinoRunner)
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
-    assert all(isinstance(one, OnnxRuntimeRunner) for one in open_runners(model, device="cpu"))
+    vision, _, salience = open_runners(model, device="cpu")
+    assert isinstance(vision, OnnxRuntimeRunner)
+    assert isinstance(salience, OnnxRuntimeRunner)
 
 
 def test_low_precision_on_the_cpu_says_what_has_it(
@@ -174,6 +180,75 @@ def test_a_graph_is_freed_where_the_other_cannot_be_had(
     with pytest.raises(BackendError, match="no such graph"):
         open_runners(model, backend="onnxruntime", device="cpu")
     assert opened[0]._session is None
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, OnnxRuntimeRunner]]:
+    """The graphs that ONNX Runtime opens, from now on."""
+    found: list[tuple[str, OnnxRuntimeRunner]] = []
+    open_ = BACKENDS["onnxruntime"]
+
+    def spy(model: Artifact, graph: str, *rest: Any) -> Any:
+        runner: Any = open_(model, graph, *rest)
+        found.append((graph, runner))
+        return runner
+
+    monkeypatch.setitem(BACKENDS, "onnxruntime", spy)
+    return found
+
+
+def test_the_encoder_of_tokens_is_loaded_when_it_is_needed(
+    model: Artifact, opened: list[tuple[str, OnnxRuntimeRunner]], picture: Any
+) -> None:
+    """Once, whatever thread is the first; and freed with the others."""
+    with Segmenter.load(model.path, backend="onnxruntime", device="cpu") as segmenter:
+        for drop_mode in ("pixels", "attention"):
+            segmenter.segment(picture(), ["cat"], settings=Settings(drop_mode=drop_mode, crf=None))
+        assert [graph for graph, _ in opened] == [VISION, SALIENCE]
+        settings = Settings(drop_mode="tokens", crf=None)
+        with ThreadPoolExecutor(4) as threads:
+            done = [
+                threads.submit(segmenter.segment, picture(), ["cat"], settings=settings)
+                for _ in range(8)
+            ]
+        assert len({one.result().labels.tobytes() for one in done}) == 1
+        assert [graph for graph, _ in opened] == [VISION, SALIENCE, VISION_TOKENS]
+        assert all(runner._session for _, runner in opened)
+    assert not any(runner._session for _, runner in opened)
+
+
+def test_what_was_not_loaded_is_not_loaded_to_be_freed() -> None:
+    def load() -> Any:
+        raise AssertionError("loaded")
+
+    LazyRunner(load, CPU).close()
+
+
+def test_a_model_of_an_earlier_version(model_copy: Path, picture: Any) -> None:
+    """It has no encoder of tokens, and does all else."""
+    edit_manifest(model_copy, lambda manifest: manifest["files"].pop(VISION_TOKENS))
+    (model_copy / VISION_TOKENS).unlink()
+    with Segmenter.load(model_copy, device="cpu") as segmenter:
+        for drop_mode in ("pixels", "attention"):
+            segmenter.segment(picture(), ["cat"], settings=Settings(drop_mode=drop_mode, crf=None))
+        with pytest.raises(ModelError, match="which drop mode 'tokens' runs") as caught:
+            segmenter.segment(picture(), ["cat"], settings=Settings(drop_mode="tokens"))
+    assert caught.value.cure == (
+        f"export it again: pnp-ovss export checkpoint -o '{model_copy}' --image-size 96 --overwrite"
+    )
+
+
+def test_an_engine_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: Artifact) -> None:
+    """Nothing else takes its place, and the message has the command."""
+    runner = LazyRunner(
+        lambda: open_runner(model, VISION_TOKENS, backend="aotinductor", device=stand_ins.device()),
+        CPU,
+    )
+    with pytest.raises(BackendError, match="no aotinductor engine of vision_tokens") as caught:
+        runner.run({})
+    assert caught.value.cure == (
+        f"pnp-ovss build '{model.path}' --target aotinductor --drop-mode tokens"
+    )
 
 
 def test_what_is_not_built_costs_nothing(model: Artifact) -> None:

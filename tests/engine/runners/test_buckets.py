@@ -10,15 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pnp_ovss.engine import ExecutionError, Segmenter, Settings, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS
 from pnp_ovss.engine.runners.buckets import Blocks, Signature, Tensor, plan, split
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.engine.settings import CHOICES
 
 from tests import thresholds
 from tests.conftest import Exported
 from tests.engine.runners.stand_ins import feeds_of
 
-BATCHES, TOKENS = (1, 4, 16), (16, 32, 64)
+BATCHES, TOKENS, KEPT = (1, 4, 16), (16, 32, 64), (57, 112, 222, 442)
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5, unique=True).map(sorted)
 
 
@@ -69,6 +70,16 @@ def test_the_plan_of_a_call(batch: int, tokens: int, shared: bool) -> None:
         assert profile["batch"] >= part.rows.stop - part.rows.start
         assert profile["tokens"] == min(count for count in TOKENS if count >= tokens)
         assert profile["images"] == (1 if images == 1 else profile["batch"])
+
+
+@given(batch=st.integers(1, 60), kept=st.integers(1, 442))
+@example(batch=1, kept=1)  # nothing but [CLS]
+def test_the_plan_of_a_call_of_some_tokens(batch: int, kept: int) -> None:
+    profiles = engines.profiles(VISION_TOKENS, BATCHES, TOKENS, KEPT)
+    parts = plan({"batch": batch, "kept": kept}, profiles)
+    assert [row for part in parts for row in range(batch)[part.rows]] == list(range(batch))
+    longer = min(count for count in KEPT if count >= kept)
+    assert {profiles[part.profile]["kept"] for part in parts} == {longer}
 
 
 def test_a_block_serves_all_that_it_holds() -> None:
@@ -126,15 +137,17 @@ def runners(exported: Exported) -> dict[str, tuple[OnnxRuntimeRunner, OnnxRuntim
         graph: (
             OnnxRuntimeRunner(exported.folder / graph),
             OnnxRuntimeRunner(
-                exported.folder / graph, profiles=engines.profiles(graph, (1, 4), (8, 16))
+                exported.folder / graph,
+                profiles=engines.profiles(graph, (1, 4), (8, 16), (10, 19, 37)),
             ),
         )
-        for graph in (VISION, SALIENCE)
+        for graph in (VISION, VISION_TOKENS, SALIENCE)
     }
 
 
 SHAPES = {
     VISION: {"pixel_values": ("batch", 3, 96, 96)},
+    VISION_TOKENS: {"pixel_values": ("batch", 3, 96, 96), "kept": ("batch", "kept")},
     SALIENCE: {
         "image_embeds": ("images", 37, 96),
         "input_ids": ("batch", "tokens"),
@@ -159,24 +172,27 @@ def assert_close(
 
 @settings(max_examples=25)
 @given(
-    graph=st.sampled_from([VISION, SALIENCE]),
+    graph=st.sampled_from([VISION, VISION_TOKENS, SALIENCE]),
     batch=st.integers(1, 9),
     tokens=st.integers(2, 20),
+    kept=st.integers(1, 37),
     shared=st.booleans(),
     seed=st.integers(0, 99),
 )
-@example(graph=SALIENCE, batch=5, tokens=17, shared=True, seed=0)  # longer than any bucket
+@example(graph=SALIENCE, batch=5, tokens=17, kept=1, shared=True, seed=0)  # longer than any bucket
+@example(graph=VISION_TOKENS, batch=2, tokens=2, kept=1, shared=False, seed=0)  # [CLS] alone
 def test_padding_changes_nothing(
     runners: dict[str, tuple[OnnxRuntimeRunner, OnnxRuntimeRunner]],
     graph: str,
     batch: int,
     tokens: int,
+    kept: int,
     shared: bool,
     seed: int,
 ) -> None:
     """Whatever an earlier call left in the arrays of a bucket."""
     plain, bucketed = runners[graph]
-    sizes = {"batch": batch, "tokens": tokens, "images": 1 if shared else batch}
+    sizes = {"batch": batch, "tokens": tokens, "kept": kept, "images": 1 if shared else batch}
     feeds = feeds_of(np.random.default_rng(seed), SHAPES[graph], sizes, VOCABULARY)
     assert_close(bucketed.run(feeds), plain.run(feeds))
 
@@ -219,7 +235,7 @@ def test_threads_share_buckets(
             assert_close(found, plain.run(feeds))
 
 
-@pytest.mark.parametrize("drop_mode", ["pixels", "attention"])
+@pytest.mark.parametrize("drop_mode", CHOICES["drop_mode"])
 def test_labels_do_not_depend_on_padding(
     exported: Exported,
     segmenter: Segmenter,
@@ -229,7 +245,10 @@ def test_labels_do_not_depend_on_padding(
 ) -> None:
     """Of pictures with one caption and with several, from the picture to its labels."""
     network = dataclasses.replace(
-        segmenter._network, vision=runners[VISION][1], salience=runners[SALIENCE][1]
+        segmenter._network,
+        vision=runners[VISION][1],
+        vision_tokens=runners[VISION_TOKENS][1],
+        salience=runners[SALIENCE][1],
     )
     padded = Segmenter(segmenter.model, network)
     chosen = Settings.preset("paper", drop_mode=drop_mode)

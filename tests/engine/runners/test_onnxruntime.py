@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from pnp_ovss.engine import BackendError, ExecutionError, ModelError, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, open_artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
 from pnp_ovss.engine.device import CPU, open_device
 from pnp_ovss.engine.runners import onnxruntime_sessions as sessions
 from pnp_ovss.engine.runners import open_runner
@@ -41,7 +41,7 @@ def request_for(
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
 
     def make(graph: str, *, capture: bool = False) -> Request:
-        shapes = engines.profiles(graph, (1, 4), (8, 16))
+        shapes = engines.profiles(graph, (1, 4), (8, 16), (6, 37))
         return Request(exported.folder / graph, stand_ins.device(), shapes, capture)
 
     return make
@@ -130,14 +130,18 @@ def test_tensorrt_is_told_the_range_of_the_shapes(
     high = "image_embeds:4x37x96,input_ids:4x16,attention_mask:4x16,patch_keep:4x36"
     assert [options[f"{prefix}_{one}_shapes"] for one in ("min", "opt", "max")] == [low, high, high]
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+    options = PROVIDERS[provider].options(request_for(VISION_TOKENS))
+    assert options[f"{prefix}_min_shapes"] == "pixel_values:1x3x96x96,kept:1x6"
+    assert options[f"{prefix}_max_shapes"] == "pixel_values:4x3x96x96,kept:4x37"
 
 
+@pytest.mark.parametrize("graph", [VISION, VISION_TOKENS])
 def test_graphs_of_other_weights_have_other_caches(
-    request_for: Callable[..., Request], model_copy: Path
+    request_for: Callable[..., Request], model_copy: Path, graph: str
 ) -> None:
     """TensorRT's provider would run one with the weights of the other."""
-    request = request_for(VISION)
-    copy = replace(request, path=model_copy / VISION)
+    request = request_for(graph)
+    copy = replace(request, path=model_copy / graph)
     folder = PROVIDERS["tensorrt"].options(request)["trt_engine_cache_path"]
     assert PROVIDERS["tensorrt"].options(copy)["trt_engine_cache_path"] == folder
     with (model_copy / f"{VISION}_data").open("r+b") as file:
@@ -218,7 +222,7 @@ def test_graphs_are_recorded_once_in_each_thread_while_nobody_works_beside_the_m
 @pytest.mark.parametrize(
     "backend", ["onnxruntime", "onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx"]
 )
-@pytest.mark.parametrize("graph", [VISION, SALIENCE])
+@pytest.mark.parametrize("graph", [VISION, VISION_TOKENS, SALIENCE])
 def test_a_gpu_gives_what_the_cpu_does(exported: Exported, backend: str, graph: str) -> None:
     device = open_device("cuda")
     model = open_artifact(exported.folder)
@@ -234,7 +238,12 @@ def test_a_gpu_gives_what_the_cpu_does(exported: Exported, backend: str, graph: 
     with device.use():
         for seed in range(3):  # plainly, recorded, replayed
             for batch, tokens, images in cases:
-                sizes = {"batch": batch, "tokens": tokens, "images": images}
+                sizes = {
+                    "batch": batch,
+                    "tokens": tokens,
+                    "kept": min(tokens, 37),
+                    "images": images,
+                }
                 feeds = feeds_of(np.random.default_rng(seed), SHAPES[graph], sizes, VOCABULARY)
                 found = runner.run({name: device.xp.asarray(one) for name, one in feeds.items()})
                 assert_close(

@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 import pytest
 from pnp_ovss.engine import BackendError, ExecutionError, ModelError, Segmenter
-from pnp_ovss.engine.artifact import SALIENCE, VISION, open_artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -22,7 +22,7 @@ from benchmarks.records import RESULTS
 from tests import thresholds
 from tests.conftest import Exported
 from tests.engine.runners import stand_ins
-from tests.feeds import salience_feeds, vision_feeds
+from tests.feeds import salience_feeds, vision_feeds, vision_tokens_feeds
 
 has_bf16 = pytest.mark.skipif(
     "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
@@ -60,6 +60,14 @@ def test_the_image_encoder_is_that_of_onnx_runtime(exported: Exported, batch: in
     wanted = OnnxRuntimeRunner(exported.folder / VISION).run(feeds)["image_embeds"]
     found = OpenVinoRunner(exported.folder / VISION).run(feeds)["image_embeds"]
     assert off(found, wanted) < thresholds.OPENVINO
+
+
+def test_the_image_encoder_of_some_tokens_is_that_of_onnx_runtime(exported: Exported) -> None:
+    runner = OpenVinoRunner(exported.folder / VISION_TOKENS)
+    for batch, kept in ((1, 2), (3, 19), (1, 37)):
+        feeds = vision_tokens_feeds(batch, kept)
+        wanted = OnnxRuntimeRunner(exported.folder / VISION_TOKENS).run(feeds)["image_embeds"]
+        assert off(runner.run(feeds)["image_embeds"], wanted) < thresholds.OPENVINO
 
 
 def test_weights_stored_as_float16() -> None:
@@ -123,7 +131,8 @@ def test_no_further_off_than_eager_pytorch_in_bf16(
 
 
 @pytest.mark.parametrize(
-    ("graph", "inputs_only", "products"), [(VISION, False, 12), (SALIENCE, True, 8)]
+    ("graph", "inputs_only", "products"),
+    [(VISION, False, 12), (VISION_TOKENS, False, 12), (SALIENCE, True, 8)],
 )
 def test_what_is_quantised(
     exported: Exported, graph: str, inputs_only: bool, products: int

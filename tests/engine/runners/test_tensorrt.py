@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pnp_ovss.engine import BackendError, ExecutionError, InputError, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, open_artifact
+from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
 from pnp_ovss.engine.engines import Recipe
 from pnp_ovss.engine.runners import open_runner, tensorrt_api
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
@@ -20,7 +20,7 @@ from tests.engine.runners import stand_ins
 from tests.engine.runners.stand_ins import Library, feeds_of
 from tests.engine.runners.test_buckets import SHAPES, VOCABULARY, assert_close
 
-BATCHES, TOKENS = (1, 4), (8, 16)
+BATCHES, TOKENS, KEPT = (1, 4), (8, 16), (10, 19, 37)
 Open = Callable[..., tuple[TensorRTRunner, Library]]
 
 
@@ -33,7 +33,7 @@ def opened(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def open_(
         graph: str, *, onnx: Path | None = None, **rules: Any
     ) -> tuple[TensorRTRunner, Library]:
-        library = Library(engines.profiles(graph, BATCHES, TOKENS), **rules)
+        library = Library(engines.profiles(graph, BATCHES, TOKENS, KEPT), **rules)
         path = stand_ins.engine_file(tmp_path, onnx or exported.folder / graph)
         runner = TensorRTRunner(
             stand_ins.api(library), path, recipe(graph), stand_ins.device(), Path("blip")
@@ -52,7 +52,7 @@ def recipe(graph: str) -> Recipe:
         graph=Path(graph).stem,
         precision="fp16",
         graph_sha256="0" * 64,
-        profiles=engines.profiles(graph, BATCHES, TOKENS),
+        profiles=engines.profiles(graph, BATCHES, TOKENS, KEPT),
         architectures=["sm_89"],
         version="1.0",
     )
@@ -64,7 +64,12 @@ def calls(graph: str) -> list[dict[str, np.ndarray]]:
         feeds_of(
             np.random.default_rng(seed),
             SHAPES[graph],
-            {"batch": batch, "tokens": tokens, "images": 1 if shared else batch},
+            {
+                "batch": batch,
+                "tokens": tokens,
+                "kept": 2 * tokens,
+                "images": 1 if shared else batch,
+            },
             VOCABULARY,
         )
         for seed in range(3)
@@ -72,7 +77,7 @@ def calls(graph: str) -> list[dict[str, np.ndarray]]:
     ]
 
 
-@pytest.mark.parametrize("graph", [VISION, SALIENCE])
+@pytest.mark.parametrize("graph", [VISION, VISION_TOKENS, SALIENCE])
 def test_an_engine_gives_what_its_graph_does(opened: Open, exported: Exported, graph: str) -> None:
     """Run plainly, while recorded, and replayed."""
     runner, _ = opened(graph)
@@ -207,7 +212,7 @@ def test_the_stand_in_has_what_the_library_has(name: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
-@pytest.mark.parametrize("graph", [VISION, SALIENCE])
+@pytest.mark.parametrize("graph", [VISION, VISION_TOKENS, SALIENCE])
 def test_a_built_engine_on_a_gpu(
     exported: Exported, model_copy: Path, target: str, graph: str
 ) -> None:
@@ -218,7 +223,8 @@ def test_a_built_engine_on_a_gpu(
 
     device = open_device("cuda")
     model = open_artifact(model_copy)
-    build(model, target=target, precision="fp32", batches=BATCHES, tokens=TOKENS)
+    options = {"precision": "fp32", "batches": BATCHES, "tokens": TOKENS, "drop_mode": "tokens"}
+    build(model, target=target, **options)
     plain = OnnxRuntimeRunner(exported.folder / graph)
     with device.use():
         runner = open_runner(model, graph, backend=target, device=device)
