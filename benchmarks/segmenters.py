@@ -144,6 +144,7 @@ class Engine:
             (segmenter, "squared", "preprocess"),
             (segmenter, "search", "preprocess"),
             (network.Network, "embed", "vision"),
+            (network.Network, "embed_kept", "vision"),
             (network.Network, "match", "match of each class"),
             (network.Network, "read", "salience"),
             (search, "salience_dropout", "between passes"),
