@@ -16,11 +16,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from pnp_ovss.engine.errors import InputError
 
 from .segmenters import (
     ENGINE,
     LEAN,
     MODES,
+    NAMES,
     PIXELS,
     RELEASED,
     Model,
@@ -131,14 +133,24 @@ class Agreement:
 
     @classmethod
     def of(cls, contender: Contender, labels: Look, maps: Look) -> Agreement:
-        """Look at both; of PyTorch labels and class maps are given, for a task."""
+        """Look at both; of PyTorch labels and class maps are given, for a task.
+
+        Maps are compared of many classes, as a single one may have no salience at all.
+
+        Raises:
+            InputError: none has any.
+        """
         task, worker = contender.task, contender.worker
         same_labels = float(np.mean(worker.labels(task) == labels(task)))
-        if contender.precision != "fp32":
-            task = replace(task, passes=1)
+        passes = task.passes if contender.precision == "fp32" else 1
+        task = replace(task, classes=NAMES, passes=passes)
         wanted = maps(task)
-        error = float(np.abs(worker.maps(task) - wanted).max() / np.abs(wanted).max())
-        return cls(error, same_labels)
+        if not wanted.any():
+            raise InputError(
+                f"PyTorch finds nothing in '{task.picture}' to compare with",
+                "take another --picture, or --no-refcheck",
+            )
+        return cls(float(np.abs(worker.maps(task) - wanted).max() / wanted.max()), same_labels)
 
 
 def measure(

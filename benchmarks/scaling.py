@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from .records import Rows
 from .report import heading
-from .segmenters import Model, SkippedError, Task
+from .segmenters import NAMES, Model, SkippedError, Task
 from .timing import in_turns
 from .worker import Worker
 
@@ -27,8 +27,6 @@ AXES: dict[str, tuple[int, ...]] = {
     "passes": (1, 2, 4, 8),
     "batch": (1, 2, 4),
 }
-NAMES = ["person", "boat", "umbrella", "dog", "cat", "horse", "sheep", "cow", "bird", "bicycle"]
-NAMES += ["car", "bus", "train", "bottle", "chair", "table", "plant", "sofa", "screen", "kite"]
 _BATCHES = 2  # of a stream, so that one is refined while the next one runs
 
 
@@ -84,7 +82,7 @@ def measure(
 
 def _varied(task: Task, axis: str, value: int) -> Task:
     if axis == "classes":
-        return replace(task, classes=tuple(NAMES[:value]))
+        return replace(task, classes=NAMES[:value])
     return replace(task, passes=value) if axis == "passes" else task
 
 

@@ -5,7 +5,7 @@ Those in PyTorch are in a module of their own, so that whoever measures the engi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +13,13 @@ import numpy as np
 from pnp_ovss.engine import Segmenter, crf, network, refine, search, segmenter
 from pnp_ovss.engine.errors import PnpOvssError
 from pnp_ovss.engine.runners import BACKENDS, PRECISIONS, Runner
-from pnp_ovss.engine.segmentation import Segmentation
 from pnp_ovss.engine.settings import CHOICES, Settings
 
 from .stopwatch import Place
 
 PIXELS = "pixels"
+NAMES = ("person", "boat", "umbrella", "dog", "cat", "horse", "sheep", "cow", "bird", "bicycle")
+NAMES += ("car", "bus", "train", "bottle", "chair", "table", "plant", "sofa", "screen", "kite")
 MODES = [mode for mode in CHOICES["drop_mode"] if mode]
 
 
@@ -113,11 +114,14 @@ class Engine:
 
     def segment(self, task: Task) -> np.ndarray:
         """See `Subject.segment`."""
-        return self._segment(task).labels
+        found = self._segmenter.segment(task.picture, task.classes, settings=_settings(task))
+        return found.labels
 
     def maps(self, task: Task) -> np.ndarray:
         """See `Subject.maps`."""
-        return self._segment(task).class_maps
+        settings = replace(_settings(task), crf=None)
+        found = self._segmenter.segment(task.picture, task.classes, settings=settings)
+        return found.class_maps
 
     def stream(self, task: Task, pictures: int, batch: int) -> None:
         """See `Subject.stream`."""
@@ -155,9 +159,6 @@ class Engine:
     @property
     def _network(self) -> network.Network:
         return self._segmenter._network
-
-    def _segment(self, task: Task) -> Segmentation:
-        return self._segmenter.segment(task.picture, task.classes, settings=_settings(task))
 
 
 def _settings(task: Task) -> Settings:
