@@ -42,6 +42,13 @@ def on_gpu(exported: Exported, device: Device) -> Iterator[Segmenter]:
         yield segmenter
 
 
+@pytest.fixture(scope="module")
+def segmenter(exported: Exported) -> Iterator[Segmenter]:
+    """On the CPU, by the library that stands for the GPU here, so that results are the same."""
+    with Segmenter.load(exported.folder, backend="onnxruntime", device="cpu") as segmenter:
+        yield segmenter
+
+
 def both(on_gpu: Segmenter, segmenter: Segmenter, picture, settings: Settings, **options):
     pairs = [(picture(seed, 53, 38), classes) for seed, classes in PAIRS]
     return zip(
