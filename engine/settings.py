@@ -23,9 +23,9 @@ class Settings:
             drops that many.
         drop_mode: what dropping a patch means. "pixels" blanks it in the picture and runs the image
             encoder again, on all of it (the paper); "tokens" runs it again on the patches that are
-            left, so that neither it nor cross-attention sees the others (with halving, K = 4 costs
-            less than two passes of the encoder, not four; it is held in memory twice); "attention"
-            runs it once and masks the patch in cross-attention. Each gives another result.
+            left, so that neither it nor cross-attention sees the others (four passes that halve
+            cost it less than two, but most backends load it a second time); "attention" runs it
+            once and masks the patch in cross-attention. Each gives another result.
         threshold: a class map, scaled to [0, 1], counts as nothing where it is below this.
         blur: standard deviation of the Gaussian, as a fraction of the longer side of the picture.
         background: "always" adds a background channel, "never" leaves it out, "auto" adds it where
