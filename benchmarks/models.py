@@ -11,7 +11,7 @@ from pnp_ovss.export import export
 from pnp_ovss.export.models import blip
 from pnp_ovss.export.tokenizer import bert
 
-from .random_models import SHAPES, random_blip, save_checkpoint
+from .random_models import SEED, SHAPES, random_blip, save_checkpoint
 from .segmenters import Model
 
 RANDOM = "random:"
@@ -51,7 +51,7 @@ def prepare(
         if not Path(checkpoint).exists():
             say(f"making {name}")
             shape = SHAPES[name.removeprefix(RANDOM)]
-            model = random_blip(shape["vision"], shape["text"])
+            model = random_blip(shape["vision"], shape["text"], seed=SEED)
             blip.resize_positions(model, image_size)
             save_checkpoint(model, bert(), Path(checkpoint))
     target = folder / f"{stem}-{image_size}"

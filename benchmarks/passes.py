@@ -30,7 +30,7 @@ from .contenders import (
     to_host,
 )
 from .flops import flops_of_pass, matrix_rate
-from .random_models import SHAPES, random_blip
+from .random_models import SEED, SHAPES, random_blip
 from .timing import interleaved, paired_ratio
 
 PASSES = 4
@@ -68,7 +68,7 @@ def measure(
     rates = {name: matrix_rate(DTYPES[name], device) for name in sorted(precisions)}
     yield {"what": "matrix rate", "tflops": {name: rate / 1e12 for name, rate in rates.items()}}
     for size in sizes:
-        model = random_blip(SHAPES[shape]["vision"], SHAPES[shape]["text"])
+        model = random_blip(SHAPES[shape]["vision"], SHAPES[shape]["text"], seed=SEED)
         blip.resize_positions(model, size)
         with ExitStack() as stack:
             bench = Bench(model, size, device, folder, batches, stack)
