@@ -19,6 +19,7 @@ from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, ModelError, reason
 from ..pipeline import processors
 from . import PrecisionChoice
+from .signal_stack import kept_signal_stack
 
 INSTALL = "pip install 'pnp-ovss[openvino]'"
 try:
@@ -101,13 +102,16 @@ class OpenVinoRunner:
             "ENABLE_CPU_PINNING": False,  # they share the processors with those of the CRF
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
+        self._compiled: ov.CompiledModel | None = None
+        self._own = threading.local()
         try:
             graph = core.read_model(path)
             fold_transposes(graph)
             if int8:
                 size = quantise(graph, inputs_only=int8 == "inputs")
                 properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
-            self._compiled: ov.CompiledModel | None = core.compile_model(graph, "CPU", properties)
+            with kept_signal_stack():
+                self._compiled = core.compile_model(graph, "CPU", properties)
         except Exception as error:  # the library's exceptions share no base of their own
             raise ModelError(
                 f"OpenVINO cannot load '{path}': {reason(error)}",
@@ -121,7 +125,6 @@ class OpenVinoRunner:
             )
         self._outputs = [output.any_name for output in self._compiled.outputs]
         self._dtypes = {one.any_name: one.element_type.to_dtype() for one in self._compiled.inputs}
-        self._own = threading.local()
 
     @property
     def properties(self) -> dict[str, str]:
@@ -141,7 +144,8 @@ class OpenVinoRunner:
         }
         try:
             # Inputs are always shared: one that is not would be written into those shared before.
-            found = self._request().infer(inputs, share_inputs=True, share_outputs=True)
+            with kept_signal_stack():
+                found = self._request().infer(inputs, share_inputs=True, share_outputs=True)
         except Exception as error:  # as above
             raise ExecutionError(
                 f"OpenVINO failed: {reason(error)}",
@@ -151,8 +155,13 @@ class OpenVinoRunner:
 
     def close(self) -> None:
         """See `Runner.close`."""
-        self._compiled = None
-        self._own = threading.local()
+        with kept_signal_stack():
+            self._own = threading.local()
+            self._compiled = None
+
+    def __del__(self) -> None:
+        if hasattr(self, "_compiled"):
+            self.close()
 
     def _request(self) -> ov.InferRequest:
         """One for each thread, as a request runs once at a time."""

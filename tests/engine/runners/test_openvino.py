@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -243,6 +244,30 @@ def test_a_closed_runner(exported: Exported) -> None:
     runner.close()
     with pytest.raises(ExecutionError, match="the model was closed"):
         runner.run(vision_feeds(1))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("closing", ["one.close()", "pass"])
+def test_signals_can_be_handled_afterwards(
+    exported: Exported, order: tuple[int, int], closing: str
+) -> None:
+    """In a process of its own, which they may kill."""
+    code = f"""
+import signal, time
+from pathlib import Path
+from pnp_ovss.engine.runners.openvino import OpenVinoRunner
+folder = Path({str(exported.folder)!r})
+runners = [OpenVinoRunner(folder / "{VISION}"), OpenVinoRunner(folder / "{SALIENCE}")]
+for index in {order}:
+    one, runners[index] = runners[index], None
+    {closing}
+    del one
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+time.sleep(0.1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_without_the_package(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:

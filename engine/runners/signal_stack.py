@@ -1,0 +1,38 @@
+"""The stack that a thread handles signals on."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class _Stack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (
+        ("pointer", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+
+@contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Leave the calling thread's alternate signal stack as it is now.
+
+    OpenVINO 2026.4 puts one of its own in its place when a graph is compiled, and when graphs are
+    freed in another order it leaves one that is freed too. The next signal, Ctrl-C or the end of a
+    child, is then the end of the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    before = _Stack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
