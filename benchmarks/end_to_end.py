@@ -94,9 +94,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A contender that was not timed, and whether that is because it is wrong."""
+    """A contender that was not timed on a device, and whether that is because it is wrong."""
 
     contender: str
+    device: str
     skipped: str
     wrong: bool = False
 
@@ -184,7 +185,7 @@ def measure(
             try:
                 load_s = worker.load(task)
             except SkippedError as error:
-                yield Skipped(name, str(error))
+                yield Skipped(name, model.device, str(error))
                 continue
             for mode in modes if name in ENGINE else [PIXELS]:
                 contenders.append(Contender(worker, replace(task, drop_mode=mode), load_s))
@@ -200,7 +201,7 @@ def measure(
             if agreement and not agreement.maps_error <= LIMITS[one.precision]:
                 contenders.remove(one)
                 why = f"wrong: its class maps are off by {agreement.maps_error:.1e}"
-                yield Skipped(one.name, why, wrong=True)
+                yield Skipped(one.name, model.device, why, wrong=True)
         say(f"timing {', '.join(one.name for one in contenders)}")
         seconds = in_turns(
             {one.name: partial(one.worker.run, one.task) for one in contenders}, rounds

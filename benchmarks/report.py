@@ -31,16 +31,28 @@ _SHOWN = {"vision", "salience", "refine", "crf"}  # have columns of their own
 def heading(row: dict[str, Any]) -> str:
     """What was measured, on what, and the command that repeats it."""
     case, model = row["case"], row["model"]
+    weights = " (that shape, random weights)" if model["name"].startswith("random:") else ""
     return (
-        f"{model['name']}, {case['image_size']} px, random weights unless it is a checkpoint;"
-        f" a picture of {case['width']}x{case['height']}, {len(case['classes'])} classes,"
-        f" K = {case['passes']}, preset `paper`.\n\n{describe(row['machine'])}\n\n"
-        f"`{row['command']}`"
+        f"{model['name'].removeprefix('random:')}{weights}, {case['image_size']} px, on"
+        f" {case['device']}; a picture of {case['width']}x{case['height']},"
+        f" {len(case['classes'])} classes, K = {case['passes']}, preset `paper`.\n\n"
+        f"{describe(row['machine'])}\n\n`{row['command']}`"
     )
 
 
 def end_to_end(rows: Rows) -> str:
-    """The rows of `end_to_end` as Markdown."""
+    """The rows of `end_to_end` as Markdown, device by device."""
+    return "\n\n".join(_on_device(own) for own in _by_device(rows).values())
+
+
+def _by_device(rows: Rows) -> dict[str, Rows]:
+    found: dict[str, Rows] = {}
+    for row in rows:
+        found.setdefault(row["case"]["device"] if "case" in row else row["device"], []).append(row)
+    return found
+
+
+def _on_device(rows: Rows) -> str:
     timed = [row for row in rows if "median_s" in row]
     if not timed:
         return _skipped(rows)
@@ -122,7 +134,11 @@ def draw_stages(rows: Rows, output: Path) -> None:
     timed = [row for row in rows if "stages" in row]
     figure = Figure(figsize=(9, 1.2 + 0.34 * max(1, len(timed))), layout="constrained")
     axes = figure.subplots()
-    names = [row["contender"] for row in timed]
+    several = len({row["case"]["device"] for row in timed}) > 1
+    names = [
+        f"{row['contender']}, {row['case']['device']}" if several else row["contender"]
+        for row in timed
+    ]
     left = np.zeros(len(timed))
     for number, stage in enumerate(STAGES):
         seconds = np.array([row["stages"].get(stage, 0) for row in timed])
@@ -153,18 +169,22 @@ def insert(text: str, name: str, table: str) -> str:
 
 
 def summary(rows: Rows) -> str:
-    """A short table for the README: what it runs on, seconds, ratios, memory."""
-    timed = [row for row in rows if "median_s" in row]
-    lines = [
-        "| | seconds a picture | times `released` | times `lean` | peak memory |",
-        "|---|---:|---:|---:|---:|",
-        *(
-            f"| {row['contender']} | {row['median_s']:.2f} | {_plain(row['ratio_to_released'])}"
-            f" | {_plain(row['ratio_to_lean'])} | {row['peak_memory_mib'] / 1024:.1f} GiB |"
-            for row in timed
-        ),
-    ]
-    return f"{heading(timed[0])}\n\n" + "\n".join(lines)
+    """Short tables for the README: what it runs on, seconds, ratios, memory."""
+    parts = []
+    for own in _by_device(rows).values():
+        timed = [row for row in own if "median_s" in row]
+        lines = [
+            "| | seconds a picture | times `released` | times `lean` | peak memory |",
+            "|---|---:|---:|---:|---:|",
+            *(
+                f"| {row['contender']} | {row['median_s']:.2f}"
+                f" | {_plain(row['ratio_to_released'])} | {_plain(row['ratio_to_lean'])}"
+                f" | {row['peak_memory_mib'] / 1024:.1f} GiB |"
+                for row in timed
+            ),
+        ]
+        parts += [heading(timed[0]), "\n".join(lines)] if timed else []
+    return "\n\n".join(parts)
 
 
 def _plain(ratio: float | None) -> str:

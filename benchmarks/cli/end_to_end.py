@@ -64,7 +64,7 @@ def command(
 ) -> int:
     """From a picture's file to its labels' file: PyTorch against the engine on every backend."""
     from .. import end_to_end, models, report
-    from ..segmenters import COMPILED, LEAN, MODES, SUBJECTS, Task
+    from ..segmenters import COMPILED, LEAN, MODES, SUBJECTS
 
     case = case_of(options, quick=quick)
     models.check_name(case.name)
@@ -76,27 +76,21 @@ def command(
     if quick and click.get_current_context().get_parameter_source("rounds").name == "DEFAULT":
         rounds = _QUICK_ROUNDS
     say = say_with_time()
-    with case.folder() as folder:
-        model = models.prepare(
-            case.name, image_size=case.image_size, device=case.device, folder=folder, say=say
-        )
-        rows = end_to_end.measure(
+    rows = case.measured(
+        lambda model, about: end_to_end.measure(
             model,
-            Task(case.picture, case.classes, case.passes),
+            case.task,
             contenders,
             modes=modes or MODES,
             rounds=rounds,
             refcheck=refcheck,
-            about=case.about(models.identity(case.name, model)),
+            about=about,
             say=say,
-        )
-        kept = write(
-            rows,
-            "end-to-end",
-            output,
-            json_file,
-            Report(report.end_to_end, report.draw_stages),
-        )
+        ),
+        say,
+    )
+    reports = Report(report.end_to_end, report.draw_stages)
+    kept = write(rows, "end-to-end", output, json_file, reports)
     wrong = [row.contender for row in kept if getattr(row, "wrong", False)]
     if wrong:
         click.echo(f"benchmarks: wrong, and not timed: {', '.join(wrong)}", err=True)

@@ -13,9 +13,12 @@ from typing import Any
 
 import click
 from PIL import Image
+from pnp_ovss.engine.device import open_device, usable_devices
 
 from ..records import RESULTS, Report, Row, describe, machine, recorded
+from ..segmenters import Model, Task
 
+_PLACES = ("-o", "--output", "--json", "--work")
 QUICK_MODEL, QUICK_SIZE = "random:blip-base", 224
 
 
@@ -80,13 +83,30 @@ def say_with_time() -> Callable[[str], None]:
 
 
 def command_line() -> str:
-    """What was typed."""
-    return " ".join(["python -m benchmarks", *sys.argv[1:]])
+    """What was typed, but for where files go."""
+    words = iter(sys.argv[1:])
+    kept = []
+    for word in words:
+        if word in _PLACES:
+            next(words, None)
+        elif not word.startswith(tuple(f"{name}=" for name in _PLACES)):
+            kept.append(word)
+    return " ".join(["python -m benchmarks", *kept])
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a command measures, as its options say."""
+    """What a command measures, as its options say.
+
+    Attributes:
+        name: of the model, as `models.prepare` takes it.
+        image_size: S.
+        device: "cpu", "cuda:N", or "auto" for every one that can be used, the CPU first.
+        picture: a file.
+        classes: that are looked for in it.
+        passes: K.
+        work: folder for checkpoints and exports; None for one that goes.
+    """
 
     name: str
     image_size: int
@@ -96,26 +116,59 @@ class Case:
     passes: int
     work: Path | None
 
-    def about(self, model: dict[str, str]) -> dict[str, Any]:
-        """Fields of every row."""
+    def measured(
+        self, measure: Callable[[Model, dict[str, Any]], Iterable[Row]], say: Callable[[str], None]
+    ) -> Iterator[Row]:
+        """Rows of each device.
+
+        Args:
+            measure: gives them, of the model there and what is to stand in every row.
+            say: is told of each step.
+
+        Raises:
+            BackendError: there is no such device.
+            ModelError: there is no such shape, or the checkpoint cannot be used.
+        """
+        from ..models import prepare
+
+        places = usable_devices()[::-1] if self.device == "auto" else [open_device(self.device)]
+        with self._folder() as folder:
+            for place in places:
+                model = prepare(
+                    self.name,
+                    image_size=self.image_size,
+                    device=place.name,
+                    folder=folder,
+                    say=say,
+                )
+                yield from measure(model, self._about(model))
+
+    @property
+    def task(self) -> Task:
+        """What contenders do."""
+        return Task(self.picture, self.classes, self.passes)
+
+    def _about(self, model: Model) -> dict[str, Any]:
+        from ..models import identity
+
         with Image.open(self.picture) as image:
             width, height = image.size
         return {
             "case": {
                 "image_size": self.image_size,
-                "device": self.device,
+                "device": model.device,
                 "width": width,
                 "height": height,
                 "classes": list(self.classes),
                 "passes": self.passes,
             },
-            "model": model,
-            "machine": machine(self.device),
+            "model": identity(self.name, model),
+            "machine": machine(model.device),
             "command": command_line(),
         }
 
     @contextmanager
-    def folder(self) -> Iterator[Path]:
+    def _folder(self) -> Iterator[Path]:
         """For the checkpoint and its export."""
         if self.work is not None:
             self.work.mkdir(parents=True, exist_ok=True)
@@ -137,7 +190,12 @@ def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
             " depend on them), or a checkpoint as for `pnp-ovss export`.",
         ),
         click.option("--image-size", default=336, show_default=True, type=click.IntRange(1)),
-        click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N."),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="cpu or cuda:N; auto measures the CPU, and then the first GPU if there is one.",
+        ),
         click.option(
             "--picture",
             default=samples / "beach.jpg",
@@ -167,8 +225,8 @@ def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
     """The case that options say; `quick` takes a smaller model where none was named."""
     return Case(
         name=QUICK_MODEL if quick and _is_default("model") else options["model"],
-        image_size=QUICK_SIZE if quick and _is_default("image_size") else options["image_size"],
         device=options["device"],
+        image_size=QUICK_SIZE if quick and _is_default("image_size") else options["image_size"],
         picture=options["picture"],
         classes=tuple(filter(None, (name.strip() for name in options["classes"].split(",")))),
         passes=options["passes"],

@@ -36,21 +36,16 @@ def command(
 ) -> None:
     """Seconds a picture by the number of classes, of passes, and of pictures in a batch."""
     from .. import models, scaling
-    from ..segmenters import ENGINE, LEAN, Task
+    from ..segmenters import ENGINE, LEAN
 
     case = case_of(options)
     models.check_name(case.name)
     say = say_with_time()
-    with case.folder() as folder:
-        model = models.prepare(
-            case.name, image_size=case.image_size, device=case.device, folder=folder, say=say
-        )
-        rows = scaling.measure(
-            model,
-            Task(case.picture, case.classes, case.passes),
-            chosen(names, [LEAN, *ENGINE]),
-            rounds=rounds,
-            about=case.about(models.identity(case.name, model)),
-            say=say,
-        )
-        write(rows, "scaling", output, json_file, Report(scaling.table, scaling.draw))
+    contenders = chosen(names, [LEAN, *ENGINE])
+    rows = case.measured(
+        lambda model, about: scaling.measure(
+            model, case.task, contenders, rounds=rounds, about=about, say=say
+        ),
+        say,
+    )
+    write(rows, "scaling", output, json_file, Report(scaling.table, scaling.draw))

@@ -31,21 +31,16 @@ def command(
 ) -> None:
     """Decode, image encoder, matching branch, refinement, CRF: seconds of each, one by one."""
     from .. import models, report, stages
-    from ..segmenters import SUBJECTS, Task
+    from ..segmenters import SUBJECTS
 
     case = case_of(options)
     models.check_name(case.name)
     say = say_with_time()
-    with case.folder() as folder:
-        model = models.prepare(
-            case.name, image_size=case.image_size, device=case.device, folder=folder, say=say
-        )
-        rows = stages.measure(
-            model,
-            Task(case.picture, case.classes, case.passes),
-            chosen(names, SUBJECTS),
-            rounds=rounds,
-            about=case.about(models.identity(case.name, model)),
-            say=say,
-        )
-        write(rows, "stages", output, json_file, Report(report.stages, report.draw_stages))
+    contenders = chosen(names, SUBJECTS)
+    rows = case.measured(
+        lambda model, about: stages.measure(
+            model, case.task, contenders, rounds=rounds, about=about, say=say
+        ),
+        say,
+    )
+    write(rows, "stages", output, json_file, Report(report.stages, report.draw_stages))

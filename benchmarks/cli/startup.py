@@ -31,21 +31,16 @@ def command(
 ) -> None:
     """From the start of a process to the first labels, cold and warm; and its memory."""
     from .. import models, startup
-    from ..segmenters import ENGINE, Task
+    from ..segmenters import ENGINE
 
     case = case_of(options)
     models.check_name(case.name)
     say = say_with_time()
-    with case.folder() as folder:
-        model = models.prepare(
-            case.name, image_size=case.image_size, device=case.device, folder=folder, say=say
-        )
-        rows = startup.measure(
-            model,
-            Task(case.picture, case.classes),
-            chosen(names, ENGINE),
-            rounds=rounds,
-            about=case.about(models.identity(case.name, model)),
-            say=say,
-        )
-        write(rows, "startup", output, json_file, Report(startup.table))
+    contenders = chosen(names, ENGINE)
+    rows = case.measured(
+        lambda model, about: startup.measure(
+            model, case.task, contenders, rounds=rounds, about=about, say=say
+        ),
+        say,
+    )
+    write(rows, "startup", output, json_file, Report(startup.table))
