@@ -88,41 +88,9 @@ class OpenVinoRunner:
         arithmetic: Literal["f32", "bf16"] = "f32",
         int8: Literal["inputs", "all"] | None = None,
     ) -> None:
-        core = ov.Core()
-        if arithmetic == "bf16" and "BF16" not in core.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        ):
-            raise BackendError(
-                "this CPU has no bf16 arithmetic (avx512_bf16 or amx_bf16)", "take --precision fp32"
-            )
-        properties: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": arithmetic,
-            "INFERENCE_NUM_THREADS": processors(),
-            "ENABLE_CPU_PINNING": False,  # they share the processors with those of the CRF
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        }
-        self._compiled: ov.CompiledModel | None = None
         self._own = threading.local()
-        try:
-            graph = core.read_model(path)
-            fold_transposes(graph)
-            if int8:
-                size = quantise(graph, inputs_only=int8 == "inputs")
-                properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
-            with kept_signal_stack():
-                self._compiled = core.compile_model(graph, "CPU", properties)
-        except Exception as error:  # the library's exceptions share no base of their own
-            raise ModelError(
-                f"OpenVINO cannot load '{path}': {reason(error)}",
-                "upgrade it (pip install --upgrade openvino) or export the model again",
-            ) from error
-        runs_in = self._compiled.get_property("INFERENCE_PRECISION_HINT")
-        if runs_in != _HINTS[arithmetic]:
-            raise BackendError(
-                f"OpenVINO was asked for {arithmetic} and runs in {runs_in.get_type_name()}",
-                "take --precision fp32, or pip install --upgrade openvino",
-            )
+        with kept_signal_stack():
+            self._compiled: ov.CompiledModel | None = _compile(path, arithmetic, int8)
         self._outputs = [output.any_name for output in self._compiled.outputs]
         self._dtypes = {one.any_name: one.element_type.to_dtype() for one in self._compiled.inputs}
 
@@ -169,3 +137,37 @@ class OpenVinoRunner:
             assert self._compiled is not None
             self._own.request = self._compiled.create_infer_request()
         return self._own.request
+
+
+def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
+    core = ov.Core()
+    if arithmetic == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BackendError(
+            "this CPU has no bf16 arithmetic (avx512_bf16 or amx_bf16)", "take --precision fp32"
+        )
+    properties: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": arithmetic,
+        "INFERENCE_NUM_THREADS": processors(),
+        "ENABLE_CPU_PINNING": False,  # they share the processors with those of the CRF
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }
+    try:
+        graph = core.read_model(path)
+        fold_transposes(graph)
+        if int8:
+            size = quantise(graph, inputs_only=int8 == "inputs")
+            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
+        compiled = core.compile_model(graph, "CPU", properties)
+    except Exception as error:  # the library's exceptions share no base of their own
+        raise ModelError(
+            f"OpenVINO cannot load '{path}': {reason(error)}",
+            "upgrade it (pip install --upgrade openvino) or export the model again",
+        ) from error
+    runs_in = compiled.get_property("INFERENCE_PRECISION_HINT")
+    if runs_in != _HINTS[arithmetic]:
+        raise BackendError(
+            f"OpenVINO was asked for {arithmetic} and runs in {runs_in.get_type_name()}",
+            "take --precision fp32, or pip install --upgrade openvino",
+        )
+    return compiled

@@ -246,10 +246,11 @@ def test_a_closed_runner(exported: Exported) -> None:
         runner.run(vision_feeds(1))
 
 
+@pytest.mark.parametrize("arithmetic", ["f32", pytest.param("bf16", marks=has_bf16)])
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @pytest.mark.parametrize("closing", ["one.close()", "pass"])
 def test_signals_can_be_handled_afterwards(
-    exported: Exported, order: tuple[int, int], closing: str
+    exported: Exported, order: tuple[int, int], closing: str, arithmetic: str
 ) -> None:
     """In a process of its own, which they may kill."""
     code = f"""
@@ -257,7 +258,10 @@ import signal, time
 from pathlib import Path
 from pnp_ovss.engine.runners.openvino import OpenVinoRunner
 folder = Path({str(exported.folder)!r})
-runners = [OpenVinoRunner(folder / "{VISION}"), OpenVinoRunner(folder / "{SALIENCE}")]
+runners = [
+    OpenVinoRunner(folder / "{VISION}", arithmetic={arithmetic!r}),
+    OpenVinoRunner(folder / "{SALIENCE}"),
+]
 for index in {order}:
     one, runners[index] = runners[index], None
     {closing}
