@@ -27,7 +27,8 @@ def test_budgets(code: str, budget: float) -> None:
 def test_the_first_picture(exported: Exported, tmp_path: Path) -> None:
     model = Model(str(exported.checkpoint), exported.folder, "cpu")
     task = Task(SAMPLES / "beach.jpg", ("person", "boat"))
-    case = {"image_size": 96, "width": 640, "height": 480, "classes": [], "passes": 4}
+    case = {"image_size": 96, "device": "cpu", "width": 640, "height": 480}
+    case |= {"classes": [], "passes": 4}
     about = {
         "case": case,
         "model": {"name": "tiny"},
