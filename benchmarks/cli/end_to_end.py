@@ -48,8 +48,8 @@ _QUICK_ROUNDS = 3
 @click.option(
     "--quick",
     is_flag=True,
-    help="In two and a half minutes, unless told otherwise: BLIP-base at 160 px, 3 rounds, eager PyTorch and"
-    " the engine in the paper's drop mode.",
+    help="In two and a half minutes, unless told otherwise: BLIP-base at 160 px, 3 rounds, eager"
+    " PyTorch and the engine in the paper's drop mode.",
 )
 @json_option
 @output_option("end-to-end")
