@@ -18,21 +18,23 @@ class _Stack(ctypes.Structure):
     )
 
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
 @contextmanager
 def kept_signal_stack() -> Iterator[None]:
     """Leave the calling thread's alternate signal stack as it is now.
 
-    OpenVINO 2026.4 puts one of its own in its place when a graph is compiled, and when graphs are
-    freed in another order it leaves one that is freed too. The next signal, Ctrl-C or the end of a
-    child, is then the end of the process.
+    OpenVINO 2026.4 puts one of its own in its place when its part for CPUs is first asked for
+    something, and when graphs are freed in another order it leaves one that is freed too. The next
+    signal, Ctrl-C or the end of a child, is then the end of the process.
     """
-    if sys.platform != "linux":
+    if _LIBC is None:
         yield
         return
-    libc = ctypes.CDLL(None)
     before = _Stack()
-    libc.sigaltstack(None, ctypes.byref(before))
+    _LIBC.sigaltstack(None, ctypes.byref(before))
     try:
         yield
     finally:
-        libc.sigaltstack(ctypes.byref(before), None)
+        _LIBC.sigaltstack(ctypes.byref(before), None)
