@@ -31,6 +31,7 @@ from transformers import BlipForImageTextRetrieval
 
 from .baselines.passes import EagerPasses
 from .random_models import save_checkpoint
+from .segmenters import SkippedError
 
 TOKENS = 16  # of a caption
 OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
@@ -46,10 +47,6 @@ CONTENDERS = [
 
 Run = Callable[[int], Any]
 """So many passes, waited for: salience summed over them, float32 [B, T, P], on the device."""
-
-
-class SkippedError(Exception):
-    """A contender that cannot be had here, and why."""
 
 
 @dataclass(frozen=True)

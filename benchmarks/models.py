@@ -34,16 +34,16 @@ def prepare(
     """A checkpoint and its export, made in a folder unless they are there.
 
     Args:
-        name: "random:" and a key of `SHAPES`, or a checkpoint as for `export`.
+        name: "random:" and a key of `SHAPES`, which `check_name` sees to, or a checkpoint as for
+            `export`.
         image_size: S.
         device: where it will run.
         folder: for what is made.
         say: is told of each step.
 
     Raises:
-        ModelError: there is no such shape, or the checkpoint cannot be used.
+        ModelError: the checkpoint cannot be used.
     """
-    check_name(name)
     checkpoint = name
     stem = name.replace(":", "-").replace("/", "--").strip("-.")
     if name.startswith(RANDOM):

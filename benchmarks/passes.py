@@ -26,11 +26,12 @@ from .contenders import (
     Bench,
     Contender,
     Inputs,
-    SkippedError,
     to_host,
 )
 from .flops import flops_of_pass, matrix_rate
 from .random_models import SEED, SHAPES, random_blip
+from .report import or_dash
+from .segmenters import SkippedError
 from .timing import interleaved, paired_ratio
 
 PASSES = 4
@@ -172,9 +173,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f" | {1000 * row['median_s']:.4g} ms ({1000 * row['p05_s']:.4g}"
             f" to {1000 * row['p95_s']:.4g}) | {row['pictures_per_s']:.3g}"
             f" | {ratios[0]} | {ratios[1]} | {100 * row['of_matrix_rate']:.1f} %"
-            f" | {row['salience_error']:.0e} | {_or_dash(row['used_mib'], '.0f')}"
+            f" | {row['salience_error']:.0e} | {or_dash(row['used_mib'], '.0f')}"
             f" | {row.get('cuda_graphs', '-')}"
-            f" | {_or_dash(row.get('host_between_passes_ms'), '.3f')} |"
+            f" | {or_dash(row.get('host_between_passes_ms'), '.3f')} |"
         )
     skipped = [row for row in rows if "skipped" in row]
     if skipped:
@@ -190,10 +191,6 @@ def _ratio(ratio: Mapping[str, float] | None) -> str:
     if ratio is None:
         return "-"
     return f"{ratio['median']:.2f} ({ratio['p05']:.2f} to {ratio['p95']:.2f})"
-
-
-def _or_dash(value: float | None, style: str) -> str:
-    return "-" if value is None else format(value, style)
 
 
 def draw(rows: Iterable[dict[str, Any]], output: Path) -> None:

@@ -118,7 +118,3 @@ def _preset(task: Task) -> Preset:
 def _decode(path: Path) -> Image.Image:
     with Image.open(path) as image:
         return image.convert("RGB")
-
-
-def _eager(form: Any) -> Callable[..., EagerSegmenter]:
-    return partial(EagerSegmenter.load, form=form)

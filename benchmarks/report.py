@@ -81,7 +81,7 @@ def _times(timed: Sequence[dict[str, Any]]) -> str:
             f" | {own.get('vision', 0):.3f} | {own.get('salience', 0):.3f}"
             f" | {own.get('refine', 0) + own.get('crf', 0):.3f} | {rest:.3f}"
             f" | {row['peak_memory_mib']:.0f} | {row['load_s']:.1f}"
-            f" | {_or_dash(row['maps_error'], '.0e')} | {_or_dash(row['same_labels'], '.4f')} |"
+            f" | {or_dash(row['maps_error'], '.0e')} | {or_dash(row['same_labels'], '.4f')} |"
         )
     if any(row["drop_mode"] != PIXELS for row in timed):
         lines += ["", "\\* another way of dropping patches than the paper's: another result."]
@@ -95,7 +95,8 @@ def _ratio(row: dict[str, Any], other: str) -> str:
     return f"{ratio:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
-def _or_dash(value: float | None, style: str) -> str:
+def or_dash(value: float | None, style: str) -> str:
+    """A number, if there is one."""
     return "-" if value is None else format(value, style)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from ..records import Report
+from ..segmenters import ENGINE, LEAN, MODES, PIXELS, RELEASED, SUBJECTS
 from .options import (
     case_of,
     case_options,
     chosen,
+    is_default,
     json_option,
     output_option,
     rounds_option,
@@ -34,7 +35,7 @@ _QUICK_ROUNDS = 3
     "--drop-mode",
     "modes",
     multiple=True,
-    type=click.Choice(["pixels", "tokens", "attention"]),
+    type=click.Choice(MODES),
     help="Repeatable; of the engine's contenders. By default all; only pixels is the paper's.",
 )
 @rounds_option(7)
@@ -64,17 +65,15 @@ def command(
     **options: Any,
 ) -> int:
     """From a picture's file to its labels' file: PyTorch against the engine on every backend."""
-    from .. import end_to_end, models, report
-    from ..segmenters import ENGINE, LEAN, MODES, PIXELS, RELEASED, SUBJECTS
+    from .. import end_to_end
 
     case = case_of(options, quick=quick)
-    models.check_name(case.name)
     contenders = chosen(names, SUBJECTS)
     if quick and not names:
         contenders = [RELEASED, LEAN, *ENGINE]
     if refcheck and LEAN not in contenders:
         raise click.UsageError(f"--refcheck compares with {LEAN}: add --contender {LEAN}")
-    if quick and click.get_current_context().get_parameter_source("rounds").name == "DEFAULT":
+    if quick and is_default("rounds"):
         rounds = _QUICK_ROUNDS
     say = say_with_time()
     rows = case.measured(
@@ -90,8 +89,7 @@ def command(
         ),
         say,
     )
-    reports = Report(report.end_to_end, report.draw_stages)
-    kept = write(rows, "end-to-end", output, json_file, reports)
+    kept = write(rows, "end-to-end", output, json_file)
     wrong = [row.contender for row in kept if getattr(row, "wrong", False)]
     if wrong:
         click.echo(f"benchmarks: wrong, and not timed: {', '.join(wrong)}", err=True)

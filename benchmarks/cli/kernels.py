@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..records import Report, machine
+from ..records import machine
 from .options import command_line, json_option, output_option, rounds_option, write
 
 
@@ -21,4 +21,4 @@ def command(device: str, rounds: int, json_file: Path | None, output: Path) -> N
 
     about = {"machine": machine(device), "command": command_line()}
     rows = kernels.measure(device, rounds, about)
-    write(rows, "kernels", output, json_file, Report(kernels.table))
+    write(rows, "kernels", output, json_file)

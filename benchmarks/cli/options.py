@@ -15,7 +15,7 @@ import click
 from PIL import Image
 from pnp_ovss.engine.device import open_device, usable_devices
 
-from ..records import RESULTS, Report, Row, describe, machine, recorded
+from ..records import RESULTS, Row, describe, machine, recorded
 from ..segmenters import Model, Task
 
 _PLACES = ("-o", "--output", "--json", "--work")
@@ -29,12 +29,9 @@ def output_option(name: str) -> Callable[..., Any]:
         "--output",
         default=RESULTS / name,
         type=click.Path(file_okay=False, path_type=Path),
-        help=f"Folder for {name}.jsonl, {name}.md and any plot; by default {_shown(name)}.",
+        help=f"Folder for {name}.jsonl, {name}.md and any plot; by default"
+        f" benchmarks/results/{name}.",
     )
-
-
-def _shown(name: str) -> str:
-    return f"benchmarks/results/{name}"
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,14 +55,14 @@ def rounds_option(default: int) -> Callable[..., Any]:
     )
 
 
-def write(
-    rows: Iterable[Row], name: str, output: Path, json_file: Path | None, report: Report
-) -> list[Row]:
+def write(rows: Iterable[Row], name: str, output: Path, json_file: Path | None) -> list[Row]:
     """Record rows as they come; then write their tables and plots, and show them."""
+    from ..reports import REPORTS
+
     path = json_file or output / f"{name}.jsonl"
     kept = recorded(rows, path)
     if json_file is None:
-        click.echo(report.render(path))
+        click.echo(REPORTS[name].render(path))
     return kept
 
 
@@ -222,11 +219,19 @@ def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
-    """The case that options say; `quick` takes a smaller model where none was named."""
+    """The case that options say; `quick` takes a smaller model where none was named.
+
+    Raises:
+        ModelError: there is no such shape.
+    """
+    from ..models import check_name
+
+    name = QUICK_MODEL if quick and is_default("model") else options["model"]
+    check_name(name)
     return Case(
-        name=QUICK_MODEL if quick and _is_default("model") else options["model"],
+        name=name,
         device=options["device"],
-        image_size=QUICK_SIZE if quick and _is_default("image_size") else options["image_size"],
+        image_size=QUICK_SIZE if quick and is_default("image_size") else options["image_size"],
         picture=options["picture"],
         classes=tuple(filter(None, (name.strip() for name in options["classes"].split(",")))),
         passes=options["passes"],
@@ -234,7 +239,8 @@ def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
     )
 
 
-def _is_default(option: str) -> bool:
+def is_default(option: str) -> bool:
+    """Whether an option of the command that runs was left out."""
     source = click.get_current_context().get_parameter_source(option)
     return source is click.core.ParameterSource.DEFAULT
 
@@ -249,3 +255,54 @@ def chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:
     if unknown:
         raise click.UsageError(f"no contender {min(unknown)!r}; there are: {', '.join(known)}")
     return list(given or known)
+
+
+def contender_options(name: str, *, rounds: int, all_of_them: str) -> Callable[..., Any]:
+    """Add the options of `measure_contenders`.
+
+    Args:
+        name: of the command.
+        rounds: by default.
+        all_of_them: which contenders are measured by default, in words.
+    """
+    options = [
+        case_options,
+        click.option(
+            "--contender",
+            "names",
+            multiple=True,
+            help=f"Repeatable; by default {all_of_them}.",
+        ),
+        rounds_option(rounds),
+        json_option,
+        output_option(name),
+    ]
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def measure_contenders(
+    name: str, measure: Callable[..., Iterable[Any]], known: Sequence[str], options: dict[str, Any]
+) -> None:
+    """Measure the contenders that `contender_options` say; record and show it.
+
+    Args:
+        name: of the command.
+        measure: takes the model, the task and the contenders' names.
+        known: contenders there are.
+        options: of the command.
+    """
+    case, say = case_of(options), say_with_time()
+    contenders = chosen(options["names"], known)
+    rows = case.measured(
+        lambda model, about: measure(
+            model, case.task, contenders, rounds=options["rounds"], about=about, say=say
+        ),
+        say,
+    )
+    write(rows, name, options["output"], options["json_file"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from pnp_ovss.engine.errors import InputError
 
-from ..records import RESULTS, Report, read
+from ..records import RESULTS, read
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -27,23 +27,17 @@ README = Path(__file__).parents[2] / "README.md"
 )
 def command(results: Path, readme: Path) -> None:
     """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in the README."""
-    from .. import kernels, report, scaling, startup
+    from .. import report
+    from ..reports import REPORTS
 
-    reports = {
-        "end-to-end": Report(report.end_to_end, report.draw_stages),
-        "stages": Report(report.stages, report.draw_stages),
-        "kernels": Report(kernels.table),
-        "scaling": Report(scaling.table, scaling.draw),
-        "startup": Report(startup.table),
-    }
-    found = {name: results / name / f"{name}.jsonl" for name in reports}
+    found = {name: results / name / f"{name}.jsonl" for name in REPORTS}
     found = {name: path for name, path in found.items() if path.exists()}
     if not found:
         raise InputError(
             f"nothing is recorded in '{results}'", "measure first: python -m benchmarks end-to-end"
         )
     for name, path in found.items():
-        reports[name].render(path)
+        REPORTS[name].render(path)
         click.echo(path.with_suffix(".md"))
     if "end-to-end" in found:
         table = report.summary(read(found["end-to-end"]))

@@ -1,0 +1,14 @@
+"""What is made of the rows of each subcommand."""
+
+from __future__ import annotations
+
+from . import kernels, report, scaling, startup
+from .records import Report
+
+REPORTS = {
+    "end-to-end": Report(report.end_to_end, report.draw_stages),
+    "stages": Report(report.stages, report.draw_stages),
+    "kernels": Report(kernels.table),
+    "scaling": Report(scaling.table, scaling.draw),
+    "startup": Report(startup.table),
+}
