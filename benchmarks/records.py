@@ -34,14 +34,19 @@ Rows = list[dict[str, Any]]
 
 
 def recorded(rows: Iterable[Row], path: Path) -> list[Row]:
-    """The rows, each written as a line of JSON as soon as it is measured."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The rows, each written as a line of JSON as soon as it is measured.
+
+    Until the last one they are in `<name>.partial`: what stops halfway leaves the file as it was.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
     kept = []
-    with path.open("wb") as file:
-        for row in rows:
+    for row in rows:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("ab") as file:
             file.write(msgspec.json.encode(row) + b"\n")
-            file.flush()
-            kept.append(row)
+        kept.append(row)
+    partial.replace(path)
     return kept
 
 

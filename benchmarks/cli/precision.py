@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -27,8 +28,8 @@ def command(scenes: int, names: tuple[str, ...], output: Path) -> None:
     from .. import precision
 
     path = output / "precision.jsonl"
-    others = [row for row in precision.read(path) if row.engine not in names] if names else []
-    measured = precision.measure(names or NAMES, scenes)
-    rows = recorded([*others, *measured], path)
+    before = precision.read(path) if names and path.exists() else []
+    others = [row for row in before if row.engine not in names]
+    rows = recorded(chain(others, precision.measure(names or NAMES, scenes)), path)
     table = f"{precision.NOTE}\n\n{precision.table(rows)}"
     show(machine(), ["torch", "onnxruntime", "openvino"], table, output / "precision.md")
