@@ -9,7 +9,6 @@ run of each, then the next of each. The settings are the paper's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -26,12 +25,11 @@ from .segmenters import (
     PIXELS,
     RELEASED,
     Model,
-    SkippedError,
     Task,
     precision_of,
 )
 from .timing import bootstrap_interval, in_turns
-from .worker import Watched, Worker
+from .worker import Skipped, Watched, Worker, loaded
 
 CONTRACT = "picture file to label file: decode, K passes, refine, CRF, write; model loaded, warm"
 
@@ -93,22 +91,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-class Skipped(msgspec.Struct, frozen=True):
-    """A contender that was not timed on a device, and whether that is because it is wrong."""
-
-    contender: str
-    device: str
-    skipped: str
-    wrong: bool = False
-
-
 @dataclass(frozen=True)
 class Contender:
     """A process and its task."""
 
     worker: Worker
     task: Task
-    load_s: float
 
     @property
     def name(self) -> str:
@@ -177,20 +165,15 @@ def measure(
         about: fields of every row.
         say: is told of each step.
     """
-    with ExitStack() as stack:
-        contenders: list[Contender] = []
-        for name in names:
-            say(f"loading {name}")
-            worker = stack.enter_context(Worker(name, model))
-            try:
-                load_s = worker.load(task)
-            except SkippedError as error:
-                yield Skipped(name, model.device, str(error))
-                continue
-            for mode in modes if name in ENGINE else [PIXELS]:
-                contenders.append(Contender(worker, replace(task, drop_mode=mode), load_s))
+    with loaded(names, model, task, say) as (workers, skipped):
+        yield from skipped
+        contenders = [
+            Contender(worker, replace(task, drop_mode=mode))
+            for worker in workers
+            for mode in (modes if worker.name in ENGINE else [PIXELS])
+        ]
         agreements: dict[str, Agreement] = {}
-        oracle = next((one.worker for one in contenders if one.worker.name == LEAN), None)
+        oracle = next((worker for worker in workers if worker.name == LEAN), None)
         if refcheck and oracle is not None:
             labels, maps = cache(oracle.labels), cache(oracle.maps)
             for one in contenders:
@@ -243,7 +226,7 @@ def _row(
         **ratios,
         stages=watched.stages,
         peak_memory_mib=watched.peak_memory_mib,
-        load_s=contender.load_s,
+        load_s=contender.worker.load_s,
         maps_error=agreement.maps_error if agreement else None,
         same_labels=agreement.same_labels if agreement else None,
         read_back=contender.worker.read_back(),

@@ -7,7 +7,6 @@ loaded and warm; seconds are for a picture. All contenders of a case take turns.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +17,9 @@ from matplotlib.figure import Figure
 
 from .records import Rows
 from .report import heading
-from .segmenters import NAMES, Model, SkippedError, Task
+from .segmenters import NAMES, Model, Task
 from .timing import in_turns
-from .worker import Worker
+from .worker import Skipped, loaded
 
 AXES: dict[str, tuple[int, ...]] = {
     "classes": (1, 3, 8, 20),
@@ -38,7 +37,7 @@ def measure(
     rounds: int,
     about: Mapping[str, Any],
     say: Callable[[str], None],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Any] | Skipped]:
     """A row for each contender at each point of each axis; elsewhere the task is as given.
 
     Args:
@@ -49,16 +48,8 @@ def measure(
         about: fields of every row.
         say: is told of each step.
     """
-    with ExitStack() as stack:
-        workers: dict[str, Worker] = {}
-        for name in names:
-            say(f"loading {name}")
-            worker = stack.enter_context(Worker(name, model))
-            try:
-                worker.load(task)
-                workers[name] = worker
-            except SkippedError as error:
-                yield {"contender": name, "skipped": str(error)}
+    with loaded(names, model, task, say) as (workers, skipped):
+        yield from skipped
         for axis, values in AXES.items():
             for value in values:
                 say(f"{axis} = {value}")
@@ -66,8 +57,7 @@ def measure(
                 pictures = _BATCHES * batch if axis == "batch" else 1
                 own = _varied(task, axis, value)
                 runs = {
-                    name: partial(worker.stream, own, pictures, batch)
-                    for name, worker in workers.items()
+                    worker.name: partial(worker.stream, own, pictures, batch) for worker in workers
                 }
                 for name, seconds in in_turns(runs, rounds).items():
                     yield {

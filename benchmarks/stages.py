@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .segmenters import Model, SkippedError, Task
-from .worker import Worker
+from .segmenters import Model, Task
+from .worker import Skipped, loaded
 
 
 def measure(
@@ -23,7 +23,7 @@ def measure(
     rounds: int,
     about: Mapping[str, Any],
     say: Callable[[str], None],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Any] | Skipped]:
     """A row for each contender, one after the other.
 
     Args:
@@ -35,21 +35,19 @@ def measure(
         say: is told of each step.
     """
     for name in names:
-        say(name)
-        with Worker(name, model) as worker:
-            try:
-                worker.load(task)
-            except SkippedError as error:
-                yield {"contender": name, "skipped": str(error)}
-                continue
-            watched = [worker.watch(task) for _ in range(rounds)]
-        stages = {stage for one in watched for stage in one.stages}
-        yield {
-            "contender": name,
-            "stages": {
-                stage: float(np.median([one.stages.get(stage, 0) for one in watched]))
-                for stage in stages
-            },
-            "peak_memory_mib": max(one.peak_memory_mib for one in watched),
-            **about,
-        }
+        with loaded([name], model, task, say) as (workers, skipped):
+            yield from skipped
+            for worker in workers:
+                watched = [worker.watch(task) for _ in range(rounds)]
+                yield {
+                    "contender": name,
+                    "stages": _medians([one.stages for one in watched]),
+                    "peak_memory_mib": max(one.peak_memory_mib for one in watched),
+                    **about,
+                }
+
+
+def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of the seconds of each stage; one that a run did not have took none."""
+    names = dict.fromkeys(name for run in runs for name in run)
+    return {name: float(np.median([run.get(name, 0) for run in runs])) for name in names}

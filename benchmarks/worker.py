@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 from PIL import Image
+from pnp_ovss.engine.errors import ExecutionError
 
 from .segmenters import Model, SkippedError, Subject, Task, load
 from .stopwatch import Stopwatch
@@ -37,13 +39,27 @@ class Watched(msgspec.Struct, frozen=True):
     peak_memory_mib: float
 
 
+class Skipped(msgspec.Struct, frozen=True):
+    """A contender that was not timed on a device, and whether that is because it is wrong."""
+
+    contender: str
+    device: str
+    skipped: str
+    wrong: bool = False
+
+
 class Worker:
     """The process. Used as a context manager, it ends with it.
 
     Args:
         name: of the segmenter, of `segmenters.SUBJECTS`.
         model: that it loads.
+
+    Attributes:
+        load_s: seconds that `load` took.
     """
+
+    load_s: float
 
     def __init__(self, name: str, model: Model) -> None:
         self.name = name
@@ -59,15 +75,22 @@ class Worker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
         self._pool.shutdown(cancel_futures=True)
 
-    def load(self, task: Task) -> float:
-        """Load the segmenter and let it do the task once; seconds.
+    def load(self, task: Task) -> None:
+        """Load the segmenter and let it do the task once.
 
         Raises:
             SkippedError: it cannot be had here.
         """
-        return self._do(_load, self.name, self._model, task)
+        try:
+            self.load_s = self._do(_load, self.name, self._model, task)
+        except ExecutionError as error:
+            raise SkippedError(error.cause) from error
 
     def run(self, task: Task) -> float:
         """Seconds from the picture's file to the file of its labels."""
@@ -97,7 +120,38 @@ class Worker:
         try:
             return self._pool.submit(function, *args).result()
         except BrokenProcessPool as error:
-            raise SkippedError("its process died: did memory run out?") from error
+            raise ExecutionError(
+                f"the process of {self.name} died: did memory run out?",
+                "name fewer contenders at once: --contender",
+            ) from error
+
+
+@contextmanager
+def loaded(
+    names: Iterable[str], model: Model, task: Task, say: Callable[[str], None]
+) -> Iterator[tuple[list[Worker], list[Skipped]]]:
+    """Segmenters that did a task once, and those that cannot be had here.
+
+    Args:
+        names: of `segmenters.SUBJECTS`.
+        model: that they load.
+        task: what they do.
+        say: is told of each step.
+    """
+    workers: list[Worker] = []
+    skipped: list[Skipped] = []
+    with ExitStack() as stack:
+        for name in names:
+            say(f"loading {name}")
+            worker = Worker(name, model)
+            try:
+                worker.load(task)
+            except SkippedError as error:
+                worker.close()
+                skipped.append(Skipped(name, model.device, str(error)))
+            else:
+                workers.append(stack.enter_context(worker))
+        yield workers, skipped
 
 
 def _load(name: str, model: Model, task: Task) -> float:

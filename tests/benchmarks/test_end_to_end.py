@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pnp_ovss.engine.artifact import open_artifact
+from pnp_ovss.engine.errors import ExecutionError
 from pnp_ovss.export import export
 
 from benchmarks import end_to_end, models, report
 from benchmarks.cli import main
 from benchmarks.records import Report, machine, read, recorded
-from benchmarks.segmenters import MODES, Model, SkippedError, Task
+from benchmarks.segmenters import MODES, Model, Task
 from benchmarks.worker import Worker
 from tests.conftest import IMAGE_SIZE, SAMPLES, Exported
 
@@ -186,10 +187,10 @@ def test_bad_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[st
     assert said in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_process_that_dies_is_skipped(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_is_told_of(model: Model) -> None:
     with Worker("onnxruntime-fp32", model) as worker:
         worker.load(TASK)
-        with pytest.raises(SkippedError, match="its process died"):
+        with pytest.raises(ExecutionError, match="the process of onnxruntime-fp32 died"):
             worker._do(os.abort)
 
 

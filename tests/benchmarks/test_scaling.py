@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks import report, scaling, stages
-from benchmarks.records import machine
+from benchmarks.records import machine, read, recorded
 from benchmarks.segmenters import Model, Task
 from tests.conftest import SAMPLES, Exported
 
@@ -31,7 +30,10 @@ def test_a_row_for_each_point(
 ) -> None:
     axes = {"classes": (1, 3), "passes": (1, 8), "batch": (1, 2)}
     monkeypatch.setattr(scaling, "AXES", axes)
-    rows = list(scaling.measure(model, TASK, NAMES, rounds=1, about=ABOUT, say=lambda _: None))
+    path = tmp_path / "scaling.jsonl"
+    measured = scaling.measure(model, TASK, NAMES, rounds=1, about=ABOUT, say=lambda _: None)
+    recorded(measured, path)
+    rows = read(path)
     timed = [row for row in rows if "seconds" in row]
     assert {(row["axis"], row["value"]) for row in timed} == {
         (axis, value) for axis, values in axes.items() for value in values
@@ -43,11 +45,10 @@ def test_a_row_for_each_point(
     assert (tmp_path / "scaling.png").stat().st_size > 1000
 
 
-def test_stages_one_by_one(model: Model) -> None:
-    rows: list[dict[str, Any]] = list(
-        stages.measure(model, TASK, NAMES, rounds=2, about=ABOUT, say=lambda _: None)
-    )
-    timed, skipped = rows
+def test_stages_one_by_one(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "stages.jsonl"
+    recorded(stages.measure(model, TASK, NAMES, rounds=2, about=ABOUT, say=lambda _: None), path)
+    timed, skipped = rows = read(path)
     assert {"vision", "salience", "crf", "write"} <= timed["stages"].keys()
     assert skipped["contender"] == NAMES[1]
     text = report.stages(rows)
