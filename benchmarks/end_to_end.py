@@ -186,9 +186,8 @@ def measure(
                 why = f"wrong: its class maps are off by {agreement.maps_error:.1e}"
                 yield Skipped(one.name, model.device, why, wrong=True)
         say(f"timing {', '.join(one.name for one in contenders)}")
-        seconds = in_turns(
-            {one.name: partial(one.worker.run, one.task) for one in contenders}, rounds
-        )
+        runs = {one.name: partial(one.worker.run, one.task) for one in contenders}
+        seconds = in_turns(runs, rounds, warm_up=not agreements)  # what was compared has run
         for one in contenders:
             say(f"watching {one.name}")
             watched, again = one.worker.watch(one.task), agreements.get(one.name)

@@ -23,10 +23,13 @@ def interleaved(
     return in_turns({name: _clocked(one) for name, one in contenders.items()}, rounds)
 
 
-def in_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
-    """As `interleaved`, of contenders that tell their seconds themselves."""
-    for contender in contenders.values():
-        contender()
+def in_turns(
+    contenders: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: bool = True
+) -> dict[str, np.ndarray]:
+    """As `interleaved`, of contenders that tell their seconds themselves and may be warm."""
+    if warm_up:
+        for contender in contenders.values():
+            contender()
     seconds = {name: np.empty(rounds) for name in contenders}
     for number in range(rounds):
         for name, contender in contenders.items():

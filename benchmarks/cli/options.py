@@ -19,7 +19,7 @@ from ..records import RESULTS, Row, describe, machine, recorded
 from ..segmenters import Model, Task
 
 _PLACES = ("-o", "--output", "--json", "--work")
-QUICK_MODEL, QUICK_SIZE = "random:blip-base", 160
+QUICK_MODEL, QUICK_SIZE = "random:blip-base", 112
 
 
 def output_option(name: str) -> Callable[..., Any]:

@@ -1,8 +1,9 @@
 """OpenVINO, on the CPU.
 
 The matching branch and its gradient are computed in fp32 whatever the precision, as rounding is
-largest there and gains least. "bf16" and "int8" are about the image encoder: in bf16, or in bf16
-with its products in int8. With "int8", so are the keys and values that are made of its output.
+largest there and gains least. "bf16" and "int8" are about the image encoder: in bf16, or with its
+products in int8 and the rest in bf16, in fp32 on a CPU without bf16. With "int8", so are the keys
+and values that are made of its output.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def open_graph(
             "take --precision bf16, or fp32",
         )
     is_matching = graph == SALIENCE
-    low = precision in ("bf16", "int8") and not is_matching
+    low = precision == "bf16" or (precision == "int8" and _has_bf16())
     return OpenVinoRunner(
         model.path / graph,
-        arithmetic="bf16" if low else "f32",
+        arithmetic="bf16" if low and not is_matching else "f32",
         int8={"int8": "inputs" if is_matching else "all"}.get(precision),
     )
 
@@ -139,9 +140,13 @@ class OpenVinoRunner:
         return self._own.request
 
 
+def _has_bf16() -> bool:
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
     core = ov.Core()
-    if arithmetic == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if arithmetic == "bf16" and not _has_bf16():
         raise BackendError(
             "this CPU has no bf16 arithmetic (avx512_bf16 or amx_bf16)", "take --precision fp32"
         )

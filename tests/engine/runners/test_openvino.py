@@ -29,6 +29,7 @@ has_bf16 = pytest.mark.skipif(
     "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
     reason="this CPU has no bf16 arithmetic",
 )
+LOW = [pytest.param("bf16", marks=has_bf16), "int8"]
 SCENES = 12
 SHAPES = [(1, 1, 6), (3, 3, 11), (4, 1, 17), (1, 1, 7)]  # captions, pictures, tokens
 
@@ -83,8 +84,7 @@ def test_weights_stored_as_float16() -> None:
         assert off(value, wanted[name]) < thresholds.OPENVINO
 
 
-@has_bf16
-@pytest.mark.parametrize("low", ["bf16", "int8"])
+@pytest.mark.parametrize("low", LOW)
 def test_low_precision(exported: Exported, low: Any) -> None:
     model = open_artifact(exported.folder)
     wanted = OnnxRuntimeRunner(model.path / VISION).run(vision_feeds(2))["image_embeds"]
@@ -197,16 +197,19 @@ def test_fp16(exported: Exported) -> None:
 class Old(ov.Core):
     """A CPU without bf16."""
 
-    def get_property(self, *_: Any, **__: Any) -> Any:
+    def get_property(self, *_: Any) -> Any:
         return ["FP32", "INT8"]
 
 
-@pytest.mark.parametrize("low", ["bf16", "int8"])
-def test_a_cpu_without_bf16(exported: Exported, monkeypatch: pytest.MonkeyPatch, low: Any) -> None:
+def test_a_cpu_without_bf16(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ov, "Core", Old)
+    model = open_artifact(exported.folder)
     with pytest.raises(BackendError, match="this CPU has no bf16 arithmetic") as caught:
-        open_runner(open_artifact(exported.folder), VISION, backend="openvino", precision=low)
+        open_runner(model, VISION, backend="openvino", precision="bf16")
     assert "--precision fp32" in caught.value.cure
+    runner = open_runner(model, VISION, backend="openvino", precision="int8")
+    assert isinstance(runner, OpenVinoRunner)
+    assert "float32" in runner.properties["INFERENCE_PRECISION_HINT"]
 
 
 class Deaf(ov.Core):
