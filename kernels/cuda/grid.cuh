@@ -18,7 +18,9 @@ static __device__ float to_float(float value) { return value; }
 static __device__ float to_float(Half half) {
     const unsigned int sign = (unsigned int)(half & 0x8000) << 16, rest = half & 0x7FFF;
     if (rest >= 0x7C00) return __uint_as_float(sign | 0x7F800000u | (rest & 0x3FF) << 13);  // inf, NaN
-    // the bits as a float, but for the bias of the exponent: right for subnormal numbers as well
+    // subnormal: as a number of steps, since their bits as a float would be flushed to zero (-ftz=true)
+    if (rest < 0x400) return __uint_as_float(sign | __float_as_uint((float)rest * 5.9604644775390625e-8f));
+    // the bits as a float, but for the bias of the exponent
     return __uint_as_float(sign | __float_as_uint(__uint_as_float(rest << 13) * 5.192296858534828e33f));
 }
 

@@ -20,7 +20,7 @@ _NVRTC = ctypes.CDLL(str(_libraries[-1]))
 
 
 def compile(source: str, architecture: str) -> bytes:
-    """Machine code, or the compiler's complaint as an error.
+    """Machine code, or the compiler's complaint as an error; with CuPy's options.
 
     Args:
         source: CUDA C.
@@ -28,7 +28,7 @@ def compile(source: str, architecture: str) -> bytes:
     """
     program = ctypes.c_void_p()
     _check(_NVRTC.nvrtcCreateProgram(ctypes.byref(program), source.encode(), None, 0, None, None))
-    options = [f"--gpu-architecture={architecture}", "--std=c++17"]
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", "-ftz=true"]
     listed = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
     code = _NVRTC.nvrtcCompileProgram(program, len(options), listed)
     if code:
