@@ -55,6 +55,12 @@ if [[ -n $wheels ]]; then
     "$python" -m pip install --quiet --no-index --no-deps --target "$place" "$wheels"/*.whl ||
         skip "the wheels of $wheels cannot be installed"
 fi
+if ! "$python" -c 'import importlib.metadata as m; m.version("pnp-ovss")' 2>/dev/null; then
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)  # exports are stamped with it
+    mkdir "$place/pnp_ovss-$version.dist-info"
+    printf 'Metadata-Version: 2.1\nName: pnp-ovss\nVersion: %s\n' "$version" \
+        >"$place/pnp_ovss-$version.dist-info/METADATA"
+fi
 if [[ -n $gpu ]]; then
     if ! has torch cupy; then
         echo "needs PyTorch and CuPy; missing:$(missing torch cupy)" >&2
@@ -103,7 +109,7 @@ needed=(pytest hypothesis msgspec platformdirs transformers tokenizers onnx_ir o
 if [[ -z $gpu ]]; then
     skip "the tests marked gpu: there is no GPU"
 elif has "${needed[@]}"; then
-    "$python" -m pytest -m gpu -q -rs 2>&1 | tee "$output/tests.txt" || failed=1
+    timeout $((minutes * 30)) "$python" -m pytest -m gpu -q -rs 2>&1 | tee "$output/tests.txt" || failed=1
 else
     skip "the tests marked gpu; missing:$(missing "${needed[@]}")"
 fi

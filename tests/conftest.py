@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from tests.kernels.cuda_on_cpu import Kernels
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
+
+if not importlib.util.find_spec("openvino"):  # the tests of GPUs run where it need not be
+    collect_ignore = ["engine/runners/test_openvino.py"]
 
 SAMPLES = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
 

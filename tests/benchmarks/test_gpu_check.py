@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.sh"
@@ -38,9 +39,35 @@ def test_an_unknown_option_is_refused():
     assert (done.returncode, "unknown option --fast" in done.stderr) == (2, True)
 
 
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """An interpreter as on a GPU machine: without this package, and without some backends."""
+    here = Path(numpy.__file__).parents[1]
+    there = tmp_path / "site"
+    there.mkdir()
+    absent = ("pnp_ovss", "__editable__", "openvino", "tensorrt", "nvidia", "cupy", "distutils")
+    for path in here.iterdir():
+        if not path.name.startswith(absent) and path.suffix != ".pth":
+            (there / path.name).symlink_to(path)
+    python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+    return {"PYTHON": str(python), "PYTHONPATH": str(there)}
+
+
 @pytest.mark.slow
-def test_on_the_cpu_it_measures_and_names_what_it_skipped(tmp_path: Path):
-    done = check("--cpu", "--output", tmp_path)
+def test_the_tests_of_gpus_are_found_without_other_backends(bare: dict[str, str]):
+    root = SCRIPT.parents[1]
+    words = [bare["PYTHON"], "-m", "pytest", "-m", "gpu", "--collect-only", "-q"]
+    path = os.pathsep.join([bare["PYTHONPATH"], str(root / ".pyright"), str(root)])
+    done = subprocess.run(
+        words, cwd=root, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert "test_cuda_computes_what_the_cpu_does" in done.stdout
+
+
+@pytest.mark.slow
+def test_on_the_cpu_it_measures_and_names_what_it_skipped(tmp_path: Path, bare: dict[str, str]):
+    done = check("--cpu", "--output", tmp_path, **bare)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in (tmp_path / "passes.jsonl").read_text().splitlines()]
     timed = {row["contender"]: row for row in rows if "median_s" in row}

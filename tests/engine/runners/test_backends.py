@@ -16,7 +16,6 @@ from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.engines import Recipe
 from pnp_ovss.engine.runners import AUTO, BACKENDS, LazyRunner, open_runner, open_runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
-from pnp_ovss.engine.runners.openvino import OpenVinoRunner
 from pnp_ovss.export.engines import build_once
 
 from tests.engine.runners import stand_ins
@@ -125,6 +124,9 @@ def test_on_the_cpu_auto_is_the_faster_one(
     model: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where engines were built."""
+    pytest.importorskip("openvino")
+    from pnp_ovss.engine.runners.openvino import OpenVinoRunner
+
     for graph in (VISION, SALIENCE):
         built(model, "tensorrt-rtx", graph)
     vision, _, salience = open_runners(model, device="cpu")
