@@ -7,11 +7,11 @@ engines of GPUs are built from are emulated, see `emulation`.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ from pnp_ovss.export.validate import relative_error
 from .baselines.eager import EagerSegmenter, Preset
 from .emulation import open_emulated
 from .evaluation.datasets import DATASETS, Sample
+from .records import describe
 from .stickers import recipe
 from .stickers.scenes import SIDE
 
@@ -37,7 +38,9 @@ NOTE = (
     " passes and the CRF, where a rounding that drops another patch shows as a few per cent."
 )
 
+EXACT = "fp32"
 SETTINGS = recipe.SETTINGS
+_PACKAGES = ("torch", "onnxruntime", "openvino")
 PRESET = Preset(
     drops=int(SETTINGS.drop_schedule),
     first_pass_weight=SETTINGS.first_pass_weight,
@@ -58,6 +61,8 @@ class Row(msgspec.Struct, frozen=True):
         salience: largest difference of the class maps of one pass, relative to the largest value.
         labels: part of the pixels with another label, after all passes, refinement and CRF.
         match: difference of the ITM match probability of one pass.
+        machine: processor, versions.
+        command: that repeats it.
     """
 
     engine: str
@@ -65,6 +70,8 @@ class Row(msgspec.Struct, frozen=True):
     salience: list[float]
     labels: list[float]
     match: list[float]
+    machine: dict[str, Any] = {}
+    command: str = ""
 
 
 class Seen(NamedTuple):
@@ -78,12 +85,24 @@ class Seen(NamedTuple):
 Look = Callable[[Sample], Seen]
 
 
-def measure(names: Iterable[str], scenes: int) -> Iterator[Row]:
-    """Engines, of `ENGINES`, on the first of the sticker scenes."""
+def measure(
+    names: Iterable[str], precisions: Collection[str], scenes: int, about: Mapping[str, Any]
+) -> Iterator[Row]:
+    """Rows of engines on the first of the sticker scenes.
+
+    Args:
+        names: of `ENGINES`.
+        precisions: of them that are compared with "fp32"; none for all.
+        scenes: how many.
+        about: fields of every row.
+    """
     samples = [DATASETS["stickers"].sample(index) for index in range(scenes)]
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            yield from compare(name, ENGINES[name](Path(folder)), samples)
+            looks = ENGINES[name](Path(folder))
+            chosen = {key: look for key, look in looks.items() if key in (EXACT, *precisions)}
+            for row in compare(name, chosen if precisions else looks, samples):
+                yield msgspec.structs.replace(row, **about)
 
 
 def compare(
@@ -93,13 +112,13 @@ def compare(
 
     Args:
         name: of the engine.
-        looks: opens it in each precision, "fp32" among them.
+        looks: opens it in each precision, `EXACT` among them.
         samples: the scenes.
     """
-    exact = looks["fp32"]()
+    exact = looks[EXACT]()
     wanted = [exact(sample) for sample in samples]
     for precision, open_look in looks.items():
-        if precision == "fp32":
+        if precision == EXACT:
             continue
         look = open_look()
         found = [look(sample) for sample in samples]
@@ -114,22 +133,30 @@ def compare(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
+    """The rows as Markdown, and where they were measured."""
     lines = [
-        "| | precision | salience error: median, mean, largest"
+        "| | precision | scenes | salience error: median, mean, largest"
         " | pixels with another label: median, mean | scenes with over 1 % of them"
         " | match probability: mean, largest |",
-        "|" + "---|" * 6,
+        "|" + "---|" * 7,
     ]
+    places: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         salience, labels, match = map(np.array, (row.salience, row.labels, row.match))
         lines.append(
-            f"| {row.engine} | {row.precision}"
+            f"| {row.engine} | {row.precision} | {len(labels)}"
             f" | {np.median(salience):.1e}, {salience.mean():.1e}, {salience.max():.1e}"
-            f" | {np.median(labels):.1e}, {labels.mean():.1e} | {np.mean(labels > 0.01):.1%}"
+            f" | {np.median(labels):.1e}, {labels.mean():.1e}"
+            f" | {np.sum(labels > 0.01)}: {np.mean(labels > 0.01):.1%}"
             f" | {match.mean():.1e}, {match.max():.1e} |"
         )
-    return "\n".join(lines)
+        place = describe(row.machine, *_PACKAGES), row.command
+        places.setdefault(place, []).append(f"{row.engine} {row.precision}")
+    measured = [
+        f"{', '.join(names)}: {machine}; `{command}`"
+        for (machine, command), names in places.items()
+    ]
+    return "\n\n".join([NOTE, "\n".join(lines), *measured])
 
 
 def read(path: Path) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
 import time
@@ -88,7 +89,7 @@ def command_line() -> str:
             next(words, None)
         elif not word.startswith(tuple(f"{name}=" for name in _PLACES)):
             kept.append(word)
-    return " ".join(["python -m benchmarks", *kept])
+    return f"python -m benchmarks {shlex.join(kept)}"
 
 
 @dataclass(frozen=True)

@@ -8,28 +8,44 @@ from pathlib import Path
 import click
 
 from ..records import machine, recorded
-from .options import output_option, show
+from .options import command_line, output_option
 
-NAMES = ["eager", "engine", "openvino"]
+ENGINES = ["eager", "engine", "openvino"]
+PRECISIONS = ["fp16", "bf16", "int8", "autocast fp16", "autocast bf16"]
 
 
 @click.command("precision")
 @click.option("--scenes", default=200, show_default=True, help="Sticker scenes, from the first.")
 @click.option(
     "--engine",
-    "names",
+    "engines",
     multiple=True,
-    type=click.Choice(NAMES),
+    type=click.Choice(ENGINES),
     help="Repeatable; by default all. Rows of others stay as they were recorded.",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(PRECISIONS),
+    help="Repeatable; by default all there are of an engine. Rows of others stay likewise.",
+)
 @output_option("precision")
-def command(scenes: int, names: tuple[str, ...], output: Path) -> None:
+def command(
+    scenes: int, engines: tuple[str, ...], precisions: tuple[str, ...], output: Path
+) -> None:
     """How far low precision is from float32: eager PyTorch, and the engine's graphs."""
     from .. import precision
 
     path = output / "precision.jsonl"
-    before = precision.read(path) if names and path.exists() else []
-    others = [row for row in before if row.engine not in names]
-    rows = recorded(chain(others, precision.measure(names or NAMES, scenes)), path)
-    table = f"{precision.NOTE}\n\n{precision.table(rows)}"
-    show(machine(), ["torch", "onnxruntime", "openvino"], table, output / "precision.md")
+    others = [
+        row
+        for row in (precision.read(path) if path.exists() else [])
+        if row.engine not in (engines or ENGINES) or row.precision not in (precisions or PRECISIONS)
+    ]
+    about = {"machine": machine(), "command": command_line()}
+    measured = precision.measure(engines or ENGINES, precisions, scenes, about)
+    rows = recorded(chain(others, measured), path)
+    table = precision.table(rows)
+    path.with_suffix(".md").write_text(table + "\n")
+    click.echo(table)

@@ -147,6 +147,19 @@ def test_no_further_off_than_eager_pytorch(rows: dict[str, Row], precision: Prec
     assert np.max(ours.labels) < np.max(eager.labels)
 
 
+@pytest.mark.parametrize("precision", LOW)
+def test_what_is_recorded_is_no_further_off(precision: Precision):
+    """On as many scenes as it takes: labels of whole things change, and in few scenes."""
+    ours, eager = thresholds.ENGINE[precision], thresholds.EAGER[precision]
+    assert len(ours.labels) == len(eager.labels) >= 200
+    assert np.mean(ours.salience) < np.mean(eager.salience)
+    assert np.mean(ours.match) < np.mean(eager.match)
+    whole = [np.mean(np.array(row.labels) > 0.01) for row in (ours, eager)]
+    assert whole[0] <= whole[1]
+    more = np.subtract(ours.labels, eager.labels)
+    assert more.mean() < 2 * more.std() / np.sqrt(len(more))
+
+
 def emulated(model: ir.Model, precision: Precision, folder: Path) -> OnnxRuntimeRunner:
     path = folder / f"{precision}.onnx"
     ir.save(emulate(convert(model, precision)), path, external_data=f"{precision}.onnx_data")
