@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from pnp_ovss.engine.caption_batch import CaptionBatch
 from pnp_ovss.engine.cli.build import BUILDERS
 from pnp_ovss.engine.device import Array
 from pnp_ovss.engine.dropout import salience_dropout
-from pnp_ovss.engine.errors import PnpOvssError
 from pnp_ovss.engine.network import Network
 from pnp_ovss.engine.runners import BACKENDS, Runner
 from pnp_ovss.engine.settings import Settings
@@ -115,11 +114,12 @@ class Bench:
         """
         kind, _, precision = name.rpartition("-")
         free = self._free_memory()
-        if kind in ("eager", "compile"):
-            contender = self._pytorch(precision, compiled=kind == "compile")
-        else:
-            contender = self._engine(kind, precision)
-        contender.feed(Inputs.random(self.model, min(self.batches), self.size))(2)
+        with skipped_if_it_fails():
+            if kind in ("eager", "compile"):
+                contender = self._pytorch(precision, compiled=kind == "compile")
+            else:
+                contender = self._engine(kind, precision)
+            contender.feed(Inputs.random(self.model, min(self.batches), self.size))(2)
         if free is not None:
             contender.used_mib = (free - (self._free_memory() or 0)) / 2**20
         return contender
@@ -175,17 +175,14 @@ class Bench:
         return Contender(feed, precision)
 
     def _engine(self, backend: str, precision: str) -> Contender:
-        try:
-            if backend in BUILDERS:
-                self._build(backend, precision)
-            network = Network.open(
-                self._artifact,
-                backend=backend,
-                device=self.device,
-                precision=precision,  # type: ignore[arg-type]
-            )
-        except (PnpOvssError, ImportError) as error:
-            raise SkippedError(" ".join(str(error).split())) from error
+        if backend in BUILDERS:
+            self._build(backend, precision)
+        network = Network.open(
+            self._artifact,
+            backend=backend,
+            device=self.device,
+            precision=precision,  # type: ignore[arg-type]
+        )
         self.stack.callback(network.close)
         read_back = partial(_read_back, network)
         return Contender(lambda inputs: _fed(network, inputs), precision, read_back)
@@ -196,6 +193,19 @@ class Bench:
         if backend == "aotinductor":
             options["device"] = self.device
         builder.build(self._artifact, target=backend, precision=precision, **options)
+
+
+@contextmanager
+def skipped_if_it_fails() -> Iterator[None]:
+    """Whatever a library makes of it, the other contenders are to be measured.
+
+    Raises:
+        SkippedError: it failed.
+    """
+    try:
+        yield
+    except Exception as error:  # the libraries' exceptions share no base of their own
+        raise SkippedError.because(error) from error
 
 
 def to_host(total: Any) -> np.ndarray:

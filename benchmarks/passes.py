@@ -26,6 +26,8 @@ from .contenders import (
     Bench,
     Contender,
     Inputs,
+    Run,
+    skipped_if_it_fails,
     to_host,
 )
 from .flops import flops_of_pass, matrix_rate
@@ -104,10 +106,20 @@ def _case(
 ) -> Iterator[dict[str, Any]]:
     case = {"image_size": bench.size, "batch": batch, "passes": PASSES, "tokens": TOKENS}
     inputs = Inputs.random(bench.model, batch, bench.size)
-    runs = {name: one.feed(inputs) for name, one in loaded.items()}
-    errors = _errors({name: to_host(run(1)) for name, run in runs.items()})
+    runs: dict[str, Run] = {}
+    totals: dict[str, np.ndarray] = {}
     for name, one in loaded.items():
-        if _is_wrong(name, one.precision, errors):
+        try:
+            with skipped_if_it_fails():
+                run = one.feed(inputs)
+                totals[name] = to_host(run(1))
+                run(PASSES)
+            runs[name] = run
+        except SkippedError as error:
+            yield {"contender": name, **case, "skipped": str(error)}
+    errors = _errors({name: totals[name] for name in runs})
+    for name in list(runs):
+        if _is_wrong(name, loaded[name].precision, errors):
             del runs[name]
             yield {"contender": name, **case, "skipped": f"wrong: off by {errors[name]:.1e}"}
     seconds = interleaved({name: partial(run, PASSES) for name, run in runs.items()}, rounds)

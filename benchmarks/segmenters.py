@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from pnp_ovss.engine import Segmenter, crf, network, refine, search, segmenter
-from pnp_ovss.engine.errors import PnpOvssError
+from pnp_ovss.engine.errors import PnpOvssError, reason
 from pnp_ovss.engine.runners import BACKENDS, PRECISIONS, Runner
 from pnp_ovss.engine.settings import CHOICES, Settings
 
@@ -25,6 +25,18 @@ MODES = [mode for mode in CHOICES["drop_mode"] if mode]
 
 class SkippedError(Exception):
     """A segmenter that cannot be had here, and why."""
+
+    @classmethod
+    def because(cls, error: Exception) -> SkippedError:
+        """Why, in one line."""
+        if isinstance(error, cls):
+            return error
+        if isinstance(error, PnpOvssError):
+            words = [error.cause, error.cure]
+        else:
+            words = [type(error).__name__, reason(error)]
+        text = "; ".join(dict.fromkeys(filter(None, words)))
+        return cls(" ".join(text.split()))
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ class Engine:
                 verify=False,
             )
         except (PnpOvssError, ImportError) as error:
-            raise SkippedError(" ".join(str(error).split())) from error
+            raise SkippedError.because(error) from error
 
     def segment(self, task: Task) -> np.ndarray:
         """See `Subject.segment`."""

@@ -90,7 +90,7 @@ class Worker:
         try:
             self.load_s = self._do(_load, self.name, self._model, task)
         except ExecutionError as error:
-            raise SkippedError(error.cause) from error
+            raise SkippedError.because(error) from error
 
     def run(self, task: Task) -> float:
         """Seconds from the picture's file to the file of its labels."""

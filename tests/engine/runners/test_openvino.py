@@ -197,7 +197,7 @@ def test_fp16(exported: Exported) -> None:
 class Old(ov.Core):
     """A CPU without bf16."""
 
-    def get_property(self, *_: Any) -> Any:
+    def get_property(self, *_: Any, **__: Any) -> Any:
         return ["FP32", "INT8"]
 
 
