@@ -70,7 +70,8 @@ def build(
 
     Raises:
         ModelError: the model folder is of an earlier version, which had no such graph.
-        BackendError: the device, or a C++ compiler, cannot be had; or architectures were named.
+        BackendError: the device, a C++ compiler or a new enough PyTorch cannot be had; or
+            architectures were named.
         ExecutionError: a graph cannot be compiled.
         OutputError: a package cannot be written.
     """
@@ -78,6 +79,11 @@ def build(
         raise BackendError(
             f"{target} compiles for the device that is there, not for {', '.join(architectures)}",
             "leave --compute-capability out",
+        )
+    if not hasattr(torch._inductor.config.aot_inductor, "check_lowerbound"):
+        raise BackendError(
+            f"PyTorch {torch.__version__} is too old to compile for any number of pictures",
+            "pip install --upgrade 'pnp-ovss[aotinductor]'",
         )
     place = usable_devices()[0] if device == "auto" else open_device(device)
     require_cuda(torch, place)

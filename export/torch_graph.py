@@ -212,8 +212,12 @@ def _attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, scale: float
 ) -> Tensor:
     query = query.to(key.dtype)  # it may have been cast to be scaled
-    bias = None if bias is None else bias.to(key.dtype)
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+    if bias is None:
+        return functional.scaled_dot_product_attention(query, key, value, scale=scale)
+    # With a mask, PyTorch's own for CUDA cannot be exported for any number of tokens: it guards
+    # their remainder by 8 (pytorch/pytorch#124502).
+    scores = (query * scale) @ key.mT
+    return (scores.float() + bias).softmax(-1).to(value.dtype) @ value
 
 
 def _cast(x: Tensor, *, to: int) -> Tensor:

@@ -110,8 +110,11 @@ class AotInductorRunner:
         self.device = device
         self._torch = torch
         try:
+            # On a GPU one run is queued behind another; else each would wait for the last to end.
             self._package: Any = torch._inductor.aoti_load_package(
-                str(path), device_index=-1 if device.index is None else device.index
+                str(path),
+                run_single_threaded=device.index is not None,
+                device_index=-1 if device.index is None else device.index,
             )
         except RuntimeError as error:
             raise BackendError(
@@ -160,7 +163,9 @@ class AotInductorRunner:
         return self._torch.from_dlpack(flat)
 
     def _from_torch(self, tensor: Any) -> Array:
-        return tensor.numpy() if self.device is CPU else self.device.xp.from_dlpack(tensor)
+        if self.device is CPU:
+            return tensor.numpy()
+        return self.device.xp.from_dlpack(tensor.contiguous())  # kernels take its address
 
     def _on_stream(self) -> Any:
         if self.device is CPU:

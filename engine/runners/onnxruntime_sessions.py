@@ -37,7 +37,9 @@ except ImportError as error:
     ) from error
 
 _CPU = "CPUExecutionProvider"
-_OLDEST = (1, 28)  # for GPUs: the first for CUDA 13 that does not wait once a CUDA graph is queued
+# For GPUs: of earlier ones, a CUDA graph reads buffers of the host that are freed, in GatherND and,
+# once other shapes have run, in Concat and MatMul (microsoft/onnxruntime#32120, #32121).
+_OLDEST = (1, 31)
 _PRODUCTS = {"Conv", "Gemm", "MatMul"}  # shapes may be worked out on the CPU, these may not be
 _DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(int64)": np.dtype(np.int64)}
 

@@ -73,8 +73,8 @@ def test_a_provider_that_leaves_the_work_to_the_cpu(exported: Exported) -> None:
 def test_an_onnxruntime_that_is_too_old(
     request_for: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ort, "__version__", "1.27.3")
-    with pytest.raises(BackendError, match=r"version 1\.27\.3 is too old"):
+    monkeypatch.setattr(ort, "__version__", "1.30.1")
+    with pytest.raises(BackendError, match=r"version 1\.30\.1 is too old"):
         sessions.open_on_gpu(TENSORRT_RTX, request_for(VISION))
 
 
