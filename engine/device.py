@@ -167,7 +167,8 @@ def open_device(name: str) -> Device:
     """The device of a name, "cpu", "cuda" or "cuda:N".
 
     Raises:
-        BackendError: the name is not one, CuPy is not installed, or there is no such GPU.
+        BackendError: the name is not one, CuPy is not installed or cannot compile, or there is no
+            such GPU.
     """
     index = _cuda_index(name)
     if index is None:
@@ -185,8 +186,15 @@ def open_device(name: str) -> Device:
         raise BackendError(f"no GPU can be used: {reason(error)}", _CURE) from error
     if index >= count:
         raise BackendError(f"there is no device 'cuda:{index}'; there are {count}", _CURE)
-    from ..kernels.cupy import kernels
+    from ..kernels.cupy import compile_kernels, kernels
 
+    try:
+        compile_kernels(index)
+    except Exception as error:  # CuPy's own, or of a library that it does not find
+        raise BackendError(
+            f"CuPy cannot compile kernels for 'cuda:{index}': {reason(error)}",
+            "install what it compiles with: pip install --upgrade 'cupy-cuda13x[ctk]'",
+        ) from error
     with cupy.cuda.Device(index) as device:
         stream = cupy.cuda.Stream(non_blocking=True)
         architecture = f"sm_{device.compute_capability}"

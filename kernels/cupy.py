@@ -16,6 +16,11 @@ def kernels() -> CudaKernels:
     return CudaKernels(importlib.import_module("cupy"), launch)
 
 
+def compile_kernels(device: int) -> None:
+    """Compile them for a device, unless that was done. What it raises differs by what it lacks."""
+    _module(device).compile()
+
+
 def launch(kernel: str, threads: int, *arguments: Any) -> None:
     """Queue a kernel; see `interface.Launch`."""
     blocks = max(1, min(-(-threads // BLOCK), _MOST_BLOCKS))

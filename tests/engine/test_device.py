@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pnp_ovss.engine import BackendError
-from pnp_ovss.engine.device import CPU, address, require_gpu
+from pnp_ovss.engine.device import CPU, address, open_device, require_gpu, usable_devices
 
 from tests.engine.runners import stand_ins
 
@@ -62,3 +65,21 @@ def test_the_cpu_is_no_gpu() -> None:
     with pytest.raises(BackendError, match="'tensorrt' runs on NVIDIA GPUs") as caught:
         require_gpu(CPU, "tensorrt")
     assert "--device cuda" in caught.value.cure
+
+
+def test_a_gpu_that_cupy_cannot_compile_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NVRTC, which comes apart from CuPy, is missing: nothing runs there."""
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("failed to load libnvrtc.so.13")
+
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(getDeviceCount=lambda: 1), Device=lambda _: nullcontext()
+    )
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, RawModule=fail))
+    with pytest.raises(
+        BackendError, match="cannot compile kernels for 'cuda:0': .*nvrtc"
+    ) as caught:
+        open_device("cuda")
+    assert "pip install" in caught.value.cure
+    assert usable_devices() == [CPU]
