@@ -101,7 +101,11 @@ def or_dash(value: float | None, style: str) -> str:
 
 
 def _skipped(rows: Rows) -> str:
-    lines = [f"- {row['contender']}: {row['skipped']}" for row in rows if "skipped" in row]
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if "skipped" in row:
+            reasons.setdefault(row["skipped"], []).append(row["contender"])
+    lines = [f"- {', '.join(names)}: {why}" for why, names in reasons.items()]
     return "\n".join(["Not timed:", "", *lines]) if lines else ""
 
 

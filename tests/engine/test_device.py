@@ -77,9 +77,7 @@ def test_a_gpu_that_cupy_cannot_compile_for(monkeypatch: pytest.MonkeyPatch) -> 
         runtime=SimpleNamespace(getDeviceCount=lambda: 1), Device=lambda _: nullcontext()
     )
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, RawModule=fail))
-    with pytest.raises(
-        BackendError, match="cannot compile kernels for 'cuda:0': .*nvrtc"
-    ) as caught:
+    with pytest.raises(BackendError, match=r"cannot compile .* 'cuda:0': .*libnvrtc") as caught:
         open_device("cuda")
     assert "pip install" in caught.value.cure
     assert usable_devices() == [CPU]
