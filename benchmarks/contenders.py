@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from transformers import BlipForImageTextRetrieval
 
 from .baselines.passes import EagerPasses
 from .random_models import save_checkpoint
-from .segmenters import SkippedError
+from .segmenters import skipped_if_it_fails
 
 TOKENS = 16  # of a caption
 OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
@@ -193,19 +193,6 @@ class Bench:
         if backend == "aotinductor":
             options["device"] = self.device
         builder.build(self._artifact, target=backend, precision=precision, **options)
-
-
-@contextmanager
-def skipped_if_it_fails() -> Iterator[None]:
-    """Whatever a library makes of it, the other contenders are to be measured.
-
-    Raises:
-        SkippedError: it failed.
-    """
-    try:
-        yield
-    except Exception as error:  # the libraries' exceptions share no base of their own
-        raise SkippedError.because(error) from error
 
 
 def to_host(total: Any) -> np.ndarray:

@@ -27,13 +27,12 @@ from .contenders import (
     Contender,
     Inputs,
     Run,
-    skipped_if_it_fails,
     to_host,
 )
 from .flops import flops_of_pass, matrix_rate
 from .random_models import SEED, SHAPES, random_blip
 from .report import or_dash
-from .segmenters import SkippedError
+from .segmenters import SkippedError, skipped_if_it_fails
 from .timing import interleaved, paired_ratio
 
 PASSES = 4

@@ -5,6 +5,8 @@ Those in PyTorch are in a module of their own, so that whoever measures the engi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +39,19 @@ class SkippedError(Exception):
             words = [type(error).__name__, reason(error)]
         text = "; ".join(dict.fromkeys(filter(None, words)))
         return cls(" ".join(text.split()))
+
+
+@contextmanager
+def skipped_if_it_fails() -> Iterator[None]:
+    """Whatever a library makes of it, the other contenders are to be measured.
+
+    Raises:
+        SkippedError: it failed.
+    """
+    try:
+        yield
+    except Exception as error:  # the libraries' exceptions share no base of their own
+        raise SkippedError.because(error) from error
 
 
 @dataclass(frozen=True)
@@ -109,20 +124,17 @@ class Engine:
         precision: of its arithmetic.
 
     Raises:
-        SkippedError: it cannot be had.
+        PnpOvssError: it cannot be had.
     """
 
     def __init__(self, model: Model, backend: str, precision: Any) -> None:
-        try:
-            self._segmenter = Segmenter.load(
-                model.folder,
-                backend=backend,
-                device=model.device,
-                precision=precision,
-                verify=False,
-            )
-        except (PnpOvssError, ImportError) as error:
-            raise SkippedError.because(error) from error
+        self._segmenter = Segmenter.load(
+            model.folder,
+            backend=backend,
+            device=model.device,
+            precision=precision,
+            verify=False,
+        )
 
     def segment(self, task: Task) -> np.ndarray:
         """See `Subject.segment`."""
@@ -199,7 +211,8 @@ def load(name: str, model: Model) -> Subject:
     """A segmenter of `SUBJECTS`.
 
     Raises:
-        SkippedError: it cannot be had here.
+        PnpOvssError: it cannot be had here.
+        ImportError: likewise.
     """
     if name in PYTORCH:
         from .pytorch_segmenters import open_pytorch

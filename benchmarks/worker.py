@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from pnp_ovss.engine.errors import ExecutionError
 
-from .segmenters import Model, SkippedError, Subject, Task, load
+from .segmenters import Model, SkippedError, Subject, Task, load, skipped_if_it_fails
 from .stopwatch import Stopwatch
 
 Result = TypeVar("Result")
@@ -87,10 +87,8 @@ class Worker:
         Raises:
             SkippedError: it cannot be had here.
         """
-        try:
+        with skipped_if_it_fails():
             self.load_s = self._do(_load, self.name, self._model, task)
-        except ExecutionError as error:
-            raise SkippedError.because(error) from error
 
     def run(self, task: Task) -> float:
         """Seconds from the picture's file to the file of its labels."""

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from PIL import Image
 from pnp_ovss.engine.device import open_device, usable_devices
+from pnp_ovss.engine.images import load_rgb
 
 from ..records import RESULTS, Row, describe, machine, recorded
 from ..segmenters import Model, Task
@@ -223,9 +224,12 @@ def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
     """The case that options say; `quick` takes a smaller model where none was named.
 
     Raises:
+        InputError: the picture cannot be read.
         ModelError: there is no such shape.
     """
     from ..models import check_name
+
+    load_rgb(options["picture"])
 
     name = QUICK_MODEL if quick and is_default("model") else options["model"]
     check_name(name)

@@ -179,6 +179,7 @@ def test_one_that_is_wrong_is_not_timed(
         (["--contender", "onnxruntime-fp32"], "--refcheck compares with lean"),
         (["--model", "random:blip-huge"], "there are: random:blip-tiny,"),
         (["--picture", "none.jpg"], "does not exist"),
+        (["--picture", __file__], "is no picture"),
         (["--rounds", "0"], "is not in the range"),
     ],
 )
