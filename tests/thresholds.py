@@ -98,6 +98,6 @@ OPENVINO = 5e-5
 # int8. Seen: 8e-3 and 2.6e-2 on random weights.
 OPENVINO_LOW = {"bf16": 2e-2, "int8": 1e-1}
 
-# Seconds of a process that prints the help, or imports the engine. As demanded. Seen: 0.1 and 0.25.
+# Seconds of a process that prints the help, or imports the engine. As demanded. Seen: 0.12 and 0.3.
 HELP_SECONDS = 0.3
 IMPORT_SECONDS = 0.5

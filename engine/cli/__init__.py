@@ -6,17 +6,43 @@ import io
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
 from ..errors import PnpOvssError
-from . import build, demo, doctor, evaluate, export, segment
 from .terminal import complain
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_COMMANDS = {
+    "build": "Build engines of a model, for GPUs.",
+    "demo": "Segment the sample pictures; needs no network.",
+    "doctor": "Report what this machine can do, and what is missing.",
+    "evaluate": "Measure segmentation quality on a data set.",
+    "export": "Export a checkpoint, and compare it with PyTorch.",
+    "segment": "Segment pictures into named classes.",
+}
+"""What each is for; its module is imported to run it, and not for the help, which is quick."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return import_module(f".{cmd_name}", __name__).command if cmd_name in _COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="pnp-ovss", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; goes anywhere.")
 def _cli(debug: bool) -> None:
@@ -24,10 +50,6 @@ def _cli(debug: bool) -> None:
 
     PnP-OVSS: training-free, open-vocabulary semantic segmentation.
     """
-
-
-for _module in (demo, segment, export, build, evaluate, doctor):
-    _cli.add_command(_module.command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,7 +45,7 @@ _CAPABILITIES = _List(
 )
 
 
-@click.command("build", short_help="Build engines of a model, for GPUs.")
+@click.command("build")
 @click.argument("model", metavar="DIR")
 @click.option(
     "--target",

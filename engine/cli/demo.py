@@ -14,7 +14,7 @@ from .batch import run, warn_if_untrained
 from .terminal import print_json, say
 
 
-@click.command("demo", short_help="Segment the sample pictures; needs no network.")
+@click.command("demo")
 @click.option(
     "-o",
     "--output",

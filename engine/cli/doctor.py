@@ -27,7 +27,7 @@ _PACKAGES = {
 }
 
 
-@click.command("doctor", short_help="Report what this machine can do, and what is missing.")
+@click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(as_json: bool) -> int:
     """Report versions, providers and devices, what is missing and how to get it."""

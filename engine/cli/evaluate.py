@@ -62,7 +62,7 @@ class _Job:
         return {"dataset": self.dataset.name, "pictures": self.pictures}
 
 
-@click.command("evaluate", short_help="Measure segmentation quality on a data set.")
+@click.command("evaluate")
 @click.argument("dataset", type=click.Choice(DATASETS))
 @click.option(
     "-m", "--model", default="demo", show_default=True, help="A model folder, a hub id, or 'demo'."

@@ -24,7 +24,7 @@ class _Selection(click.ParamType):
             self.fail(f"{value!r} is neither 'all' nor numbers such as 7 or 0,1", param, ctx)
 
 
-@click.command("export", short_help="Export a checkpoint, and compare it with PyTorch.")
+@click.command("export")
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New folder.")
 @click.option(

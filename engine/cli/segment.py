@@ -22,7 +22,7 @@ from .options import choose_settings, placement_options, settings_options
 from .terminal import print_json, say
 
 
-@click.command("segment", short_help="Segment pictures into named classes.")
+@click.command("segment")
 @click.argument(
     "pictures", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False)
 )
