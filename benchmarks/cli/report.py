@@ -21,11 +21,11 @@ README = Path(__file__).parents[2] / "README.md"
 )
 @click.option(
     "--readme",
-    default=README,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Document with a place for the table of end-to-end; by default the README.",
+    help="Document with a place for the table of end-to-end; by default, of what is in"
+    " benchmarks/results, the README.",
 )
-def command(results: Path, readme: Path) -> None:
+def command(results: Path, readme: Path | None) -> None:
     """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in the README."""
     from .. import report
     from ..reports import REPORTS
@@ -39,7 +39,9 @@ def command(results: Path, readme: Path) -> None:
     for name, path in found.items():
         REPORTS[name].render(path)
         click.echo(path.with_suffix(".md"))
-    if "end-to-end" in found:
+    if readme is None and results == RESULTS:
+        readme = README
+    if readme and "end-to-end" in found:
         table = report.summary(read(found["end-to-end"]))
         readme.write_text(report.insert(readme.read_text(), "end-to-end", table))
         click.echo(readme)
