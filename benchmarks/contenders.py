@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,11 @@ from pnp_ovss.engine.dropout import salience_dropout
 from pnp_ovss.engine.network import Network
 from pnp_ovss.engine.runners import BACKENDS, Runner
 from pnp_ovss.engine.settings import Settings
-from pnp_ovss.export import export
 from pnp_ovss.export.models import blip
-from pnp_ovss.export.tokenizer import bert
 from transformers import BlipForImageTextRetrieval
 
 from .baselines.passes import EagerPasses
-from .random_models import save_checkpoint
-from .segmenters import skipped_if_it_fails
+from .segmenters import Model, skipped_if_it_fails
 
 TOKENS = 16  # of a caption
 OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
@@ -92,19 +88,29 @@ class Bench:
 
     Attributes:
         model: resized to it.
-        size: S.
+        artifact: its export, for the engine.
         device: "cpu" or "cuda:N".
-        folder: for its export and engines.
         batches: of the cases to come.
         stack: closes what was loaded.
     """
 
     model: BlipForImageTextRetrieval
-    size: int
+    artifact: Artifact
     device: str
-    folder: Path
     batches: Sequence[int]
     stack: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def open(cls, made: Model, batches: Sequence[int], stack: ExitStack) -> Bench:
+        """Load a checkpoint and its export."""
+        model, exported = blip.load(made.checkpoint).model, open_artifact(made.folder, verify=False)
+        blip.resize_positions(model, exported.manifest.image_size)
+        return cls(model, exported, made.device, batches, stack)
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return self.artifact.manifest.image_size
 
     def load(self, name: str) -> Contender:
         """A contender of `CONTENDERS`.
@@ -123,19 +129,6 @@ class Bench:
         if free is not None:
             contender.used_mib = (free - (self._free_memory() or 0)) / 2**20
         return contender
-
-    @cached_property
-    def _artifact(self) -> Artifact:
-        save_checkpoint(self.model, bert(), self.folder / f"checkpoint-{self.size}")
-        target = self.folder / f"model-{self.size}"
-        export(
-            str(self.folder / f"checkpoint-{self.size}"),
-            target,
-            image_size=self.size,
-            trained=False,
-            overwrite=True,
-        )
-        return open_artifact(target, verify=False)
 
     def _free_memory(self) -> int | None:
         """Bytes free on the GPU, but for what PyTorch keeps for later."""
@@ -178,7 +171,7 @@ class Bench:
         if backend in BUILDERS:
             self._build(backend, precision)
         network = Network.open(
-            self._artifact,
+            self.artifact,
             backend=backend,
             device=self.device,
             precision=precision,  # type: ignore[arg-type]
@@ -192,7 +185,7 @@ class Bench:
         options: dict[str, Any] = {"batches": list(self.batches), "tokens": [TOKENS]}
         if backend == "aotinductor":
             options["device"] = self.device
-        builder.build(self._artifact, target=backend, precision=precision, **options)
+        builder.build(self.artifact, target=backend, precision=precision, **options)
 
 
 def to_host(total: Any) -> np.ndarray:

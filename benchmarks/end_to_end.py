@@ -110,7 +110,8 @@ class Contender:
         return precision_of(self.worker.name)
 
 
-Look = Callable[[Task], np.ndarray]
+Watch = Callable[[Worker, Task], Watched]
+Maps = Callable[[Worker, Task], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -121,25 +122,30 @@ class Agreement:
     same_labels: float
 
     @classmethod
-    def of(cls, contender: Contender, labels: Look, maps: Look) -> Agreement:
-        """Look at both; of PyTorch labels and class maps are given, for a task.
+    def of(cls, contender: Contender, oracle: Worker, watch: Watch, maps: Maps) -> Agreement:
+        """Compare labels, and the class maps of many classes, as one may have no salience at all.
 
-        Maps are compared of many classes, as a single one may have no salience at all.
+        Args:
+            contender: to be compared.
+            oracle: PyTorch.
+            watch: `Worker.watch`, or what it gave before.
+            maps: `Worker.maps`, likewise.
 
         Raises:
-            InputError: none has any.
+            InputError: the oracle finds nothing in the picture.
         """
         task, worker = contender.task, contender.worker
-        same_labels = float(np.mean(worker.labels(task) == labels(task)))
+        found, wanted = (watch(one, task).labels for one in (worker, oracle))
+        same_labels = float(np.mean(found == wanted))
         passes = task.passes if contender.precision == "fp32" else 1
         task = replace(task, classes=NAMES, passes=passes)
-        wanted = maps(task)
+        wanted = maps(oracle, task)
         if not wanted.any():
             raise InputError(
                 f"PyTorch finds nothing in '{task.picture}' to compare with",
                 "take another --picture, or --no-refcheck",
             )
-        return cls(float(np.abs(worker.maps(task) - wanted).max() / wanted.max()), same_labels)
+        return cls(float(np.abs(maps(worker, task) - wanted).max() / wanted.max()), same_labels)
 
 
 def measure(
@@ -172,13 +178,18 @@ def measure(
             for worker in workers
             for mode in (modes if worker.name in ENGINE else [PIXELS])
         ]
+        watch, maps = cache(Worker.watch), cache(Worker.maps)
+        for one in contenders:
+            say(f"watching {one.name}")
+            if one.task.drop_mode != PIXELS:
+                one.worker.run(one.task)  # its first run, which may load a graph
+            watch(one.worker, one.task)
         agreements: dict[str, Agreement] = {}
         oracle = next((worker for worker in workers if worker.name == LEAN), None)
         if refcheck and oracle is not None:
-            labels, maps = cache(oracle.labels), cache(oracle.maps)
             for one in contenders:
                 say(f"checking {one.name}")
-                agreements[one.name] = Agreement.of(one, labels, maps)
+                agreements[one.name] = Agreement.of(one, oracle, watch, maps)
         for one in list(contenders):
             agreement = agreements.get(one.name)
             if agreement and not agreement.maps_error <= LIMITS[one.precision]:
@@ -187,11 +198,10 @@ def measure(
                 yield Skipped(one.name, model.device, why, wrong=True)
         say(f"timing {', '.join(one.name for one in contenders)}")
         runs = {one.name: partial(one.worker.run, one.task) for one in contenders}
-        seconds = in_turns(runs, rounds, warm_up=not agreements)  # what was compared has run
+        seconds = in_turns(runs, rounds, warm_up=False)  # all have run
         for one in contenders:
-            say(f"watching {one.name}")
-            watched, again = one.worker.watch(one.task), agreements.get(one.name)
-            yield _row(one, seconds, watched, again, about)
+            watched = watch(one.worker, one.task)
+            yield _row(one, seconds, watched, agreements.get(one.name), about)
 
 
 _BASE = (RELEASED, LEAN)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from pnp_ovss.export.models import blip
 
 from .contenders import (
     COMPILED,
@@ -30,7 +29,7 @@ from .contenders import (
     to_host,
 )
 from .flops import flops_of_pass, matrix_rate
-from .random_models import SEED, SHAPES, random_blip
+from .models import prepare
 from .report import or_dash
 from .segmenters import SkippedError, skipped_if_it_fails
 from .timing import interleaved, paired_ratio
@@ -38,11 +37,12 @@ from .timing import interleaved, paired_ratio
 PASSES = 4
 REFERENCE = EAGER[0]
 _EXACT = 1e-3  # of the largest salience of one pass, in fp32
+_LATE = "the time was up"
 _SPREAD = 2.0  # times the error of eager PyTorch in the same precision, in fp16 and bf16
 
 
 def measure(
-    shape: str,
+    model: str,
     *,
     device: str,
     sizes: Sequence[int],
@@ -56,13 +56,13 @@ def measure(
     """Rows: of each contender in each case, or that it was skipped, and why.
 
     Args:
-        shape: of the model, a key of `SHAPES`; its weights are random.
+        model: its name, as `models.prepare` takes it.
         device: "cpu" or "cuda:N".
         sizes: of the model's input.
         batches: pictures in a batch.
         names: contenders, of `contenders.CONTENDERS`.
         rounds: turns of each.
-        folder: for exports and engines.
+        folder: for the checkpoint, its exports and engines.
         until: of `time.monotonic`; what has not begun by then is skipped.
         say: is told of each step.
     """
@@ -70,10 +70,12 @@ def measure(
     rates = {name: matrix_rate(DTYPES[name], device) for name in sorted(precisions)}
     yield {"what": "matrix rate", "tflops": {name: rate / 1e12 for name, rate in rates.items()}}
     for size in sizes:
-        model = random_blip(SHAPES[shape]["vision"], SHAPES[shape]["text"], seed=SEED)
-        blip.resize_positions(model, size)
+        if time.monotonic() > until:
+            yield {"image_size": size, "skipped": _LATE}
+            continue
+        made = prepare(model, image_size=size, device=device, folder=folder, say=say)
         with ExitStack() as stack:
-            bench = Bench(model, size, device, folder, batches, stack)
+            bench = Bench.open(made, batches, stack)
             loaded: dict[str, Contender] = {}
             for name in names:
                 say(f"{size} px: loading {name}")
@@ -93,7 +95,7 @@ def measure(
 
 def _in_time(until: float) -> None:
     if time.monotonic() > until:
-        raise SkippedError("the time was up")
+        raise SkippedError(_LATE)
 
 
 def _case(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -27,14 +31,17 @@ _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _subject: Subject
 
 
-class Watched(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Watched:
     """A run that was looked at, which takes longer than one that is not.
 
     Attributes:
+        labels: what it found, [H, W].
         stages: seconds of each; what no stage claims is "other".
         peak_memory_mib: of the process, resident, meanwhile.
     """
 
+    labels: np.ndarray
     stages: dict[str, float]
     peak_memory_mib: float
 
@@ -64,7 +71,8 @@ class Worker:
     def __init__(self, name: str, model: Model) -> None:
         self.name = name
         self._model = model
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, spawn, initializer=_end_with_parent)
 
     def __enter__(self) -> Worker:
         return self
@@ -99,12 +107,8 @@ class Worker:
         return self._do(_stream, task, pictures, batch)
 
     def watch(self, task: Task) -> Watched:
-        """Where the time and the memory of a run go."""
+        """What a run finds, and where its time and memory go."""
         return self._do(_watch, task)
-
-    def labels(self, task: Task) -> np.ndarray:
-        """[H, W]."""
-        return self._do(_labels, task)
 
     def maps(self, task: Task) -> np.ndarray:
         """Class maps, float32 [C, p, p]."""
@@ -152,6 +156,18 @@ def loaded(
         yield workers, skipped
 
 
+def _end_with_parent() -> None:
+    """Whatever ends it: a model in memory that nobody knows of is in the way of the next run."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _load(name: str, model: Model, task: Task) -> float:
     global _subject
     began = time.perf_counter()
@@ -182,11 +198,7 @@ def _watch(task: Task) -> Watched:
         _write(labels)
     whole = time.perf_counter() - began
     stages = dict(stopwatch.seconds)
-    return Watched(stages | {"other": whole - sum(stages.values())}, _peak())
-
-
-def _labels(task: Task) -> np.ndarray:
-    return _subject.segment(task)
+    return Watched(labels, stages | {"other": whole - sum(stages.values())}, _peak())
 
 
 def _maps(task: Task) -> np.ndarray:

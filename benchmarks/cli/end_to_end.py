@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pnp_ovss.engine.runners import AUTO
 
-from ..segmenters import ENGINE, LEAN, MODES, PIXELS, RELEASED, SUBJECTS
+from ..segmenters import LEAN, MODES, PIXELS, RELEASED, SUBJECTS
 from .options import (
     case_of,
     case_options,
@@ -49,8 +50,8 @@ _QUICK_ROUNDS = 3
 @click.option(
     "--quick",
     is_flag=True,
-    help="In two and a half minutes, unless told otherwise: BLIP-base at 160 px, 3 rounds, eager"
-    " PyTorch and the engine in the paper's drop mode.",
+    help="In two minutes, unless told otherwise: BLIP-base at 112 px, 3 rounds, eager PyTorch and"
+    " the engine in fp32, in the paper's drop mode.",
 )
 @json_option
 @output_option("end-to-end")
@@ -70,7 +71,7 @@ def command(
     case = case_of(options, quick=quick)
     contenders = chosen(names, SUBJECTS)
     if quick and not names:
-        contenders = [RELEASED, LEAN, *ENGINE]
+        contenders = [RELEASED, LEAN, *(f"{backend}-fp32" for backend in AUTO)]
     if refcheck and LEAN not in contenders:
         raise click.UsageError(f"--refcheck compares with {LEAN}: add --contender {LEAN}")
     if quick and is_default("rounds"):

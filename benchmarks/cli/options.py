@@ -177,17 +177,22 @@ class Case:
             yield Path(folder)
 
 
+def model_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--model`: what is measured."""
+    return click.option(
+        "--model",
+        default="random:blip-large",
+        show_default=True,
+        help="random:blip-tiny, -base or -large (that shape, random weights: time does not depend"
+        " on them), or a checkpoint as for `pnp-ovss export`.",
+    )(function)
+
+
 def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a `Case`; see `case_of`."""
     samples = Path(__file__).parents[2] / "engine" / "data" / "samples"
     options = [
-        click.option(
-            "--model",
-            default="random:blip-large",
-            show_default=True,
-            help="random:blip-tiny, -base or -large (that shape, random weights: time does not"
-            " depend on them), or a checkpoint as for `pnp-ovss export`.",
-        ),
+        model_option,
         click.option("--image-size", default=336, show_default=True, type=click.IntRange(1)),
         click.option(
             "--device",

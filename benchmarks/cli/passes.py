@@ -8,18 +8,14 @@ import time
 from pathlib import Path
 
 import click
+from pnp_ovss.engine.device import open_device
 
 from ..records import machine, recorded
-from .options import chosen, output_option, rounds_option, say_with_time, show
+from .options import chosen, model_option, output_option, rounds_option, say_with_time, show
 
 
 @click.command("passes")
-@click.option(
-    "--model",
-    default="random:blip-large",
-    show_default=True,
-    help="Shape of the model, with random weights: random:blip-tiny, -base or -large.",
-)
+@model_option
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
 @click.option("--image-size", "sizes", multiple=True, type=int, help="Repeatable.  [default: 336]")
 @click.option("--batch", "batches", multiple=True, type=int, help="Repeatable.  [default: 1]")
@@ -47,16 +43,14 @@ def command(
     """The K passes on every backend against PyTorch, from pixels to salience, in batches."""
     from .. import passes
     from ..contenders import CONTENDERS
-    from ..random_models import SHAPES
+    from ..models import check_name
 
-    shape = model.removeprefix("random:")
-    if shape not in SHAPES:
-        known = ", ".join(f"random:{name}" for name in SHAPES)
-        raise click.UsageError(f"unknown model {model!r}; there are: {known}")
+    check_name(model)
+    open_device(device)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         measured = passes.measure(
-            shape,
+            model,
             device=device,
             sizes=sizes or (336,),
             batches=sorted(batches or (1,)),

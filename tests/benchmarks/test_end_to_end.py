@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,26 @@ def test_a_process_that_dies_is_told_of(model: Model) -> None:
         worker.load(TASK)
         with pytest.raises(ExecutionError, match="the process of onnxruntime-fp32 died"):
             worker._do(os.abort)
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    """Even if that is killed; both hold the pipe."""
+    code = """
+from pathlib import Path
+from pnp_ovss.benchmarks.segmenters import Model
+from pnp_ovss.benchmarks.worker import Worker
+if __name__ == "__main__":
+    print(Worker("lean", Model("", Path(), "cpu"))._do(sum, [1, 2]), flush=True)
+    input()
+"""
+    (tmp_path / "parent.py").write_text(code)
+    words = [sys.executable, str(tmp_path / "parent.py")]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, text=True) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == "3\n"
+        parent.kill()
+        assert parent.communicate(timeout=20)[0] == ""
 
 
 def test_streams_give_seconds(model: Model) -> None:
