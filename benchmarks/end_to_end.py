@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from pnp_ovss.engine.errors import InputError
+from pnp_ovss.engine.errors import ExecutionError, InputError
 
 from .segmenters import (
     ENGINE,
@@ -170,6 +170,9 @@ def measure(
         refcheck: first compare what each finds with `lean`, and time none that is wrong.
         about: fields of every row.
         say: is told of each step.
+
+    Raises:
+        ExecutionError: there is nothing to compare with, or a process died.
     """
     with loaded(names, model, task, say) as (workers, skipped):
         yield from skipped
@@ -178,15 +181,23 @@ def measure(
             for worker in workers
             for mode in (modes if worker.name in ENGINE else [PIXELS])
         ]
+        for one in contenders:
+            say(f"running {one.name}")  # before any is watched: one may load a graph for another
+            one.worker.run(one.task)
         watch, maps = cache(Worker.watch), cache(Worker.maps)
         for one in contenders:
             say(f"watching {one.name}")
-            if one.task.drop_mode != PIXELS:
-                one.worker.run(one.task)  # its first run, which may load a graph
+            if one.task.drop_mode != PIXELS:  # as often as the others: a GPU records the second run
+                one.worker.run(one.task)
             watch(one.worker, one.task)
         agreements: dict[str, Agreement] = {}
         oracle = next((worker for worker in workers if worker.name == LEAN), None)
-        if refcheck and oracle is not None:
+        if refcheck:
+            if oracle is None:
+                raise ExecutionError(
+                    f"there is no {LEAN} to compare with: {_why(LEAN, skipped)}",
+                    "mend that, or take --no-refcheck",
+                )
             for one in contenders:
                 say(f"checking {one.name}")
                 agreements[one.name] = Agreement.of(one, oracle, watch, maps)
@@ -195,13 +206,17 @@ def measure(
             if agreement and not agreement.maps_error <= LIMITS[one.precision]:
                 contenders.remove(one)
                 why = f"wrong: its class maps are off by {agreement.maps_error:.1e}"
-                yield Skipped(one.name, model.device, why, wrong=True)
+                yield Skipped(one.name, model.device, why, failed=True)
         say(f"timing {', '.join(one.name for one in contenders)}")
         runs = {one.name: partial(one.worker.run, one.task) for one in contenders}
         seconds = in_turns(runs, rounds, warm_up=False)  # all have run
         for one in contenders:
             watched = watch(one.worker, one.task)
             yield _row(one, seconds, watched, agreements.get(one.name), about)
+
+
+def _why(name: str, skipped: Sequence[Skipped]) -> str:
+    return next((one.skipped for one in skipped if one.contender == name), "it was not named")
 
 
 _BASE = (RELEASED, LEAN)

@@ -29,7 +29,7 @@ from .contenders import (
     to_host,
 )
 from .flops import flops_of_pass, matrix_rate
-from .models import prepare
+from .models import identity, prepare
 from .report import or_dash
 from .segmenters import SkippedError, skipped_if_it_fails
 from .timing import interleaved, paired_ratio
@@ -51,6 +51,7 @@ def measure(
     rounds: int,
     folder: Path,
     until: float,
+    about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
     """Rows: of each contender in each case, or that it was skipped, and why.
@@ -64,16 +65,19 @@ def measure(
         rounds: turns of each.
         folder: for the checkpoint, its exports and engines.
         until: of `time.monotonic`; what has not begun by then is skipped.
+        about: fields of the first row, which says where this is measured.
         say: is told of each step.
     """
-    precisions = {name.rpartition("-")[2] for name in names}
-    rates = {name: matrix_rate(DTYPES[name], device) for name in sorted(precisions)}
-    yield {"what": "matrix rate", "tflops": {name: rate / 1e12 for name, rate in rates.items()}}
+    rates: dict[str, float] = {}
     for size in sizes:
         if time.monotonic() > until:
-            yield {"image_size": size, "skipped": _LATE}
+            yield {"image_size": size, **_skipped(SkippedError(_LATE))}
             continue
         made = prepare(model, image_size=size, device=device, folder=folder, say=say)
+        if not rates:
+            rates = _matrix_rates(names, device)
+            tflops = {name: rate / 1e12 for name, rate in rates.items()}
+            yield {"what": "matrix rate", "tflops": tflops, **about}
         with ExitStack() as stack:
             bench = Bench.open(made, batches, stack)
             loaded: dict[str, Contender] = {}
@@ -83,14 +87,25 @@ def measure(
                     _in_time(until)
                     loaded[name] = bench.load(name)
                 except SkippedError as error:
-                    yield {"contender": name, "image_size": size, "skipped": str(error)}
+                    yield {"contender": name, "image_size": size, **_skipped(error)}
             for batch in batches:
                 say(f"{size} px, batch {batch}: {', '.join(loaded)}")
                 try:
                     _in_time(until)
-                    yield from _case(bench, batch, loaded, rates, rounds)
+                    for row in _case(bench, batch, loaded, rates, rounds):
+                        yield {**row, "model": identity(model, made)}
                 except SkippedError as error:
-                    yield {"image_size": size, "batch": batch, "skipped": str(error)}
+                    yield {"image_size": size, "batch": batch, **_skipped(error)}
+
+
+def _matrix_rates(names: Sequence[str], device: str) -> dict[str, float]:
+    """FLOP/s of matrix products in each precision of the contenders."""
+    precisions = {name.rpartition("-")[2] for name in names}
+    return {name: matrix_rate(DTYPES[name], device) for name in sorted(precisions)}
+
+
+def _skipped(error: SkippedError) -> dict[str, Any]:
+    return {"skipped": str(error), "failed": error.failed}
 
 
 def _in_time(until: float) -> None:
@@ -117,12 +132,13 @@ def _case(
                 run(PASSES)
             runs[name] = run
         except SkippedError as error:
-            yield {"contender": name, **case, "skipped": str(error)}
+            yield {"contender": name, **case, **_skipped(error)}
     errors = _errors({name: totals[name] for name in runs})
     for name in list(runs):
         if _is_wrong(name, loaded[name].precision, errors):
             del runs[name]
-            yield {"contender": name, **case, "skipped": f"wrong: off by {errors[name]:.1e}"}
+            error = SkippedError(f"wrong: off by {errors[name]:.1e}", failed=True)
+            yield {"contender": name, **case, **_skipped(error)}
     seconds = interleaved({name: partial(run, PASSES) for name, run in runs.items()}, rounds)
     work = flops_of_pass(bench.model, bench.size, TOKENS) * PASSES * batch
     for name, own in seconds.items():
@@ -141,7 +157,7 @@ def _case(
             },
             "tflops": work / middle / 1e12,
             "of_matrix_rate": work / middle / rates[loaded[name].precision],
-            "salience_error": errors[name],
+            "salience_error": errors.get(name),
             "used_mib": loaded[name].used_mib,
             **loaded[name].read_back(),
         }
@@ -186,7 +202,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f" | {1000 * row['median_s']:.4g} ms ({1000 * row['p05_s']:.4g}"
             f" to {1000 * row['p95_s']:.4g}) | {row['pictures_per_s']:.3g}"
             f" | {ratios[0]} | {ratios[1]} | {100 * row['of_matrix_rate']:.1f} %"
-            f" | {row['salience_error']:.0e} | {or_dash(row['used_mib'], '.0f')}"
+            f" | {or_dash(row['salience_error'], '.0e')} | {or_dash(row['used_mib'], '.0f')}"
             f" | {row.get('cuda_graphs', '-')}"
             f" | {or_dash(row.get('host_between_passes_ms'), '.3f')} |"
         )

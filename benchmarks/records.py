@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from pnp_ovss.engine.errors import InputError
 from pnp_ovss.engine.pipeline import processors
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,6 +38,9 @@ def recorded(rows: Iterable[Row], path: Path) -> list[Row]:
     """The rows, each written as a line of JSON as soon as it is measured.
 
     Until the last one they are in `<name>.partial`: what stops halfway leaves the file as it was.
+
+    Raises:
+        InputError: there are none.
     """
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
@@ -46,6 +50,8 @@ def recorded(rows: Iterable[Row], path: Path) -> list[Row]:
         with partial.open("ab") as file:
             file.write(msgspec.json.encode(row) + b"\n")
         kept.append(row)
+    if not kept:
+        raise InputError("nothing of what was named can be measured", "name something else")
     partial.replace(path)
     return kept
 

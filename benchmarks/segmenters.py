@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from pnp_ovss.engine import Segmenter, crf, network, refine, search, segmenter
-from pnp_ovss.engine.errors import PnpOvssError, reason
+from pnp_ovss.engine.errors import BackendError, PnpOvssError, reason
 from pnp_ovss.engine.runners import BACKENDS, PRECISIONS, Runner
 from pnp_ovss.engine.settings import CHOICES, Settings
 
@@ -26,11 +26,20 @@ MODES = [mode for mode in CHOICES["drop_mode"] if mode]
 
 
 class SkippedError(Exception):
-    """A segmenter that cannot be had here, and why."""
+    """A contender that cannot be timed here.
+
+    Args:
+        why: in one line.
+        failed: whether it broke, and is not merely absent.
+    """
+
+    def __init__(self, why: str, *, failed: bool = False) -> None:
+        super().__init__(why)
+        self.failed = failed
 
     @classmethod
     def because(cls, error: Exception) -> SkippedError:
-        """Why, in one line."""
+        """Of what another error says."""
         if isinstance(error, cls):
             return error
         if isinstance(error, PnpOvssError):
@@ -38,7 +47,8 @@ class SkippedError(Exception):
         else:
             words = [type(error).__name__, reason(error)]
         text = "; ".join(dict.fromkeys(filter(None, words)))
-        return cls(" ".join(text.split()))
+        absent = isinstance(error, BackendError | ImportError)
+        return cls(" ".join(text.split()), failed=not absent)
 
 
 @contextmanager

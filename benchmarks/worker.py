@@ -47,12 +47,12 @@ class Watched:
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A contender that was not timed on a device, and whether that is because it is wrong."""
+    """A contender that was not timed on a device; whether because it broke or is wrong."""
 
     contender: str
     device: str
     skipped: str
-    wrong: bool = False
+    failed: bool = False
 
 
 class Worker:
@@ -150,7 +150,7 @@ def loaded(
                 worker.load(task)
             except SkippedError as error:
                 worker.close()
-                skipped.append(Skipped(name, model.device, str(error)))
+                skipped.append(Skipped(name, model.device, str(error), failed=error.failed))
             else:
                 workers.append(stack.enter_context(worker))
         yield workers, skipped

@@ -18,7 +18,8 @@ def kernels() -> CudaKernels:
 
 def compile_kernels(device: int) -> None:
     """Compile them for a device, unless that was done. What it raises differs by what it lacks."""
-    _module(device).compile()
+    with importlib.import_module("cupy").cuda.Device(device):
+        _module(device).compile()
 
 
 def launch(kernel: str, threads: int, *arguments: Any) -> None:
@@ -36,7 +37,5 @@ def _function(device: int, kernel: str) -> Any:
 
 @cache
 def _module(device: int) -> Any:
-    """Compiled for a device, once."""
-    cupy = importlib.import_module("cupy")
-    with cupy.cuda.Device(device):
-        return cupy.RawModule(code=source(), options=("--std=c++17",))
+    """Compiled once, for the device that is current when it is first asked for something."""
+    return importlib.import_module("cupy").RawModule(code=source(), options=("--std=c++17",))

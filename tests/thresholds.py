@@ -72,9 +72,11 @@ CUDA_BLUR = 1e-6
 CUDA_BLUR_LARGE = 5e-6
 
 # How far eager PyTorch in fp16 and bf16 is from itself in fp32, on sticker scenes, and our graphs.
-# They are held to its means of salience and match. Labels change in few scenes, and much: on a few
-# scenes their median is held to its mean and their largest to its largest, on those recorded their
-# mean to its mean. `python -m benchmarks precision` measures it again.
+# They are held to its means of salience and match. Many pixels of a scene change in few scenes: on
+# a few of them the median of labels is held to its mean and their largest to its largest; on those
+# recorded, their mean to its mean within two standard errors of the difference, and the part of the
+# scenes where over 1 % of the pixels change to its. `python -m benchmarks precision` measures it
+# again, fp16 with --scenes 1000.
 _RECORDED = precision.read(RESULTS / "precision" / "precision.jsonl")
 EAGER = {row.precision: row for row in _RECORDED if row.engine == "eager"}
 ENGINE = {row.precision: row for row in _RECORDED if row.engine == "engine"}

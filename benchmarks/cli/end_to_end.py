@@ -13,6 +13,7 @@ from .options import (
     case_of,
     case_options,
     chosen,
+    complain_of,
     is_default,
     json_option,
     output_option,
@@ -91,7 +92,4 @@ def command(
         say,
     )
     kept = write(rows, "end-to-end", output, json_file)
-    wrong = [row.contender for row in kept if getattr(row, "wrong", False)]
-    if wrong:
-        click.echo(f"benchmarks: wrong, and not timed: {', '.join(wrong)}", err=True)
-    return int(bool(wrong))
+    return complain_of(row.contender for row in kept if getattr(row, "failed", False))

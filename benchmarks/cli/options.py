@@ -267,6 +267,14 @@ def chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(given or known)
 
 
+def complain_of(failed: Iterable[str]) -> int:
+    """Name contenders that broke or are wrong; the exit code of the command."""
+    names = ", ".join(dict.fromkeys(failed))
+    if names:
+        click.echo(f"benchmarks: broke, or are wrong, and were not timed: {names}", err=True)
+    return int(bool(names))
+
+
 def contender_options(name: str, *, rounds: int, all_of_them: str) -> Callable[..., Any]:
     """Add the options of `measure_contenders`.
 
@@ -298,8 +306,8 @@ def contender_options(name: str, *, rounds: int, all_of_them: str) -> Callable[.
 
 def measure_contenders(
     name: str, measure: Callable[..., Iterable[Any]], known: Sequence[str], options: dict[str, Any]
-) -> None:
-    """Measure the contenders that `contender_options` say; record and show it.
+) -> int:
+    """Measure the contenders that `contender_options` say; record and show it; the exit code.
 
     Args:
         name: of the command.
@@ -315,4 +323,5 @@ def measure_contenders(
         ),
         say,
     )
-    write(rows, name, options["output"], options["json_file"])
+    kept = write(rows, name, options["output"], options["json_file"])
+    return complain_of(row.contender for row in kept if getattr(row, "failed", False))

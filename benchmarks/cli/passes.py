@@ -11,7 +11,16 @@ import click
 from pnp_ovss.engine.device import open_device
 
 from ..records import machine, recorded
-from .options import chosen, model_option, output_option, rounds_option, say_with_time, show
+from .options import (
+    chosen,
+    command_line,
+    complain_of,
+    model_option,
+    output_option,
+    rounds_option,
+    say_with_time,
+    show,
+)
 
 
 @click.command("passes")
@@ -39,7 +48,7 @@ def command(
     rounds: int,
     minutes: float | None,
     output: Path,
-) -> None:
+) -> int:
     """The K passes on every backend against PyTorch, from pixels to salience, in batches."""
     from .. import passes
     from ..contenders import CONTENDERS
@@ -58,8 +67,10 @@ def command(
             rounds=rounds,
             folder=Path(folder),
             until=math.inf if minutes is None else began + 60 * minutes,
+            about={"machine": machine(device), "command": command_line()},
             say=say_with_time(),
         )
         rows = recorded(measured, output / "passes.jsonl")
     show(machine(device), ["torch"], passes.table(rows), output / "passes.md")
     passes.draw(rows, output / "passes.png")
+    return complain_of(row.get("contender", "all") for row in rows if row.get("failed"))

@@ -10,8 +10,12 @@ import click
 from ..records import machine, recorded
 from .options import command_line, output_option
 
-ENGINES = ["eager", "engine", "openvino"]
-PRECISIONS = ["fp16", "bf16", "int8", "autocast fp16", "autocast bf16"]
+ENGINES = {
+    "eager": ["fp16", "bf16", "autocast fp16", "autocast bf16"],
+    "engine": ["fp16", "bf16"],
+    "openvino": ["bf16", "int8"],
+}
+PRECISIONS = list(dict.fromkeys(name for own in ENGINES.values() for name in own))
 
 
 @click.command("precision")
@@ -20,7 +24,7 @@ PRECISIONS = ["fp16", "bf16", "int8", "autocast fp16", "autocast bf16"]
     "--engine",
     "engines",
     multiple=True,
-    type=click.Choice(ENGINES),
+    type=click.Choice(list(ENGINES)),
     help="Repeatable; by default all. Rows of others stay as they were recorded.",
 )
 @click.option(
@@ -37,6 +41,10 @@ def command(
     """How far low precision is from float32: eager PyTorch, and the engine's graphs."""
     from .. import precision
 
+    wanted = set(precisions or PRECISIONS)
+    for name in engines:
+        if wanted.isdisjoint(ENGINES[name]):
+            raise click.UsageError(f"{name} is measured in {', '.join(ENGINES[name])} alone")
     path = output / "precision.jsonl"
     others = [
         row
@@ -44,7 +52,8 @@ def command(
         if row.engine not in (engines or ENGINES) or row.precision not in (precisions or PRECISIONS)
     ]
     about = {"machine": machine(), "command": command_line()}
-    measured = precision.measure(engines or ENGINES, precisions, scenes, about)
+    names = engines or [name for name, own in ENGINES.items() if not wanted.isdisjoint(own)]
+    measured = precision.measure(names, precisions, scenes, about)
     rows = recorded(chain(others, measured), path)
     table = precision.table(rows)
     path.with_suffix(".md").write_text(table + "\n")

@@ -39,7 +39,7 @@ def command(results: Path, readme: Path | None) -> None:
     for name, path in found.items():
         REPORTS[name].render(path)
         click.echo(path.with_suffix(".md"))
-    if readme is None and results == RESULTS:
+    if readme is None and results.resolve() == RESULTS.resolve():
         readme = README
     if readme and "end-to-end" in found:
         table = report.summary(read(found["end-to-end"]))

@@ -11,9 +11,9 @@ from .options import contender_options, measure_contenders
 
 @click.command("scaling")
 @contender_options("scaling", rounds=3, all_of_them="`lean` and every backend in every precision")
-def command(**options: Any) -> None:
+def command(**options: Any) -> int:
     """Seconds a picture by the number of classes, of passes, and of pictures in a batch."""
     from .. import scaling
     from ..segmenters import ENGINE, LEAN
 
-    measure_contenders("scaling", scaling.measure, [LEAN, *ENGINE], options)
+    return measure_contenders("scaling", scaling.measure, [LEAN, *ENGINE], options)

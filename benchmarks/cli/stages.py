@@ -11,9 +11,9 @@ from .options import contender_options, measure_contenders
 
 @click.command("stages")
 @contender_options("stages", rounds=5, all_of_them="all")
-def command(**options: Any) -> None:
+def command(**options: Any) -> int:
     """Decode, image encoder, matching branch, refinement, CRF: seconds of each, one by one."""
     from .. import stages
     from ..segmenters import SUBJECTS
 
-    measure_contenders("stages", stages.measure, SUBJECTS, options)
+    return measure_contenders("stages", stages.measure, SUBJECTS, options)

@@ -21,3 +21,11 @@ def test_rows_of_others_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "| engine | fp16 | 2 |" in text
     assert "engine bf16, engine fp16: " in text  # the command that is told is that of the tests
     assert text.strip() in capsys.readouterr().out
+
+
+def test_a_precision_that_an_engine_has_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["precision", "--engine", "eager", "--precision", "int8", "-o", str(tmp_path)]
+    assert main(words) == 2
+    assert "eager is measured in fp16, bf16, autocast fp16" in capsys.readouterr().err

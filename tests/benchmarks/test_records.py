@@ -40,6 +40,14 @@ def test_what_never_begins_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    recorded([{"row": 9}], path)
+    with pytest.raises(InputError, match="nothing of what was named can be measured"):
+        recorded([], path)
+    assert read(path) == [{"row": 9}]
+
+
 def test_a_device_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "end-to-end.jsonl"
     path.write_text("{}\n")

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,15 +70,26 @@ def test_the_cpu_is_no_gpu() -> None:
 
 def test_a_gpu_that_cupy_cannot_compile_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where NVRTC, which comes apart from CuPy, is missing: nothing runs there."""
+    current: list[int] = []
 
-    def fail(**_: object) -> None:
-        raise RuntimeError("failed to load libnvrtc.so.13")
+    @contextmanager
+    def enter(device: int) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
 
-    cuda = SimpleNamespace(
-        runtime=SimpleNamespace(getDeviceCount=lambda: 1), Device=lambda _: nullcontext()
-    )
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda, RawModule=fail))
-    with pytest.raises(BackendError, match=r"cannot compile .* 'cuda:0': .*libnvrtc") as caught:
-        open_device("cuda")
+    def module(device: int) -> SimpleNamespace:
+        def fail() -> None:
+            assert current == [device]
+            raise RuntimeError("failed to load libnvrtc.so.13")
+
+        return SimpleNamespace(compile=fail)
+
+    cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 2), Device=enter)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr("pnp_ovss.kernels.cupy._module", module)
+    with pytest.raises(BackendError, match=r"cannot compile .* 'cuda:1': .*libnvrtc") as caught:
+        open_device("cuda:1")
     assert "pip install" in caught.value.cure
+    current.clear()
     assert usable_devices() == [CPU]

@@ -148,8 +148,8 @@ def test_no_further_off_than_eager_pytorch(rows: dict[str, Row], precision: Prec
 
 
 @pytest.mark.parametrize("precision", LOW)
-def test_what_is_recorded_is_no_further_off(precision: Precision):
-    """On as many scenes as it takes: labels of whole things change, and in few scenes."""
+def test_what_is_recorded_is_not_shown_to_be_further_off(precision: Precision):
+    """Of labels, within two standard errors: whole things change, and in few scenes."""
     ours, eager = thresholds.ENGINE[precision], thresholds.EAGER[precision]
     assert len(ours.labels) == len(eager.labels) >= 200
     assert np.mean(ours.salience) < np.mean(eager.salience)
