@@ -73,7 +73,10 @@ def accumulate(
         for caption in range(first_caption[picture], first_caption[picture + 1]):
             own = np.where(gone, np.float32(0), salience[caption].astype(np.float32))
             total[caption] += np.float32(weight) * own
-            scores[picture] += own[class_token[caption]].sum(axis=0)
+            of_caption = np.zeros_like(scores[picture])
+            for token in own[class_token[caption]]:  # in order, which that of .sum() is not
+                of_caption += token
+            scores[picture] += of_caption
     return scores
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pnp_ovss.kernels import reference
 from pnp_ovss.kernels.cuda_kernels import CudaKernels, source
@@ -74,6 +74,7 @@ def test_blank_patches(cuda: Any, batch, grid, patch, dtype, seed):
     dtype=numbers,
     seed=seeds,
 )
+@example(captions=[1, 3], tokens=12, patches=1, weight=1, dtype=np.float32, seed=4728664)
 def test_accumulate(cuda: Any, captions, tokens, patches, weight, dtype, seed):
     rng = np.random.default_rng(seed)
     salience = (rng.random((sum(captions), tokens, patches)) * 10.0 ** rng.integers(-9, 3)).astype(
