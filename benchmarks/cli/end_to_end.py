@@ -13,13 +13,12 @@ from .options import (
     case_of,
     case_options,
     chosen,
-    complain_of,
     is_default,
     json_option,
     output_option,
     rounds_option,
     say_with_time,
-    write,
+    write_contenders,
 )
 
 _QUICK_ROUNDS = 3
@@ -91,5 +90,4 @@ def command(
         ),
         say,
     )
-    kept = write(rows, "end-to-end", output, json_file)
-    return complain_of(row.contender for row in kept if getattr(row, "failed", False))
+    return write_contenders(rows, "end-to-end", output, json_file)

@@ -267,6 +267,12 @@ def chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(given or known)
 
 
+def write_contenders(rows: Iterable[Any], name: str, output: Path, json_file: Path | None) -> int:
+    """As `write`, and name the contenders that failed; the exit code of the command."""
+    kept = write(rows, name, output, json_file)
+    return complain_of(row.contender for row in kept if getattr(row, "failed", False))
+
+
 def complain_of(failed: Iterable[str]) -> int:
     """Name contenders that broke or are wrong; the exit code of the command."""
     names = ", ".join(dict.fromkeys(failed))
@@ -323,5 +329,4 @@ def measure_contenders(
         ),
         say,
     )
-    kept = write(rows, name, options["output"], options["json_file"])
-    return complain_of(row.contender for row in kept if getattr(row, "failed", False))
+    return write_contenders(rows, name, options["output"], options["json_file"])

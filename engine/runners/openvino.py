@@ -59,10 +59,10 @@ def open_graph(
             "take --precision bf16, or fp32",
         )
     is_matching = graph == SALIENCE
-    low = precision == "bf16" or (precision == "int8" and _has_bf16())
+    low = not is_matching and (precision == "bf16" or (precision == "int8" and _has_bf16()))
     return OpenVinoRunner(
         model.path / graph,
-        arithmetic="bf16" if low and not is_matching else "f32",
+        arithmetic="bf16" if low else "f32",
         int8={"int8": "inputs" if is_matching else "all"}.get(precision),
     )
 
