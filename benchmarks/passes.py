@@ -78,6 +78,7 @@ def measure(
             rates = _matrix_rates(names, device)
             tflops = {name: rate / 1e12 for name, rate in rates.items()}
             yield {"what": "matrix rate", "tflops": tflops, **about}
+        of_model = {"model": identity(model, made)}
         with ExitStack() as stack:
             bench = Bench.open(made, batches, stack)
             loaded: dict[str, Contender] = {}
@@ -93,7 +94,7 @@ def measure(
                 try:
                     _in_time(until)
                     for row in _case(bench, batch, loaded, rates, rounds):
-                        yield {**row, "model": identity(model, made)}
+                        yield row | of_model
                 except SkippedError as error:
                     yield {"image_size": size, "batch": batch, **_skipped(error)}
 
