@@ -16,7 +16,6 @@ from pnp_ovss.engine import refine
 from pnp_ovss.engine.device import Device, open_device
 from pnp_ovss.engine.images import MEAN, STD
 from pnp_ovss.engine.settings import Settings
-from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from .baselines import eager
@@ -175,8 +174,6 @@ def _of_picture(device: Device, width: int, height: int, labels: int) -> Sequenc
     channels = refine.channels(own_maps, height, width, settings, device)
     theirs = torch.from_numpy(_host(channels).astype(np.float32)).to(device.name)
     numbers = np.arange(labels, dtype=np.uint16)
-    line = device.xp.asarray((random.random((height, width)) < 0.3).astype(np.float32))
-    their_line, sigma = _host(line).astype(np.float32), 0.05 * width
     return [
         Pair(
             "refine (threshold, upsample, background, blur)",
@@ -184,13 +181,6 @@ def _of_picture(device: Device, width: int, height: int, labels: int) -> Sequenc
             lambda: refine.channels(own_maps, height, width, settings, device),
             lambda: eager.refine(maps, picture, preset, True),
             "PyTorch, SciPy",
-        ),
-        Pair(
-            "blur of the background",
-            size,
-            lambda: kernels.blur(line, sigma),
-            lambda: gaussian_filter(their_line, sigma),
-            "SciPy",
         ),
         Pair("softmax", size, lambda: kernels.softmax(channels), lambda: theirs.softmax(dim=0)),
         Pair(

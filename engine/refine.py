@@ -13,11 +13,9 @@ from .settings import Settings
 
 FEW_CLASSES = 3  # in Context-style sets, fewer named classes than this leave room for a background
 
-# peak bytes a pixel beside the channels themselves, measured
-_BLUR_BYTES = 120
-_MAP_BYTES = 16
+_WORKING_BYTES = 16  # peak bytes a pixel beside the channels themselves, measured
 
-_ROUNDING = 1e-5  # of a blurred constant, relative; the faintest contrast left by blur=1 is 7e-3
+_ROUNDING = 1e-5  # a channel is constant where it spans no more of its largest magnitude
 
 
 def has_background(classes: int, settings: Settings) -> bool:
@@ -33,8 +31,8 @@ def channels(
     """Blurred channels at the picture's own size, each scaled to [0, 1].
 
     Upsampling and blur are both linear and separable, so for a class map M they are the two small
-    products R_h M R_w^T. The background, 1 where no class has any salience, is not linear in the
-    maps and is blurred at full size.
+    products R_h M R_w^T. The background, 1 where no class has any salience, is constant within
+    each cell of the grid and each gap between cells, so its blur is two small products as well.
 
     Args:
         class_maps: float32 [C, p, p], on the device.
@@ -53,27 +51,35 @@ def channels(
     background = has_background(classes, settings)
     if not device.on_gpu:
         _require_memory(classes, height, width, background)
-    kernels = device.kernels
+    kernels, xp = device.kernels, device.xp
     sigma = settings.blur * max(height, width)
     kept = kernels.threshold(class_maps, settings.threshold)
-    out = device.xp.empty((classes + background, height, width), np.float32)
+    out = xp.empty((classes + background, height, width), np.float32)
+    levels = xp.empty(len(out), np.float64)
     if background:
-        out[0] = kernels.blur(kernels.background(kept, height, width), sigma)
-    rows, columns = _enlarging(grid, height, sigma), _enlarging(grid, width, sigma)
-    kernels.resample(rows, kept, columns, out[background:])
-    kernels.scale_channels(out, _ROUNDING)
+        rows, columns = (_blurred_cells(grid, size, sigma) for size in (height, width))
+        kernels.resample(rows, kernels.background(kept)[None], columns, out[:1], levels[:1])
+    rows, columns = (_blurred_upsampling(grid, size, sigma) for size in (height, width))
+    kernels.resample(rows, kept, columns, out[background:], levels[background:])
+    kernels.scale_channels(out, levels, _ROUNDING)
     return out
 
 
 @lru_cache(maxsize=32)
-def _enlarging(grid: int, size: int, sigma: float) -> np.ndarray:
-    """R, float32 [size, grid]: upsampling and blur of a line."""
+def _blurred_upsampling(grid: int, size: int, sigma: float) -> np.ndarray:
+    """R, float64 [size, grid]: upsampling and blur of a line."""
     return reference.gaussian_blur(reference.upsampling_matrix(grid, size), sigma, 0)
+
+
+@lru_cache(maxsize=32)
+def _blurred_cells(grid: int, size: int, sigma: float) -> np.ndarray:
+    """Float64 [size, 2 * grid - 1]: blur of a line that is constant in each cell and each gap."""
+    return reference.gaussian_blur(reference.cells_matrix(grid, size), sigma, 0)
 
 
 def _require_memory(classes: int, height: int, width: int, background: bool) -> None:
     require_memory(
-        height * width * (4 * (classes + background) + (_BLUR_BYTES if background else _MAP_BYTES)),
+        height * width * (4 * (classes + background) + _WORKING_BYTES),
         f"{classes} classes on {width}x{height} pixels",
         "name fewer classes, or scale the picture down",
     )

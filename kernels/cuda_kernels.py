@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda_crf, reference
+from . import cuda_crf
 from .interface import Array, Launch
 
 BLOCK = 256  # threads
 _SOURCES = ("grid.cuh", "passes.cu", "refine.cu", "densecrf.cu")
 _PIECE = 4096  # floats that a block reduces at a time, as in refine.cu
-_SPAN = 8  # pixels that a thread blurs, as in refine.cu
 
 
 def source() -> str:
@@ -140,65 +139,41 @@ class CudaKernels:
             maps,
             np.int64(classes),
             np.int64(patches),
-            np.float32(level),
+            np.float64(level),
             out,
         )
         return out
 
-    def background(self, maps: Array, height: int, width: int) -> Array:
-        """[C, p, p] -> [H, W]."""
-        out = self.xp.empty((height, width), np.float32)
-        self.launch(
-            "background",
-            out.size,
-            maps,
-            np.int64(len(maps)),
-            np.int32(maps.shape[1]),
-            np.int64(height),
-            np.int64(width),
-            out,
-        )
+    def background(self, maps: Array) -> Array:
+        """[C, p, p] -> [2p - 1, 2p - 1]."""
+        grid = maps.shape[1]
+        out = self.xp.empty((2 * grid - 1, 2 * grid - 1), np.float32)
+        self.launch("background", out.size, maps, np.int64(len(maps)), np.int64(grid), out)
         return out
 
-    def resample(self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array) -> None:
-        """[H, p], [C, p, p], [W, p] -> [C, H, W]."""
+    def resample(
+        self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
+    ) -> None:
+        """[H, p], [C, p, p], [W, p] -> out [C, H, W], levels [C]."""
+        count, height, width = out.shape
+        grid = maps.shape[1]
         rows, columns = self.xp.asarray(rows), self.xp.ascontiguousarray(self.xp.asarray(columns).T)
-        tall = self.xp.empty((len(maps), len(rows), maps.shape[2]), np.float32)
-        self._matmul(rows, maps, tall)
-        self._matmul(tall, columns, out)
+        tall = self.xp.empty((count, height, grid), np.float64)
+        shape = tuple(map(np.int64, (count, height, grid)))
+        self.launch("resample_rows", tall.size, rows, maps, *shape, tall)
+        shape += (np.int64(width),)
+        self.launch("first_pixels", count, tall, columns, *shape, levels)
+        self.launch("resample_columns", out.size, tall, columns, levels, *shape, out)
 
-    def blur(self, image: Array, sigma: float) -> Array:
-        """[H, W] -> [H, W]."""
-        weights = reference.gaussian_weights(sigma)
-        radius = len(weights) // 2
-        if radius == 0:
-            return image.copy()
-        padded = self.xp.asarray(np.pad(weights, _SPAN - 1).astype(np.float32))
-        for _ in range(2):
-            height, width = image.shape
-            turned = self.xp.empty((width, height), np.float32)
-            self.launch(
-                "blur_and_turn",
-                -(-height // _SPAN) * width,
-                image,
-                np.int64(height),
-                np.int64(width),
-                padded,
-                np.int64(radius),
-                turned,
-            )
-            image = turned
-        return image
-
-    def scale_channels(self, channels: Array, rounding: float) -> None:
-        """[C, H, W], in place."""
+    def scale_channels(self, channels: Array, levels: Array, rounding: float) -> None:
+        """[C, H, W], [C]; in place."""
         count, pixels = len(channels), channels[0].size
         extents = self.xp.asarray(np.tile(np.array([2**32 - 1, 0], np.uint32), (count, 1)))
         pieces = count * -(-pixels // _PIECE)
         shape = (np.int64(count), np.int64(pixels))
         self.launch("extents", pieces * BLOCK, channels, *shape, extents)
         self.launch(
-            "scale_channels", channels.size, channels, *shape, extents, np.float32(rounding)
+            "scale_channels", channels.size, channels, *shape, levels, extents, np.float64(rounding)
         )
 
     def softmax(self, channels: Array) -> Array:
@@ -225,17 +200,3 @@ class CudaKernels:
     def densecrf(self, image: Array, probabilities: Array, **terms: Any) -> Array:
         """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; see `cuda_crf.densecrf`."""
         return cuda_crf.densecrf(image, probabilities, xp=self.xp, launch=self.launch, **terms)
-
-    def _matmul(self, left: Array, right: Array, out: Array) -> None:
-        """Of matrices, or stacks of them."""
-        steps = [np.int64(one[0].size if one.ndim == 3 else 0) for one in (left, right)]
-        self.launch(
-            "matmul",
-            out.size,
-            left,
-            steps[0],
-            right,
-            steps[1],
-            *map(np.int64, (len(out), out.shape[1], left.shape[-1], out.shape[2])),
-            out,
-        )

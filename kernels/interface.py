@@ -55,20 +55,18 @@ class Kernels(Protocol):
         """[C, p, p] -> [C, p, p]."""
         ...
 
-    def background(self, maps: Array, height: int, width: int) -> Array:
-        """[C, p, p] -> [H, W]."""
+    def background(self, maps: Array) -> Array:
+        """[C, p, p] -> [2p - 1, 2p - 1]."""
         ...
 
-    def resample(self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array) -> None:
-        """[H, p], [C, p, p], [W, p] -> out [C, H, W]."""
+    def resample(
+        self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
+    ) -> None:
+        """[H, p], [C, p, p], [W, p] -> out [C, H, W], levels [C]."""
         ...
 
-    def blur(self, image: Array, sigma: float) -> Array:
-        """[H, W] -> [H, W]."""
-        ...
-
-    def scale_channels(self, channels: Array, rounding: float) -> None:
-        """[C, H, W], in place."""
+    def scale_channels(self, channels: Array, levels: Array, rounding: float) -> None:
+        """[C, H, W], [C]; in place."""
         ...
 
     def softmax(self, channels: Array) -> Array:

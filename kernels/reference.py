@@ -136,58 +136,93 @@ def min_max(values: FloatArray) -> FloatArray:
 
 
 def threshold(maps: FloatArray, level: float) -> FloatArray:
-    """Scale each map [C, p, p] to [0, 1], and zero it where it is below `level` then."""
-    scaled = np.stack([min_max(one) for one in maps])
-    scaled[scaled < np.float32(level)] = 0
-    return scaled
+    """Zero each map where it is below `level` once scaled to [0, 1]; its own values stay elsewhere.
+
+    The scaled map only makes the mask: what follows undoes a scale of a map, but no offset. A map
+    of equal values counts as 0 everywhere.
+
+    Args:
+        maps: float32 [C, p, p]; they are scaled in float64.
+        level: from 0 to 1.
+
+    Returns:
+        float32 [C, p, p].
+    """
+    below = np.stack([min_max(one.astype(np.float64)) for one in maps]) < level
+    return np.where(below, np.float32(0), maps)
 
 
-def background(maps: FloatArray, height: int, width: int) -> FloatArray:
+def background(maps: FloatArray) -> FloatArray:
     """1 where every map, upsampled bilinearly with aligned corners, is 0.
 
-    That is so where it is 0 in all the patches that a pixel is interpolated from.
+    Upsampled, that depends on the cells alone between which a pixel lies, so it is told for each
+    cell and each gap between neighbours, and `cells_matrix` says where a pixel is.
 
     Args:
         maps: [C, p, p], at least 0.
-        height: H.
-        width: W.
 
     Returns:
-        float32 [H, W].
+        float32 [2p - 1, 2p - 1]: of every second row and column a cell's own, between them 1 where
+        the cells on both sides are.
     """
-    rows, columns = (
-        (upsampling_matrix(maps.shape[1], size) > 0).astype(np.float32) for size in (height, width)
-    )
-    return (rows @ maps.any(axis=0) @ columns.T == 0).astype(np.float32)
+    empty = ~maps.any(axis=0)
+    for axis in (0, 1):
+        twice = np.moveaxis(empty.repeat(2, axis), axis, 0)
+        empty = np.moveaxis(twice[:-1] & twice[1:], 0, axis)
+    return empty.astype(np.float32)
 
 
-def resample(rows: FloatArray, maps: FloatArray, columns: FloatArray, out: FloatArray) -> None:
-    """Rows @ map @ columns^T, for each map.
+def resample(
+    rows: FloatArray, maps: FloatArray, columns: FloatArray, out: FloatArray, levels: FloatArray
+) -> None:
+    """Rows @ map @ columns^T of each map, less its value at the first pixel.
+
+    Sums are in float64, and rounded to float32 without that value: so a contrast that is small
+    beside the values keeps its digits, which matters as `scale_channels` makes it as large as any.
 
     Args:
-        rows: [H, p].
-        maps: [C, p, p].
-        columns: [W, p].
+        rows: float64 [H, p].
+        maps: float32 [C, p, p].
+        columns: float64 [W, p].
         out: float32 [C, H, W], is filled.
+        levels: float64 [C], is filled with the values at the first pixel.
     """
-    for own, into in zip(maps, out, strict=True):
-        np.matmul(rows @ own, columns.T, out=into)
+    channel = np.empty(out.shape[1:])
+    for index, one in enumerate(maps):
+        np.matmul(rows @ one, columns.T, out=channel)
+        levels[index] = channel[0, 0]
+        np.subtract(channel, levels[index], out=out[index], casting="same_kind")
 
 
-def upsampling_matrix(source: int, target: int) -> NDArray[np.float32]:
+def upsampling_matrix(source: int, target: int) -> NDArray[np.float64]:
     """[target, source]: bilinear interpolation of a line with aligned corners.
 
     Positions are exact fractions, so that a target pixel that lies on a source pixel takes exactly
     its value.
     """
-    matrix = np.zeros((target, source), np.float32)
-    positions = np.arange(target) * (source - 1)
-    steps = max(target - 1, 1)
-    lower, rest = positions // steps, positions % steps
+    matrix = np.zeros((target, source))
+    lower, share = _positions(source, target)
     rows = np.arange(target)
-    matrix[rows, lower] = 1 - rest / steps
-    matrix[rows, np.minimum(lower + 1, source - 1)] += rest / steps
+    matrix[rows, lower] = 1 - share
+    matrix[rows, np.minimum(lower + 1, source - 1)] += share
     return matrix
+
+
+def cells_matrix(source: int, target: int) -> NDArray[np.float64]:
+    """[target, 2 * source - 1]: 1 for the cell, or the gap between two, that a target pixel is in.
+
+    As `upsampling_matrix` places them: 2i is cell i, 2i + 1 the gap between it and the next.
+    """
+    matrix = np.zeros((target, 2 * source - 1))
+    lower, share = _positions(source, target)
+    matrix[np.arange(target), 2 * lower + (share > 0)] = 1
+    return matrix
+
+
+def _positions(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The source pixel at or before each target pixel, and the share of the one after it."""
+    positions, steps = np.arange(target) * (source - 1), max(target - 1, 1)
+    return positions // steps, positions % steps / steps
 
 
 def gaussian_weights(sigma: float) -> NDArray[np.float64]:
@@ -218,21 +253,22 @@ def gaussian_blur(values: FloatArray, sigma: float, axis: int) -> FloatArray:
     return np.moveaxis(blurred.astype(values.dtype, copy=False), -1, axis)
 
 
-def blur(image: FloatArray, sigma: float) -> FloatArray:
-    """`gaussian_blur` along both axes of [H, W]."""
-    return gaussian_blur(gaussian_blur(image, sigma, 0), sigma, 1)
-
-
-def scale_channels(channels: FloatArray, rounding: float) -> None:
+def scale_channels(channels: FloatArray, levels: FloatArray, rounding: float) -> None:
     """Scale each channel to [0, 1], in place; one that is constant but for rounding becomes zero.
 
     Args:
-        channels: float32 [C, H, W].
+        channels: float32 [C, H, W], less their levels.
+        levels: float64 [C], as `resample` leaves them.
         rounding: what counts as constant: a span of so much of the largest magnitude.
     """
-    for channel in channels:
-        flat = np.ptp(channel) <= np.float32(rounding) * np.abs(channel).max()
-        channel[:] = 0 if flat else min_max(channel)
+    for channel, level in zip(channels, levels, strict=True):
+        low, high = channel.min(), channel.max()
+        span = np.float64(high) - low
+        if span <= rounding * max(abs(low + level), abs(high + level)):
+            channel[:] = 0
+        else:
+            channel -= low
+            channel /= np.float32(span)
 
 
 def softmax(channels: FloatArray) -> FloatArray:

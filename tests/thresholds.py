@@ -12,19 +12,22 @@ CLASS_MAPS = 2e-4
 # ITM match probability of a pass, absolute. Seen: 6e-7.
 MATCH = 1e-5
 
-# Exported graphs against autograd, relative to the largest value; as export demands.
-SALIENCE = validate.TOLERANCE
+# Exported graphs of well-conditioned models against autograd, relative to the largest value. Seen:
+# 3e-6. The parity that was demanded is 1e-3.
+SALIENCE = validate.FLOOR
 
 # Kernels in float32 against SciPy and PyTorch in float64, absolute, values in [0, 1]. Seen: blur
-# 5e-7, upsampling 3e-8, min-max and softmax 6e-8.
+# 5e-7, min-max and softmax 6e-8.
 BLUR = 2e-6
-UPSAMPLING = 2e-7
 MIN_MAX = 5e-7
 SOFTMAX = 5e-7
 
-# Channels of the folded refinement against the plain one of the eager baseline, blur up to 0.2.
-# Seen: 5e-6.
-CHANNELS = 5e-5
+# Channels against steps 6 to 9 in float64 SciPy, values in [0, 1]; 1e-5 is demanded. Seen: 2e-7.
+CHANNELS = 1e-6
+
+# Labels against steps 6 to 11, with pydensecrf2 and without a CRF, part of the pixels that differ.
+# As demanded. Seen: 5e-5.
+LABELS_OF_STEPS = 3e-4
 
 # The dense CRF against pydensecrf2. Part of the pixels with the same label; less is asked where
 # pixels do not come in fours, as that package then adds up to 3 points to its lattice. Seen: one
@@ -63,13 +66,9 @@ OVERLAP = 1.1
 # A padded run of a graph against a plain one, relative to the largest value. Seen: 0 to 4e-7.
 PADDING = 5e-6
 
-# CUDA kernels in float32 against the NumPy ones, absolute, values in [0, 1]: sums in another order.
-CUDA_RESAMPLE = 1e-6
-CUDA_BLUR = 1e-6
-
-# The same over hundreds of pixels, one after the other. Seen with the kernel's rounding, emulated:
-# 1.4e-6.
-CUDA_BLUR_LARGE = 5e-6
+# CUDA kernels against the NumPy ones, absolute, values in [0, 1] but for a level: both sum in float64
+# and round once. Seen: 6e-8.
+CUDA_RESAMPLE = 1.2e-7
 
 # How far eager PyTorch in fp16 and bf16 is from itself in fp32, on sticker scenes, and our graphs.
 # They are held to its means of salience and match. Many pixels of a scene change in few scenes: on

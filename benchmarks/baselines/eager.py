@@ -259,19 +259,18 @@ class EagerSegmenter:
 def refine(
     class_maps: np.ndarray, image: Image.Image, preset: Preset, background: bool
 ) -> np.ndarray:
-    """Threshold, upsample, background, blur: float32 [C (+ 1), H, W]."""
+    """Threshold, upsample, background, blur: float32 [C (+ 1), H, W], computed in float64."""
     size = (image.height, image.width)
-    maps = np.stack([_min_max(m) for m in class_maps])
-    maps[maps < preset.threshold] = 0
-    channels = functional.interpolate(
-        torch.from_numpy(maps)[None], size=size, mode="bilinear", align_corners=True
-    )[0].numpy()
+    maps = np.stack([_threshold(one, preset.threshold) for one in class_maps.astype(np.float64)])
+    channels = _upsample(maps, size)
     if background:
-        # PyTorch rounds source positions, which leaves traces of 1e-7 where there is nothing
-        empty = (channels.max(axis=0) < 1e-6).astype(np.float32)
-        channels = np.concatenate([empty[None], channels])
+        # PyTorch rounds source positions, which leaves traces of 1e-14 beside what is nothing; the
+        # least that is something is 1 / (H W)
+        named = _upsample(maps.any(axis=0)[None].astype(np.float64), size)
+        channels = np.concatenate([(named < 1e-10).astype(np.float64), channels])
     sigma = preset.blur * max(size)
-    return np.stack([_min_max(gaussian_filter(channel, sigma)) for channel in channels])
+    blurred = (gaussian_filter(channel, sigma) for channel in channels)
+    return np.stack([_min_max(channel, 1e-5).astype(np.float32) for channel in blurred])
 
 
 def dense_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
@@ -287,6 +286,19 @@ def dense_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
     return np.array(crf.inference(10)).reshape(labels, height, width)
 
 
-def _min_max(values: np.ndarray) -> np.ndarray:
+def _threshold(class_map: np.ndarray, least: float) -> np.ndarray:
+    """Zero where the min-max-scaled map is below `least`, the map's own values elsewhere."""
+    return np.where(_min_max(class_map) < least, 0, class_map)
+
+
+def _upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return functional.interpolate(
+        torch.from_numpy(maps)[None], size=size, mode="bilinear", align_corners=True
+    )[0].numpy()
+
+
+def _min_max(values: np.ndarray, rounding: float = 0) -> np.ndarray:
+    """Scale to [0, 1]; zero where the span is rounding, relative to the largest magnitude."""
     span = values.max() - values.min()
-    return (values - values.min()) / span if span > 0 else np.zeros_like(values)
+    flat = span <= rounding * np.abs(values).max()
+    return np.zeros_like(values) if flat else (values - values.min()) / span

@@ -38,13 +38,14 @@ class _Selection(click.ParamType):
     "--layer",
     type=_Selection(),
     metavar="N[,N...]|all",
-    help="Cross-attention layers to read, from 0; several are averaged.  [default: known best]",
+    help="Cross-attention layers to read, from 0; several are averaged. The last has no salience."
+    "  [default: BLIP-large's best, or the same relative place]",
 )
 @click.option(
     "--head",
     type=_Selection(),
     metavar="N[,N...]|all",
-    help="Heads to read, likewise.  [default: known best]",
+    help="Heads to read, likewise.  [default: as for --layer]",
 )
 @click.option("--all-heads", is_flag=True, help="Keep every map apart, for tuning.")
 @click.option(

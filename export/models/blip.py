@@ -22,8 +22,10 @@ from . import blip_original
 FAMILY = "blip"
 PROMPT = "A picture of"
 
-# The layer and head that work best in BLIP's text encoder of 12 layers with 12 heads (PnP-OVSS).
-_KNOWN_LAYER, _KNOWN_HEAD, _KNOWN_SIZE = 7, 9, 12
+# Where BLIP-large is read: layer 8 and head 9 of the paper, which counts layers from 1 (PnP-OVSS).
+_BEST_LAYER, _BEST_HEAD = 7, 9
+_TEXT_LAYERS, _TEXT_HEADS = 12, 12
+_BLIP_LARGE = (24, 1024, _TEXT_LAYERS, _TEXT_HEADS, 768)  # image encoder, then text encoder
 
 _HUB_FILES = ["config.json", *tokenizer.FILES, "model*.safetensors*"]
 _NEEDED = ("vision_model.", "text_encoder.", "itm_head.")  # what image-text matching runs on
@@ -86,14 +88,17 @@ def load(
 
 
 def known_best(model: BlipForImageTextRetrieval) -> tuple[int, int, bool]:
-    """The family's known best layer and head, and whether they are known for a model of this size.
+    """The cross-attention layer and head to read, and whether they are known to be the best.
 
-    In a text encoder of another depth or width the same relative place is taken.
+    They are known for BLIP-large (published for its Flickr checkpoint at 336 px). For any other
+    model the same relative place is taken, but for the last layer, which has no salience.
     """
-    config: Any = model.config.text_config
-    layers, heads = config.num_hidden_layers, config.num_attention_heads
-    layer, head = _KNOWN_LAYER * layers // _KNOWN_SIZE, _KNOWN_HEAD * heads // _KNOWN_SIZE
-    return layer, head, layers == heads == _KNOWN_SIZE
+    vision: Any = model.config.vision_config
+    text: Any = model.config.text_config
+    layers, heads = text.num_hidden_layers, text.num_attention_heads
+    layer, head = _BEST_LAYER * layers // _TEXT_LAYERS, _BEST_HEAD * heads // _TEXT_HEADS
+    shape = (vision.num_hidden_layers, vision.hidden_size, layers, heads, text.hidden_size)
+    return max(min(layer, layers - 2), 0), head, shape == _BLIP_LARGE
 
 
 def caption(checkpoint: Checkpoint) -> artifact.Caption:

@@ -1,7 +1,8 @@
 // From class maps to labels: C classes on a grid of p x p patches, a picture of H x W pixels.
 
-// out [C][P]: each map scaled to [0, 1], and zero where that is below `level`; zero where all is equal.
-extern "C" __global__ void threshold(const float *maps, Index classes, Index patches, float level, float *out) {
+// out [C][P]: each map, and zero where it is below `level` once scaled to [0, 1]; equal values count as 0.
+extern "C" __global__ void threshold(const float *maps, Index classes, Index patches, double level,
+                                     float *out) {
     for (Index own = blockIdx.x; own < classes; own += gridDim.x) {
         const float *map = maps + own * patches;
         float low = INFINITE, high = -INFINITE;
@@ -11,67 +12,60 @@ extern "C" __global__ void threshold(const float *maps, Index classes, Index pat
         }
         reduce_extent(low, high);
         for (Index i = threadIdx.x; i < patches; i += blockDim.x) {
-            const float scaled = high > low ? __fdiv_rn(__fsub_rn(map[i], low), __fsub_rn(high, low)) : 0;
-            out[own * patches + i] = scaled < level ? 0 : scaled;
+            const double scaled = high > low ? ((double)map[i] - low) / ((double)high - low) : 0;
+            out[own * patches + i] = scaled < level ? 0 : map[i];
         }
     }
 }
 
-// out [M][rows][columns] = left [M or 1][rows][inner] @ right [M or 1][inner][columns]; the number of floats
-// from one matrix to the next is given, 0 where there is one only.
-extern "C" __global__ void matmul(const float *left, Index left_step, const float *right, Index right_step,
-                                  Index matrices, Index rows, Index inner, Index columns, float *out) {
-    for (Index i = first_item(); i < matrices * rows * columns; i += next_items()) {
-        const Index column = i % columns, row = i / columns % rows, matrix = i / columns / rows;
-        const float *a = left + matrix * left_step + row * inner;
-        const float *b = right + matrix * right_step + column;
-        float sum = 0;
-        for (Index k = 0; k < inner; k++) sum += a[k] * b[k * columns];
-        out[i] = sum;
-    }
-}
-
-// out [H][W] = 1 where every map of maps [C][p][p], upsampled with aligned corners, is 0.
-extern "C" __global__ void background(const float *maps, Index classes, int grid, Index height, Index width,
-                                      float *out) {
-    const Index steps_down = height > 1 ? height - 1 : 1, steps_right = width > 1 ? width - 1 : 1;
-    for (Index i = first_item(); i < height * width; i += next_items()) {
-        const Index down = i / width * (grid - 1), right = i % width * (grid - 1);
-        const Index y = down / steps_down, x = right / steps_right;
-        const int below = down % steps_down != 0, beside = right % steps_right != 0;
+// out [2p - 1][2p - 1] = 1 where every map of maps [C][p][p] is 0: of even rows and columns in that cell, of
+// odd ones in the cells on both sides.
+extern "C" __global__ void background(const float *maps, Index classes, Index grid, float *out) {
+    const Index side = 2 * grid - 1;
+    for (Index i = first_item(); i < side * side; i += next_items()) {
+        const Index row = i / side, column = i % side;
         bool empty = true;
         for (Index own = 0; own < classes && empty; own++)
-            for (int dy = 0; dy <= below; dy++)
-                for (int dx = 0; dx <= beside; dx++)
-                    empty = empty && maps[(own * grid + y + dy) * grid + x + dx] == 0;
+            for (Index y = row / 2; y <= (row + 1) / 2; y++)
+                for (Index x = column / 2; x <= (column + 1) / 2; x++)
+                    empty = empty && maps[(own * grid + y) * grid + x] == 0;
         out[i] = empty;
     }
 }
 
-// out [W][H]: in [H][W] turned, blurred along H, which is reflected at its ends. A thread does SPAN pixels.
-//   weights  [SPAN - 1 zeros, 2 * radius + 1 weights, SPAN - 1 zeros]
-#define SPAN 8
-extern "C" __global__ void blur_and_turn(const float *in, Index height, Index width, const float *weights,
-                                         Index radius, float *out) {
-    const Index spans = (height + SPAN - 1) / SPAN;
-    for (Index i = first_item(); i < spans * width; i += next_items()) {
-        const Index x = i % width, first = i / width * SPAN;
-        Index place = (first - radius) % (2 * height);  // in the line and its mirror image
-        if (place < 0) place += 2 * height;
-        float sum[SPAN], weight[SPAN];
-        for (int k = 0; k < SPAN; k++) {
-            sum[k] = 0;
-            weight[k] = weights[SPAN - 1 - k];
-        }
-        for (Index j = 0;; j++) {
-            const float value = in[(place < height ? place : 2 * height - 1 - place) * width + x];
-            for (int k = 0; k < SPAN; k++) sum[k] += weight[k] * value;
-            if (j == 2 * radius + SPAN - 1) break;
-            if (++place == 2 * height) place = 0;
-            for (int k = SPAN - 1; k > 0; k--) weight[k] = weight[k - 1];
-            weight[0] = weights[j + SPAN];
-        }
-        for (int k = 0; k < SPAN && first + k < height; k++) out[x * height + first + k] = sum[k];
+// tall [C][H][p] = rows [H][p] @ maps [C][p][p]
+extern "C" __global__ void resample_rows(const double *rows, const float *maps, Index count, Index height,
+                                         Index grid, double *tall) {
+    for (Index i = first_item(); i < count * height * grid; i += next_items()) {
+        const Index column = i % grid, row = i / grid % height, map = i / grid / height;
+        double sum = 0;
+        for (Index k = 0; k < grid; k++)
+            sum += rows[row * grid + k] * maps[(map * grid + k) * grid + column];
+        tall[i] = sum;
+    }
+}
+
+// The value of a pixel: tall [C][H][p] @ columns [p][W].
+static __device__ double resampled(const double *tall, const double *columns, Index line, Index grid,
+                                   Index width, Index column) {
+    double sum = 0;
+    for (Index k = 0; k < grid; k++) sum += tall[line * grid + k] * columns[k * width + column];
+    return sum;
+}
+
+// levels [C]: the value of the first pixel of each channel.
+extern "C" __global__ void first_pixels(const double *tall, const double *columns, Index count, Index height,
+                                        Index grid, Index width, double *levels) {
+    for (Index i = first_item(); i < count; i += next_items())
+        levels[i] = resampled(tall, columns, i * height, grid, width, 0);
+}
+
+// out [C][H][W]: the channels less their levels [C].
+extern "C" __global__ void resample_columns(const double *tall, const double *columns, const double *levels,
+                                            Index count, Index height, Index grid, Index width, float *out) {
+    for (Index i = first_item(); i < count * height * width; i += next_items()) {
+        const Index line = i / width;
+        out[i] = (float)(resampled(tall, columns, line, grid, width, i % width) - levels[line / height]);
     }
 }
 
@@ -106,14 +100,16 @@ extern "C" __global__ void extents(const float *channels, Index count, Index pix
     }
 }
 
-// channels [C][pixels], each scaled to [0, 1] in place; zero where it is constant but for `rounding`.
-extern "C" __global__ void scale_channels(float *channels, Index count, Index pixels,
-                                          const unsigned int *extents, float rounding) {
+// channels [C][pixels] less their levels [C], each scaled to [0, 1] in place; zero where it is constant but
+// for `rounding`.
+extern "C" __global__ void scale_channels(float *channels, Index count, Index pixels, const double *levels,
+                                          const unsigned int *extents, double rounding) {
     for (Index i = first_item(); i < count * pixels; i += next_items()) {
-        const float low = unordered(extents[i / pixels * 2]), high = unordered(extents[i / pixels * 2 + 1]);
-        const float span = __fsub_rn(high, low);
-        const bool flat = span <= __fmul_rn(rounding, fmaxf(fabsf(low), fabsf(high)));
-        channels[i] = flat ? 0 : __fdiv_rn(__fsub_rn(channels[i], low), span);
+        const Index channel = i / pixels;
+        const float low = unordered(extents[channel * 2]), high = unordered(extents[channel * 2 + 1]);
+        const double span = (double)high - low, level = levels[channel];
+        const bool flat = span <= rounding * fmax(fabs(low + level), fabs(high + level));
+        channels[i] = flat ? 0 : __fdiv_rn(__fsub_rn(channels[i], low), (float)span);
     }
 }
 

@@ -25,7 +25,7 @@ def test_every_kernel_is_compared_and_timed(rows: list[dict[str, Any]]) -> None:
         "blank_patches",
         "accumulate",
         "drop_salient",
-        "blur of the background",
+        "refine (threshold, upsample, background, blur)",
         "softmax",
         "choose_labels",
     }

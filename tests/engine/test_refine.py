@@ -5,14 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 from pnp_ovss.engine import InputError, Settings, memory, refine
-from scipy.ndimage import gaussian_filter
-
-from benchmarks.baselines import eager
-from tests import thresholds
 
 Background = Literal["auto", "always", "never"]
 GIB = 2**30
@@ -22,98 +15,6 @@ def sparse_maps(seed: int, classes: int, grid: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     maps = rng.random((classes, grid, grid), dtype=np.float32)
     return maps * (rng.random(maps.shape) < rng.choice([0, 0.2, 1]))
-
-
-def blank(height: int, width: int) -> Image.Image:
-    return Image.new("RGB", (width, height))
-
-
-def neighbours(pixel: int, grid: int, size: int) -> list[int]:
-    """The source pixels between which a target pixel lies, in exact fractions."""
-    position, steps = pixel * (grid - 1), max(size - 1, 1)
-    return sorted({position // steps, -(-position // steps)})
-
-
-def background_slowly(maps: np.ndarray, height: int, width: int, settings: Settings) -> np.ndarray:
-    named = np.zeros(maps.shape[1:], bool)
-    for class_map in maps:
-        span = np.ptp(class_map)
-        if span:
-            named |= (class_map - class_map.min()) / span >= np.float32(settings.threshold)
-    grid = len(named)
-    rows = [neighbours(y, grid, height) for y in range(height)]
-    columns = [neighbours(x, grid, width) for x in range(width)]
-    empty = np.array([[not named[np.ix_(y, x)].any() for x in columns] for y in rows])
-    if empty.all() or not empty.any():
-        return np.zeros((height, width))
-    blurred = gaussian_filter(empty.astype(np.float64), settings.blur * max(height, width))
-    return (blurred - blurred.min()) / np.ptp(blurred)
-
-
-sizes = st.integers(1, 60)
-seeds = st.integers(0, 2**32 - 1)
-
-
-@given(
-    seeds,
-    st.integers(1, 5),
-    st.integers(2, 9),
-    sizes,
-    sizes,
-    st.sampled_from([0, 0.15, 0.45]),
-    st.sampled_from([0, 0.02, 0.05, 0.2]),
-)
-def test_class_channels_are_those_of_the_eager_baseline(
-    seed, classes, grid, height, width, threshold, blur
-):
-    maps = sparse_maps(seed, classes, grid)
-    settings = Settings(background="never", threshold=threshold, blur=blur)
-    preset = eager.Preset(
-        None, first_pass_weight=1, join_words=False, sum_last_class=False,
-        threshold=threshold, blur=blur,
-    )  # fmt: skip
-    channels = refine.channels(maps, height, width, settings)
-    expected = eager.refine(maps, blank(height, width), preset, background=False)
-    np.testing.assert_allclose(channels, expected, rtol=0, atol=thresholds.CHANNELS)
-    assert channels.dtype == np.float32
-
-
-@given(seeds, st.integers(1, 4), st.integers(2, 9), sizes, sizes)
-def test_background_is_where_no_class_has_salience(seed, classes, grid, height, width):
-    maps = sparse_maps(seed, classes, grid)
-    settings = Settings(background="always")
-    channels = refine.channels(maps, height, width, settings)
-    assert channels.shape == (1 + classes, height, width)
-    assert np.isfinite(channels).all()
-    np.testing.assert_allclose(
-        channels[0],
-        background_slowly(maps, height, width, settings),
-        rtol=0,
-        atol=thresholds.CHANNELS,
-    )
-
-
-@pytest.mark.parametrize("size", [(60, 80), (37, 53), (1, 50), (50, 1), (1, 1), (64, 33)])
-def test_all_channels_with_background_are_those_of_the_eager_baseline(size):
-    maps = sparse_maps(3, 2, 6)
-    height, width = size
-    channels = refine.channels(maps, height, width, Settings())
-    expected = eager.refine(maps, blank(height, width), eager.PRESETS["paper"], background=True)
-    np.testing.assert_allclose(channels, expected, rtol=0, atol=thresholds.CHANNELS)
-
-
-@pytest.mark.parametrize(
-    ("background", "with_background"),
-    [("always", {1, 2, 3, 4}), ("never", set()), ("auto", {1, 2})],
-)
-@pytest.mark.parametrize("classes", [1, 2, 3, 4])
-def test_background_rule(background: Background, with_background: set[int], classes: int):
-    maps = sparse_maps(0, classes, 4)
-    channels = refine.channels(maps, 9, 12, Settings(background=background))
-    assert len(channels) == classes + (classes in with_background)
-    assert refine.has_background(classes, Settings(background=background)) == (
-        classes in with_background
-    )
 
 
 @pytest.mark.parametrize("background", ["always", "never"])

@@ -134,57 +134,72 @@ def some_maps(rng: np.random.Generator, classes: int, grid: int) -> np.ndarray:
 
 
 @FEW
-@given(classes=counts, grid=st.integers(1, 20), level=st.floats(0, 1), seed=seeds)
-def test_threshold(cuda: Any, classes, grid, level, seed):
-    maps = some_maps(np.random.default_rng(seed), classes, grid)
+@given(
+    classes=counts,
+    grid=st.integers(1, 20),
+    level=st.floats(0, 1, allow_subnormal=False),
+    least=st.sampled_from([0, 0.01, 7, 1e4]),
+    seed=seeds,
+)
+def test_threshold(cuda: Any, classes, grid, level, least, seed):
+    maps = some_maps(np.random.default_rng(seed), classes, grid) + np.float32(least)
     found = host(cuda.threshold(cuda.xp.asarray(maps), level))
     np.testing.assert_array_equal(found, reference.threshold(maps, level))
 
 
 @FEW
-@given(classes=counts, grid=st.integers(1, 8), height=sides, width=sides, seed=seeds)
-def test_background(cuda: Any, classes, grid, height, width, seed):
+@given(classes=counts, grid=st.integers(1, 20), seed=seeds)
+def test_background(cuda: Any, classes, grid, seed):
     rng = np.random.default_rng(seed)
     maps = some_maps(rng, classes, grid) * (rng.random((classes, grid, grid)) < 0.5)
     maps = maps.astype(np.float32)
-    found = host(cuda.background(cuda.xp.asarray(maps), height, width))
-    np.testing.assert_array_equal(found, reference.background(maps, height, width))
+    found = host(cuda.background(cuda.xp.asarray(maps)))
+    np.testing.assert_array_equal(found, reference.background(maps))
 
 
 @FEW
-@given(classes=counts, grid=st.integers(1, 20), height=sides, width=sides, seed=seeds)
-def test_resample(cuda: Any, classes, grid, height, width, seed):
+@given(
+    classes=counts,
+    grid=st.integers(1, 20),
+    height=sides,
+    width=sides,
+    least=st.sampled_from([0, 1, 1000]),
+    seed=seeds,
+)
+def test_resample(cuda: Any, classes, grid, height, width, least, seed):
     rng = np.random.default_rng(seed)
-    rows, columns = rng.random((height, grid), np.float32), rng.random((width, grid), np.float32)
+    rows, columns = rng.random((height, grid)), rng.random((width, grid))
     rows, columns = (m / m.sum(axis=1, keepdims=True) for m in (rows, columns))
-    maps = rng.random((classes, grid, grid), np.float32)
+    maps = rng.random((classes, grid, grid), np.float32) + np.float32(least)
     found = cuda.xp.empty((classes, height, width), np.float32)
-    wanted = np.empty(found.shape, np.float32)
-    cuda.resample(rows, cuda.xp.asarray(maps), columns, found)
-    reference.resample(rows, maps, columns, wanted)
+    levels = cuda.xp.empty(classes, np.float64)
+    wanted, wanted_levels = np.empty(found.shape, np.float32), np.empty(classes)
+    cuda.resample(rows, cuda.xp.asarray(maps), columns, found, levels)
+    reference.resample(rows, maps, columns, wanted, wanted_levels)
+    np.testing.assert_allclose(host(levels), wanted_levels, rtol=1e-12)
     np.testing.assert_allclose(host(found), wanted, rtol=0, atol=thresholds.CUDA_RESAMPLE)
 
 
 @FEW
-@given(height=sides, width=sides, sigma=st.floats(0, 40), seed=seeds)
-def test_blur(cuda: Any, height, width, sigma, seed):
-    image = (np.random.default_rng(seed).random((height, width)) < 0.5).astype(np.float32)
-    found = host(cuda.blur(cuda.xp.asarray(image), sigma))
-    wanted = reference.blur(image.astype(np.float64), sigma)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CUDA_BLUR)
-
-
-@FEW
-@given(count=counts, height=sides, width=st.integers(1, 200), flat=st.booleans(), seed=seeds)
-def test_scale_channels(cuda: Any, count, height, width, flat, seed):
+@given(
+    count=counts,
+    height=sides,
+    width=st.integers(1, 200),
+    flat=st.booleans(),
+    level=st.sampled_from([0, 0.7, -3, 1e4]),
+    seed=seeds,
+)
+def test_scale_channels(cuda: Any, count, height, width, flat, level, seed):
     rng = np.random.default_rng(seed)
     channels = rng.normal(size=(count, height, width)).astype(np.float32)
+    levels = np.full(count, level, np.float64)
     if flat:
-        channels[-1] = np.float32(0.7) + rng.random((height, width)) * 1e-6
+        channels[-1] = rng.random((height, width)) * 1e-6
+        levels[-1] = 0.7
     wanted = channels.copy()
-    reference.scale_channels(wanted, 1e-5)
+    reference.scale_channels(wanted, levels, 1e-5)
     mine = cuda.xp.asarray(channels).copy()
-    cuda.scale_channels(mine, 1e-5)
+    cuda.scale_channels(mine, cuda.xp.asarray(levels), 1e-5)
     np.testing.assert_array_equal(host(mine), wanted)
     assert not flat or not wanted[-1].any()
 
@@ -211,23 +226,11 @@ def test_every_bit_pattern_of_float16_is_read_right(cuda: Any):
     np.testing.assert_array_equal(host(total), bits.astype(np.float32))
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize(("height", "width"), [(3000, 4000), (1, 5000), (2161, 3)])
-def test_large_pictures_on_a_gpu(height: int, width: int):
-    cupy = pytest.importorskip("cupy")
-    from pnp_ovss.kernels.cupy import kernels
-
-    image = (np.random.default_rng(0).random((height, width)) < 0.5).astype(np.float32)
-    found = kernels().blur(cupy.asarray(image), 0.05 * max(height, width)).get()
-    wanted = reference.blur(image.astype(np.float64), 0.05 * max(height, width))
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CUDA_BLUR_LARGE)
-
-
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
         ("tile[threadIdx.x] = other < patches && ", "tile[threadIdx.x] = "),
-        ("for (int k = 0; k < SPAN && first + k < height; k++)", "for (int k = 0; k < SPAN; k++)"),
+        ("i < side * side; i +=", "i <= side * side; i +="),
         ("i < pixels; i += next_items()", "i <= pixels; i += next_items()"),
     ],
 )
@@ -238,7 +241,7 @@ def test_an_access_out_of_bounds_is_caught(tmp_path: Path, right: str, wrong: st
     def use() -> None:
         flat = np.ones((1, 1024), np.float32)
         cuda.drop_salient(flat[:, :1000].copy(), np.zeros((1, 1000), bool), 3)
-        cuda.blur(np.ones((33, 32), np.float32), 1.0)
+        cuda.background(np.ones((1, 4, 4), np.float32))
         cuda.softmax(np.ones((1, 32, 32), np.float32))
 
     assert crashes(use) == signal.SIGSEGV
@@ -253,14 +256,15 @@ def test_a_barrier_left_out_is_caught(tmp_path: Path, barrier: str):
     assert SOURCE.count(barrier) == 1
     wrong = SOURCE.replace(barrier, barrier.split("\n", 1)[1])
     rng = np.random.default_rng(0)
-    maps, scores = rng.random((3, 15, 15), np.float32), rng.random((2, 225), np.float32)
+    maps, scores = rng.random((2, 15, 15), np.float32), rng.random((2, 225), np.float32)
+    maps[0, 0, 0] = maps[1, 2, 10] = 10  # one warp alone sees the largest value, each once
     nothing = np.zeros(scores.shape, bool)
     results = []
     for number, text in enumerate((SOURCE, wrong)):
         folder = tmp_path / str(number)
         folder.mkdir()
         cuda = CudaKernels(np, Kernels(text, folder).launch)
-        same = np.array_equal(cuda.threshold(maps, 0.3), reference.threshold(maps, 0.3))
+        same = np.array_equal(cuda.threshold(maps, 0.5), reference.threshold(maps, 0.5))
         dropped = reference.drop_salient(scores, nothing, 50)
         same &= np.array_equal(cuda.drop_salient(scores, nothing, 50), dropped)
         results.append(same)

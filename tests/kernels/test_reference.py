@@ -104,27 +104,72 @@ def test_min_max_scales_to_zero_and_one(values):
     assert scaled.dtype == np.float32
 
 
-@given(arrays(2, 0, 1), floats(0, 1))
-def test_threshold_zeroes_what_is_below_the_level_and_keeps_the_rest_scaled(class_map, level):
+@given(arrays(2, 0, 1), floats(0, 1), st.sampled_from([0, 1e-3, 1, 1000]))
+def test_threshold_zeroes_what_is_below_the_level_and_keeps_the_values_of_the_rest(
+    class_map, level, offset
+):
+    class_map += np.float32(offset)
     before = class_map.copy()
     (kept,) = reference.threshold(class_map[None], level)
-    scaled = reference.min_max(class_map)
-    np.testing.assert_array_equal(kept, np.where(scaled < np.float32(level), 0, scaled))
+    exact = class_map.astype(np.float64)
+    span = np.ptp(exact)
+    scaled = (exact - exact.min()) / span if span else np.zeros_like(exact)
+    np.testing.assert_array_equal(kept, np.where(scaled < level, 0, class_map))
     np.testing.assert_array_equal(class_map, before)
+    assert kept.dtype == np.float32
 
 
 def test_threshold_keeps_what_is_at_the_level():
     (kept,) = reference.threshold(np.array([[[4, 5, 6, 8]]], np.float32), 0.25)
-    assert kept.tolist() == [[0, 0.25, 0.5, 1]]
+    assert kept.tolist() == [[0, 5, 6, 8]]
 
 
 @pytest.mark.parametrize("value", [0, 0.1, 1, 1e-40, 1e30])
-@pytest.mark.parametrize(
-    "function", [reference.min_max, lambda m: reference.threshold(m[None], 0.15)[0]]
+def test_a_map_of_equal_values_counts_as_nothing(value):
+    equal = np.full((1, 3, 3), value, np.float32)
+    np.testing.assert_array_equal(reference.min_max(equal), np.zeros_like(equal))
+    np.testing.assert_array_equal(reference.threshold(equal, 0.15), np.zeros_like(equal))
+    np.testing.assert_array_equal(reference.threshold(equal, 0), equal)
+
+
+@given(
+    arrays(3, 0, 1, side=6), st.integers(1, 60), st.integers(1, 60), st.floats(0, 1), st.booleans()
 )
-def test_constant_maps_become_all_zero(function, value):
-    scaled = function(np.full((3, 3), value, np.float32))
-    np.testing.assert_array_equal(scaled, np.zeros((3, 3), np.float32))
+def test_background_is_where_the_upsampled_maps_are_zero(maps, height, width, share, seed):
+    maps = maps[:, : min(maps.shape[1:]), : min(maps.shape[1:])]
+    maps = maps * (np.random.default_rng(seed).random(maps.shape) < share)
+    size = maps.shape[1]
+    rows, columns = (reference.upsampling_matrix(size, length) for length in (height, width))
+    empty = ~(np.einsum("yi,cij,xj->cyx", rows, maps > 0, columns).any(axis=0))
+    rows, columns = (reference.cells_matrix(size, length) for length in (height, width))
+    np.testing.assert_array_equal(rows @ reference.background(maps) @ columns.T, empty)
+
+
+@given(st.integers(1, 20), st.integers(1, 100), st.sampled_from([0, 1, 1000]))
+def test_resample_keeps_the_digits_of_a_small_contrast(size, length, level):
+    rng = np.random.default_rng(size)
+    rows, columns = (reference.upsampling_matrix(size, some) for some in (length, 7))
+    maps = (level + rng.random((2, size, size)) * 1e-3).astype(np.float32)
+    out, levels = np.empty((2, length, 7), np.float32), np.empty(2)
+    reference.resample(rows, maps, columns, out, levels)
+    wanted = np.einsum("yi,cij,xj->cyx", rows, maps.astype(np.float64), columns)
+    np.testing.assert_allclose(levels, wanted[:, 0, 0], rtol=1e-12)
+    contrast = wanted - wanted[:, :1, :1]
+    np.testing.assert_allclose(
+        out, contrast, rtol=0, atol=1e-7 * np.abs(contrast).max() + 1e-13 * level
+    )
+
+
+@pytest.mark.parametrize("level", [0, 0.7, -3, 1e6])
+@pytest.mark.parametrize("part", [0.9, 1.1])
+def test_a_channel_is_constant_by_its_span_beside_its_magnitude(level, part):
+    """The span is just below, or just above, the part of the magnitude that counts as rounding."""
+    span = part * 1e-5 * max(abs(level), 1e-3)
+    channels = np.linspace(0, span, 12, dtype=np.float32).reshape(1, 3, 4)
+    rounding = 1e-5 if level else part * 0.9
+    reference.scale_channels(channels, np.array([level], np.float64), rounding)
+    assert channels.max() == (0 if level and part < 1 else 1)
+    assert channels.min() == 0
 
 
 @given(st.integers(1, 50), st.integers(1, 300))
@@ -132,10 +177,8 @@ def test_upsampling_matrix_is_aligned_corners_bilinear(source, target):
     matrix = reference.upsampling_matrix(source, target)
     line = torch.eye(source, dtype=torch.float64)[None, :, :, None]
     expected = functional.interpolate(line, (target, 1), mode="bilinear", align_corners=True)
-    np.testing.assert_allclose(
-        matrix, expected[0, :, :, 0].numpy().T, rtol=0, atol=thresholds.UPSAMPLING
-    )
-    assert matrix.dtype == np.float32
+    np.testing.assert_allclose(matrix, expected[0, :, :, 0].numpy().T, rtol=0, atol=1e-12)
+    assert matrix.dtype == np.float64
 
 
 @given(st.integers(1, 50), st.integers(2, 300))

@@ -90,7 +90,9 @@ def best_patches(scores, there, count):
     return order[:count]
 
 
-def class_maps(model, image, classes, vocabulary, *, encode_id, layer, head, side, patch, preset, passes=4):
+def class_maps(
+    model, image, classes, vocabulary, *, encode_id, layer, head, side, patch, preset, passes=4
+):
     """Steps 1 to 5: class maps [C, p, p] and the match probability of each pass."""
     names = [joined(name) for name in classes] if preset == "released" else classes
     ids, places = caption(names, vocabulary, encode_id)

@@ -57,7 +57,7 @@ def dense_crf(image, channels):
     unary = -log_softmax(channels, axis=0).reshape(labels, -1)
     field.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     field.addPairwiseGaussian(sxy=3, compat=7)
-    field.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.ascontiguousarray(image), compat=10)
+    field.addPairwiseBilateral(sxy=50, srgb=5, rgbim=np.array(image, np.uint8), compat=10)
     return np.array(field.inference(10)).reshape(channels.shape)
 
 
