@@ -1,8 +1,8 @@
 """Holds exported graphs to float64: Hugging Face's own forward, and autograd.
 
-A model can be ill-conditioned: its own rounding in float32 is then large, whoever computes it. So a graph
-is allowed a multiple of what eager PyTorch in float32 is off, and no model is taken whose rounding
-would show.
+A model can be ill-conditioned: its own rounding in float32 is then large, whoever computes it. So a
+graph is allowed a multiple of what eager PyTorch in float32 is off, and no model is taken whose
+rounding would show.
 """
 
 from __future__ import annotations

@@ -157,7 +157,9 @@ class CudaKernels:
         """[H, p], [C, p, p], [W, p] -> out [C, H, W], levels [C]."""
         count, height, width = out.shape
         grid = maps.shape[1]
-        rows, columns = self.xp.asarray(rows), self.xp.ascontiguousarray(self.xp.asarray(columns).T)
+        rows, columns = (
+            self.xp.ascontiguousarray(self.xp.asarray(one)) for one in (rows, columns.T)
+        )
         tall = self.xp.empty((count, height, grid), np.float64)
         shape = tuple(map(np.int64, (count, height, grid)))
         self.launch("resample_rows", tall.size, rows, maps, *shape, tall)

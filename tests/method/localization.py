@@ -17,7 +17,7 @@ PROMPT = "a picture of"
 
 
 def word_pieces(text, vocabulary):
-    """WordPiece: split at spaces and punctuation, then the longest piece that is known, from the left."""
+    """WordPiece: split at spaces and punctuation, then the longest known piece from the left."""
     pieces = []
     for word in re.findall(r"\w+|[^\w\s]", text.lower()):
         start = 0
@@ -85,7 +85,7 @@ def salience(model, values, ids, layer, head):
 
 
 def best_patches(scores, there, count):
-    """The `count` patches of the highest scores among those still there; of equals the lower index."""
+    """The `count` highest-scoring patches still there; of equals the lower index first."""
     order = sorted(np.flatnonzero(there), key=lambda patch: (-scores[patch], patch))
     return order[:count]
 

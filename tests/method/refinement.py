@@ -1,7 +1,8 @@
 """Steps 6 to 11 of the method, from class maps to labels, in float64 NumPy and SciPy.
 
-Written from the description of the method (`engine/METHOD.md`) and from nothing else, to hold the definitions of
-`kernels/reference.py`, the kernels and the baseline to it. One image at a time; speed does not count.
+Written from the description of the method (`engine/METHOD.md`) and from nothing else, to hold the
+definitions of `kernels/reference.py`, the kernels and the baseline to it. One image at a time;
+speed does not count.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ CONSTANT = 1e-5  # a channel of a smaller span, relative to its largest magnitud
 
 
 def threshold(maps, least):
-    """Step 6: zero where the min-max-scaled map is below `least`, the map's own values elsewhere."""
+    """Step 6: zero where the min-max-scaled map is below `least`, its own values elsewhere."""
     result = np.array(maps, np.float64)
     for one in result:
         span = one.max() - one.min()
@@ -23,7 +24,7 @@ def threshold(maps, least):
 
 
 def upsample(maps, height, width):
-    """Step 7: bilinear, corners aligned; exactly one cell's value where a pixel lies on its center."""
+    """Step 7: bilinear, corners aligned; exactly a cell's value where a pixel is on its center."""
     rows = _bilinear(maps.shape[1], height)
     columns = _bilinear(maps.shape[2], width)
     return np.einsum("yi,cij,xj->cyx", rows, maps, columns, optimize=True)

@@ -1,4 +1,4 @@
-"""Steps 6 to 11 of the method, each against its plain form in float64 (`tests/method/refinement.py`)."""
+"""Steps 6 to 11 of the method, each against its plain form in `tests/method/refinement.py`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def maps_above_zero(seed: int, grid: int, classes: int = 3) -> np.ndarray:
-    """Class maps as models give them: smooth or not, sparse or not, mostly with a minimum above 0."""
+    """Class maps as models give them: smooth or not, sparse or not; most have a minimum above 0."""
     rng = np.random.default_rng(seed)
     maps = rng.random((classes, grid, grid)) ** rng.choice([1, 8])
     maps *= rng.random(maps.shape) < rng.choice([0.2, 1])
@@ -121,12 +121,14 @@ def test_step_8_the_background_is_exact_on_lines_that_meet_a_cell(channels_of, w
     np.testing.assert_array_equal(channels_of(maps, image, chosen)[0], wanted)
 
 
-def test_step_8_there_is_a_background_by_rule():
-    rules = {"always": (1, 2, 3, 9), "never": (), "auto": (1, 2)}
-    for rule, with_background in rules.items():
-        for classes in (1, 2, 3, 9):
-            chosen = Settings(background=rule)
-            assert refine.has_background(classes, chosen) == (classes in with_background)
+@pytest.mark.parametrize("classes", [1, 2, 3, 9])
+@pytest.mark.parametrize(
+    ("rule", "with_background"),
+    [("always", {1, 2, 3, 9}), ("never", set[int]()), ("auto", {1, 2})],
+)
+def test_step_8_there_is_a_background_by_rule(rule: Any, with_background: set[int], classes: int):
+    channels = refine.channels(maps_above_zero(0, 4, classes), 9, 12, Settings(background=rule))
+    assert len(channels) == classes + (classes in with_background)
 
 
 @FEW
