@@ -23,7 +23,9 @@ from .graph import Graph
 
 Pullback = Callable[[ir.Value], ir.Value]
 
-MASKED = -1e4  # added to a score, it leaves a probability of exactly 0; fits float16 too
+# Added to a score, it leaves a probability of exactly 0, beside scores of any model: 1e4 was seen.
+# Scores are summed in float32 in every precision.
+MASKED = -1e30
 
 
 def linear(graph: Graph, x: ir.Value, layer: nn.Linear) -> tuple[ir.Value, Pullback]:

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
 from pnp_ovss.engine import ModelError
 from pnp_ovss.export.models import blip
+from transformers import BlipConfig, BlipForImageTextRetrieval
 
-from benchmarks.random_models import random_blip
+from benchmarks import random_models
 from tests.conftest import TEXT, VISION, Exported
 
 
@@ -28,10 +32,26 @@ def change_config(checkpoint: Path, **changes) -> None:
     path.write_text(json.dumps(config))
 
 
-def test_known_best_layer_and_head_are_kept_for_blip_and_scaled_for_others():
-    large = random_blip(VISION, {"hidden_size": 24, "num_attention_heads": 12})
-    assert blip.known_best(large) == (7, 9, True)
-    assert blip.known_best(random_blip(VISION, TEXT)) == (2, 3, False)
+def unfilled(vision: Mapping[str, Any], text: Mapping[str, Any]) -> BlipForImageTextRetrieval:
+    """A model of a shape, without memory for its weights."""
+    with torch.device("meta"):
+        config = BlipConfig(vision_config=dict(vision), text_config=dict(text))
+        return BlipForImageTextRetrieval(config)
+
+
+def test_the_best_layer_and_head_are_known_for_blip_large_alone():
+    large, base = random_models.BLIP_LARGE, random_models.BLIP_BASE
+    assert blip.known_best(unfilled(large["vision"], large["text"])) == (7, 9, True)
+    assert blip.known_best(unfilled(base["vision"], base["text"])) == (7, 9, False)
+    narrow = {"hidden_size": 24, "num_attention_heads": 12}
+    assert blip.known_best(unfilled(VISION, narrow)) == (7, 9, False)
+    assert blip.known_best(unfilled(large["vision"], narrow)) == (7, 9, False)
+
+
+@pytest.mark.parametrize("layers", range(2, 14))
+def test_elsewhere_the_same_relative_place_is_taken_but_for_the_last_layer(layers: int):
+    model = unfilled(VISION, {**TEXT, "num_hidden_layers": layers})
+    assert blip.known_best(model) == (min(7 * layers // 12, layers - 2), 3, False)
 
 
 def test_tokenizer_is_berts_where_the_checkpoint_has_none(checkpoint: Path):
@@ -83,18 +103,18 @@ def test_truncated_weights_are_refused(checkpoint: Path):
 
 
 def test_vocabulary_too_small_for_enc_is_refused(tmp_path: Path, tokenizer):
-    from benchmarks.random_models import save_checkpoint
-
-    save_checkpoint(random_blip(VISION, {**TEXT, "vocab_size": 30522}), tokenizer, tmp_path)
+    random_models.save_checkpoint(
+        random_models.random_blip(VISION, {**TEXT, "vocab_size": 30522}), tokenizer, tmp_path
+    )
     loaded = blip.load(str(tmp_path))
     with pytest.raises(ModelError, match=r"\[ENC\] would have id 30523"):
         blip.caption(loaded)
 
 
 def test_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path: Path, tokenizer):
-    from benchmarks.random_models import save_checkpoint
-
-    save_checkpoint(random_blip(VISION, {**TEXT, "vocab_size": 1000}), tokenizer, tmp_path)
+    random_models.save_checkpoint(
+        random_models.random_blip(VISION, {**TEXT, "vocab_size": 1000}), tokenizer, tmp_path
+    )
     with pytest.raises(ModelError, match="ids up to 30521"):
         blip.load(str(tmp_path))
 

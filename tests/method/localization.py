@@ -68,7 +68,7 @@ def _captured(model, layer):
 
 def salience(model, values, ids, layer, head):
     """S [T, P] = A * max(dm/dA, 0), of one layer and head, and the match probability."""
-    tensor = torch.tensor(values, dtype=torch.float64)[None]
+    tensor = torch.tensor(values, dtype=torch.float64, requires_grad=True)[None]
     with _captured(model, layer) as captured:
         embeds = model.vision_model(tensor, interpolate_pos_encoding=True).last_hidden_state
         states = model.text_encoder(
