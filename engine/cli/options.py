@@ -48,7 +48,7 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Blank dropped patches in the picture; or, faster, leave their tokens out of the"
             " image encoder; or, fastest, run it once and mask them in the cross-attention.",
         ),
-        click.option("--threshold", type=float, help="Salience below this part of the range is 0."),
+        click.option("--threshold", type=float, help="A map is 0 below this part of its range."),
         click.option("--blur", type=float, help="Sigma, as a part of the picture's longer side."),
         click.option(
             "--background",
