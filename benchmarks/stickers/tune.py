@@ -38,7 +38,11 @@ GROUPS: tuple[list[dict[str, Any]], ...] = (
         for passes, drop in _SCHEDULES
         for threshold in (0.03, 0.05, 0.08, 0.12)
     ],
-    [{"blur": blur} for blur in (0.0, 0.01, 0.02, 0.03, 0.05)],
+    [  # together, as the more is blurred, the higher the best threshold
+        {"blur": blur, "threshold": threshold}
+        for blur in (0.02, 0.03, 0.05, 0.07, 0.1)
+        for threshold in (0.03, 0.05, 0.08, 0.12)
+    ],
 )
 """Changes to the settings, of which the best of each group is kept, group after group."""
 LEVELS = (0.3, 0.5, 0.7, 0.9)
