@@ -19,7 +19,7 @@ DEMO = Path(__file__).resolve().parents[2] / "engine" / "data" / "demo"
 
 # Found by `python -m benchmarks.stickers tune`.
 LAYERS, HEADS = (0, 1), "all"
-SETTINGS = Settings(passes=2, drop_schedule=10, threshold=0.12, blur=0.1, match_threshold=0.7)
+SETTINGS = Settings(passes=2, drop_schedule=10, threshold=0.05, blur=0.05, match_threshold=0.7)
 
 
 def keep(model: BlipForImageTextRetrieval, log: Path) -> None:
