@@ -17,7 +17,7 @@ def flops_of_pass(model: BlipForImageTextRetrieval, image_size: int, tokens: int
     """Of the matrix products in one pass over one picture: two a multiplication and addition.
 
     The image encoder, the matching branch over a caption of `tokens`, and its gradient down to the
-    known best layer; products with matrices of weights and those inside attention.
+    default layer; products with matrices of weights and those inside attention.
     """
     vision: Any = model.config.vision_config
     text: Any = model.config.text_config

@@ -63,9 +63,9 @@ class Manifest:
     `layer` and `head` count from 0; a list means that salience is averaged over them. With
     `all_heads` the salience graph keeps every map apart ([B, L, H, T, P]), for tuning only.
     `export_error` holds, per output, the largest difference from PyTorch in float64, relative to
-    the output's largest value. `dtype` is the precision of the arithmetic, `weights` that of the stored
-    weights, to which PyTorch's were rounded before the comparison. `classes`, where given, are the
-    only names that the model was taught.
+    the output's largest value. `dtype` is the precision of the arithmetic, `weights` that of the
+    stored weights, to which PyTorch's were rounded before the comparison. `classes`, where given,
+    are the only names that the model was taught.
     """
 
     schema_version: int

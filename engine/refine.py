@@ -13,9 +13,13 @@ from .settings import Settings
 
 FEW_CLASSES = 3  # in Context-style sets, fewer named classes than this leave room for a background
 
-_WORKING_BYTES = 16  # peak bytes a pixel beside the channels themselves, measured
+# peak bytes beside the channels themselves, measured: for a pixel, and for a pixel of each side and
+# cell of the grid
+_PIXEL_BYTES = 16
+_SIDE_BYTES = 160
 
 _ROUNDING = 1e-5  # a channel is constant where it spans no more of its largest magnitude
+_FFT_ROUNDING = 1e-14  # seen: 2e-16 where there is nothing, 3e-13 where there is least
 
 
 def has_background(classes: int, settings: Settings) -> bool:
@@ -50,7 +54,7 @@ def channels(
     classes, grid, _ = class_maps.shape
     background = has_background(classes, settings)
     if not device.on_gpu:
-        _require_memory(classes, height, width, background)
+        _require_memory(classes, classes + background, height, width, grid)
     kernels, xp = device.kernels, device.xp
     sigma = settings.blur * max(height, width)
     kept = kernels.threshold(class_maps, settings.threshold)
@@ -65,21 +69,28 @@ def channels(
     return out
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _blurred_upsampling(grid: int, size: int, sigma: float) -> np.ndarray:
     """R, float64 [size, grid]: upsampling and blur of a line."""
-    return reference.gaussian_blur(reference.upsampling_matrix(grid, size), sigma, 0)
+    return _blurred(reference.upsampling_matrix(grid, size), sigma)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _blurred_cells(grid: int, size: int, sigma: float) -> np.ndarray:
     """Float64 [size, 2 * grid - 1]: blur of a line that is constant in each cell and each gap."""
-    return reference.gaussian_blur(reference.cells_matrix(grid, size), sigma, 0)
+    return _blurred(reference.cells_matrix(grid, size), sigma)
 
 
-def _require_memory(classes: int, height: int, width: int, background: bool) -> None:
+def _blurred(matrix: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur along the rows. What is 0 stays exactly 0, so that empty channels stay equal there."""
+    blurred = reference.gaussian_blur(matrix, sigma, 0)
+    blurred[np.abs(blurred) < _FFT_ROUNDING] = 0
+    return blurred
+
+
+def _require_memory(classes: int, channels: int, height: int, width: int, grid: int) -> None:
     require_memory(
-        height * width * (4 * (classes + background) + _WORKING_BYTES),
+        height * width * (4 * channels + _PIXEL_BYTES) + (height + width) * grid * _SIDE_BYTES,
         f"{classes} classes on {width}x{height} pixels",
         "name fewer classes, or scale the picture down",
     )

@@ -26,8 +26,8 @@ class Settings:
             left, so that neither it nor cross-attention sees the others (four passes that halve
             cost it less than two, but most backends load it a second time); "attention" runs it
             once and masks the patch in cross-attention. Each gives another result.
-        threshold: a class map counts as nothing where it is below this once scaled to [0, 1]; elsewhere
-            it keeps its own values.
+        threshold: a class map counts as nothing where it is below this once scaled to [0, 1];
+            elsewhere it keeps its own values.
         blur: standard deviation of the Gaussian, as a fraction of the longer side of the picture.
         background: "always" adds a background channel, "never" leaves it out, "auto" adds it where
             fewer than three classes are looked for (the rule for Context-style data sets).
@@ -78,10 +78,10 @@ class Settings:
     def preset(cls, name: str, **changes: Any) -> Settings:
         """The settings of the paper ("paper") or of its authors' released code ("released").
 
-        "released" drops ten patches a pass, counts the first pass twice, writes a name of several words
-        as one, and sums over the tokens of the last class. It leaves out what that code does by
-        accident: where fewer patches have salience than are to be dropped, the lowest indices left
-        go, where the code takes any, dropped ones too; the background is exact, where the code
+        "released" drops ten patches a pass, counts the first pass twice, writes a name of several
+        words as one, and sums over the tokens of the last class. It leaves out what that code does
+        by accident: where fewer patches have salience than are to be dropped, the lowest indices
+        left go, where the code takes any, dropped ones too; the background is exact, where the code
         misses lines that meet a patch's center; captions that are too long become several, where
         the code cuts them; EXIF rotation is applied, transparency laid on white, and a name that
         cannot be written is refused. `engine/METHOD.md` has the whole table.

@@ -28,7 +28,7 @@ ALL = "all"
 _LAST_IS_EMPTY = (
     "the last has no salience for class names, as the match is read off the first token"
 )
-Selection = tuple[int, ...] | str | None  # indices, "all", or the family's known best
+Selection = tuple[int, ...] | str | None  # indices, "all", or the default
 
 
 def export(
@@ -177,15 +177,12 @@ def _resolve_layers(chosen: Selection, best: int, count: int) -> list[int]:
             f"the model has a single cross-attention layer, and {_LAST_IS_EMPTY}",
             "take a checkpoint whose text encoder has two layers at least",
         )
-    layers = _resolve("layer", chosen, best, count)
-    if chosen == ALL:
-        return layers[:last]
-    if last in layers:
+    if isinstance(chosen, tuple) and last in chosen:
         raise ModelError(
             f"layer {last} is the model's last, and {_LAST_IS_EMPTY}",
-            f"take a layer from 0 to {last - 1}",
+            f"{_choices('layer', last)} can be read",
         )
-    return layers
+    return _resolve("layer", chosen, best, last)
 
 
 def _resolve(name: str, chosen: Selection, best: int, count: int) -> list[int]:
@@ -199,9 +196,13 @@ def _resolve(name: str, chosen: Selection, best: int, count: int) -> list[int]:
     if wrong or not chosen:
         raise ModelError(
             f"there is no {name} {wrong[0] if wrong else 'named'}",
-            f"this model has {count}, counted from 0 to {count - 1}",
+            f"of this model {_choices(name, count)} can be read",
         )
     return sorted(set(chosen))
+
+
+def _choices(name: str, count: int) -> str:
+    return f"{name} 0" if count == 1 else f"{name}s 0 to {count - 1}"
 
 
 def _round(model: BlipForImageTextRetrieval) -> None:

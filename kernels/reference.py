@@ -138,8 +138,8 @@ def min_max(values: FloatArray) -> FloatArray:
 def threshold(maps: FloatArray, level: float) -> FloatArray:
     """Zero each map where it is below `level` once scaled to [0, 1]; its own values stay elsewhere.
 
-    The scaled map only makes the mask: what follows undoes a scale of a map, but no offset. A map
-    of equal values counts as 0 everywhere.
+    The scaled map only makes the mask: what follows undoes a scale of a map, but no offset. The
+    scaled form of a map of equal values is 0 everywhere.
 
     Args:
         maps: float32 [C, p, p]; they are scaled in float64.
@@ -175,10 +175,12 @@ def background(maps: FloatArray) -> FloatArray:
 def resample(
     rows: FloatArray, maps: FloatArray, columns: FloatArray, out: FloatArray, levels: FloatArray
 ) -> None:
-    """Rows @ map @ columns^T of each map, less its value at the first pixel.
+    """Rows @ map @ columns^T of each map in a unit of its own, less its value at the first pixel.
 
-    Sums are in float64, and rounded to float32 without that value: so a contrast that is small
-    beside the values keeps its digits, which matters as `scale_channels` makes it as large as any.
+    Sums are in float64. Both the unit, the power of two above the map's largest value, and the
+    value that is left out keep the digits of what is then rounded to float32: of maps of the
+    smallest values, and of a contrast that is small beside them. `scale_channels` undoes both, and
+    makes any contrast as large as another.
 
     Args:
         rows: float64 [H, p].
@@ -189,7 +191,8 @@ def resample(
     """
     channel = np.empty(out.shape[1:])
     for index, one in enumerate(maps):
-        np.matmul(rows @ one, columns.T, out=channel)
+        _, exponent = np.frexp(np.abs(one).max())
+        np.matmul(rows @ np.ldexp(one.astype(np.float64), -exponent), columns.T, out=channel)
         levels[index] = channel[0, 0]
         np.subtract(channel, levels[index], out=out[index], casting="same_kind")
 

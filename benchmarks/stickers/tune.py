@@ -38,9 +38,9 @@ GROUPS: tuple[list[dict[str, Any]], ...] = (
         for passes, drop in _SCHEDULES
         for threshold in (0.03, 0.05, 0.08, 0.12)
     ],
-    # Together, as the more is blurred, the higher the best threshold. No more than the paper's blur:
-    # it grows with the picture and the reach of the CRF does not, so what more of it gains on scenes
-    # of 256 pixels is lost on larger pictures.
+    # Together, as the more is blurred, the higher the best threshold. No more than the paper's
+    # blur: it grows with the picture and the reach of the CRF does not, so what more of it gains on
+    # scenes of 256 pixels is lost on larger pictures.
     [
         {"blur": blur, "threshold": threshold}
         for blur in (0.01, 0.02, 0.03, 0.05)

@@ -33,15 +33,30 @@ extern "C" __global__ void background(const float *maps, Index classes, Index gr
     }
 }
 
-// tall [C][H][p] = rows [H][p] @ maps [C][p][p]
-extern "C" __global__ void resample_rows(const double *rows, const float *maps, Index count, Index height,
-                                         Index grid, double *tall) {
+// units [C]: what brings the largest value of maps [C][p][p] to 0.5 or more, below 1: a power of two.
+extern "C" __global__ void units(const float *maps, Index count, Index cells, double *units) {
+    for (Index map = blockIdx.x; map < count; map += gridDim.x) {
+        float low = 0, high = 0;
+        for (Index i = threadIdx.x; i < cells; i += blockDim.x) {
+            low = fminf(low, maps[map * cells + i]);
+            high = fmaxf(high, maps[map * cells + i]);
+        }
+        reduce_extent(low, high);
+        int exponent;
+        frexp((double)fmaxf(-low, high), &exponent);
+        if (threadIdx.x == 0) units[map] = ldexp(1.0, -exponent);
+    }
+}
+
+// tall [C][H][p] = rows [H][p] @ maps [C][p][p], times units [C].
+extern "C" __global__ void resample_rows(const double *rows, const float *maps, const double *units,
+                                         Index count, Index height, Index grid, double *tall) {
     for (Index i = first_item(); i < count * height * grid; i += next_items()) {
         const Index column = i % grid, row = i / grid % height, map = i / grid / height;
         double sum = 0;
         for (Index k = 0; k < grid; k++)
             sum += rows[row * grid + k] * maps[(map * grid + k) * grid + column];
-        tall[i] = sum;
+        tall[i] = sum * units[map];
     }
 }
 

@@ -32,16 +32,19 @@ def test_a_channel_without_contrast_is_all_zero_not_amplified_rounding(width):
     assert not refine.channels(maps, 1, width, Settings(background="never")).any()
 
 
+@pytest.mark.parametrize("size", [(600, 800), (1, 100_003), (64, 64)])
 @pytest.mark.parametrize("classes", [1, 2, 10])
 def test_memory_that_is_asked_for_is_no_less_than_what_is_used(
-    monkeypatch: pytest.MonkeyPatch, classes: int
+    monkeypatch: pytest.MonkeyPatch, classes: int, size: tuple[int, int]
 ):
     asked = []
+    refine._blurred_upsampling.cache_clear()
+    refine._blurred_cells.cache_clear()
     monkeypatch.setattr(refine, "require_memory", lambda needed, *_: asked.append(needed))
     maps = sparse_maps(0, classes, 24)
     tracemalloc.start()
     try:
-        refine.channels(maps, 600, 800, Settings(background="always"))
+        refine.channels(maps, *size, Settings(background="always"))
         used = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

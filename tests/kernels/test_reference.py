@@ -119,6 +119,12 @@ def test_threshold_zeroes_what_is_below_the_level_and_keeps_the_values_of_the_re
     assert kept.dtype == np.float32
 
 
+def test_threshold_scales_in_float64():
+    """In float32, 0.9 of 2 comes out at the level of 0.45; the float32 nearest to 0.9 is below."""
+    (kept,) = reference.threshold(np.array([[[0, 0.9, 2]]], np.float32), 0.45)
+    assert kept.tolist() == [[0, 0, 2]]
+
+
 def test_threshold_keeps_what_is_at_the_level():
     (kept,) = reference.threshold(np.array([[[4, 5, 6, 8]]], np.float32), 0.25)
     assert kept.tolist() == [[0, 5, 6, 8]]
@@ -145,19 +151,23 @@ def test_background_is_where_the_upsampled_maps_are_zero(maps, height, width, sh
     np.testing.assert_array_equal(rows @ reference.background(maps) @ columns.T, empty)
 
 
-@given(st.integers(1, 20), st.integers(1, 100), st.sampled_from([0, 1, 1000]))
-def test_resample_keeps_the_digits_of_a_small_contrast(size, length, level):
+@given(
+    st.integers(1, 20),
+    st.integers(1, 100),
+    st.sampled_from([0, 1, 1000]),
+    st.sampled_from([1e-43, 1e-30, 1, 1e30]),
+)
+def test_resample_keeps_the_digits_of_small_maps_and_contrasts(size, length, level, scale):
     rng = np.random.default_rng(size)
     rows, columns = (reference.upsampling_matrix(size, some) for some in (length, 7))
-    maps = (level + rng.random((2, size, size)) * 1e-3).astype(np.float32)
+    maps = ((level + rng.random((2, size, size)) * 1e-3) * scale).astype(np.float32)
     out, levels = np.empty((2, length, 7), np.float32), np.empty(2)
     reference.resample(rows, maps, columns, out, levels)
+    unit = 2.0 ** np.frexp(maps.max(axis=(1, 2)))[1]
     wanted = np.einsum("yi,cij,xj->cyx", rows, maps.astype(np.float64), columns)
-    np.testing.assert_allclose(levels, wanted[:, 0, 0], rtol=1e-12)
-    contrast = wanted - wanted[:, :1, :1]
-    np.testing.assert_allclose(
-        out, contrast, rtol=0, atol=1e-7 * np.abs(contrast).max() + 1e-13 * level
-    )
+    np.testing.assert_allclose(levels * unit, wanted[:, 0, 0], rtol=1e-12)
+    contrast = (wanted - wanted[:, :1, :1]) / unit[:, None, None]
+    np.testing.assert_allclose(out, contrast, rtol=0, atol=1e-7 * np.abs(contrast).max() + 1e-15)
 
 
 @pytest.mark.parametrize("level", [0, 0.7, -3, 1e6])

@@ -36,7 +36,7 @@ def maps_above_zero(seed: int, grid: int, classes: int = 3) -> np.ndarray:
     if rng.random() < 0.5:
         maps = np.stack([gaussian_filter(one, grid / 8) for one in maps])
     offset = rng.choice([0, 0.03, 0.5, 20], (classes, 1, 1))
-    scale = 10.0 ** rng.integers(-9, 3, (classes, 1, 1))
+    scale = 10.0 ** rng.integers(-25, 25, (classes, 1, 1))
     return ((maps + offset) * scale).astype(np.float32)
 
 
@@ -66,7 +66,9 @@ def channels_of(implementation: str, request: pytest.FixtureRequest) -> Refine:
 @pytest.fixture(scope="module")
 def threshold(implementation: str, request: pytest.FixtureRequest) -> Callable[..., np.ndarray]:
     if implementation == "eager":
-        return lambda maps, level: np.stack([eager._threshold(one, level) for one in maps])
+        return lambda maps, level: np.stack(
+            [eager._threshold(one, level) for one in maps.astype(np.float64)]
+        )
     if implementation == "cuda kernels":
         return request.getfixturevalue("cuda_on_cpu").threshold
     return reference.threshold
@@ -175,6 +177,21 @@ def test_step_10_the_dense_crf_has_these_terms(picture):
     found = crf.marginals(image, channels.astype(np.float32))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CRF_MARGINALS)
     assert (found.argmax(axis=0) != wanted.argmax(axis=0)).mean() <= thresholds.LABELS_OF_STEPS
+
+
+def test_step_11_where_all_channels_are_0_the_first_wins(channels_of):
+    """Far from three small things every channel is 0; no rounding may decide there."""
+    maps = np.zeros((3, 24, 24), np.float32)
+    for one, (y, x) in zip(maps, [(4, 5), (12, 18), (20, 3)], strict=True):
+        one[y : y + 2, x : x + 2] = (0.3, 0.7)
+    image = Image.new("RGB", (160, 120))
+    for blur in (0.01, 0.02, 0.05):
+        chosen, plain = with_settings(image, background="never", blur=blur)
+        channels = steps.channels_of(maps, **plain)
+        assert (channels.max(axis=0) == 0).mean() > 0.05
+        labels = steps.labels_of(channels, with_background=False)
+        found = channels_of(maps, image, chosen).argmax(axis=0) + 1
+        assert (found != labels).mean() <= thresholds.LABELS_OF_STEPS
 
 
 @pytest.mark.parametrize("background", ["always", "never"])
