@@ -9,13 +9,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+from pnp_ovss.engine import Segmenter, Settings
+from pnp_ovss.engine.images import load_rgb
+from tokenizers import Tokenizer
+from transformers import BlipForImageTextRetrieval
 
-from benchmarks.random_models import BLIP_LARGE, random_blip, save_checkpoint
+from benchmarks.random_models import BLIP_LARGE, SEED, random_blip, save_checkpoint
 from tests import thresholds
 from tests.conftest import SAMPLES
+from tests.method import localization, refinement
 
 EXPORT_SECONDS, EXPORT_BYTES = 180, 8e9
 BUILD_SECONDS, BUILD_BYTES = 300, 6e9
@@ -44,21 +50,35 @@ def run(*words: object) -> Run:
     return Run(printed, time.monotonic() - started, usage.ru_maxrss * 1024)
 
 
-@pytest.mark.slow
-def test_blip_large_exports_segments_and_builds(tokenizer, tmp_path: Path, capsys):
-    model = random_blip(BLIP_LARGE["vision"], BLIP_LARGE["text"])
-    assert sum(p.numel() for p in model.parameters()) == pytest.approx(446e6, rel=0.01)
-    save_checkpoint(model, tokenizer, tmp_path / "checkpoint")
-    del model
+class Large(NamedTuple):
+    """A checkpoint of BLIP-large's shape, its model folder, and the command that exported it."""
 
-    exported = run("export", tmp_path / "checkpoint", "-o", tmp_path / "model", "--json")
+    checkpoint: Path
+    model: Path
+    exported: Run
+
+
+@pytest.fixture(scope="module")
+def large(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Large:
+    folder = tmp_path_factory.mktemp("large")
+    model = random_blip(BLIP_LARGE["vision"], BLIP_LARGE["text"], seed=SEED)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(446e6, rel=0.01)
+    save_checkpoint(model, tokenizer, folder / "checkpoint")
+    del model
+    exported = run("export", folder / "checkpoint", "-o", folder / "model", "--json")
+    return Large(folder / "checkpoint", folder / "model", exported)
+
+
+@pytest.mark.slow
+def test_blip_large_exports_segments_and_builds(large: Large, tmp_path: Path, capsys):
+    exported = large.exported
     manifest = json.loads(exported.printed)
     assert (manifest["image_size"], manifest["layer"], manifest["head"]) == (336, 7, 9)
     assert manifest["export_error"]["salience"] < thresholds.SALIENCE_LARGE
 
     picture = SAMPLES / "beach.jpg"
     classes = ("-c", "sailing boat,turtle,water")
-    segmented = run("segment", picture, "-m", tmp_path / "model", "-o", tmp_path / "out", *classes)
+    segmented = run("segment", picture, "-m", large.model, "-o", tmp_path / "out", *classes)
     assert (tmp_path / "out" / "beach.overlay.png").is_file()
     with capsys.disabled():
         print(
@@ -72,7 +92,7 @@ def test_blip_large_exports_segments_and_builds(tokenizer, tmp_path: Path, capsy
     if not importlib.util.find_spec("tensorrt_rtx"):
         pytest.skip("the rest needs tensorrt-rtx")
     gpus = ("--compute-capability", "8.6,8.9,12.0")
-    built = run("build", tmp_path / "model", "--target", "tensorrt-rtx", *gpus)
+    built = run("build", large.model, "--target", "tensorrt-rtx", *gpus)
     sizes = [Path(path).stat().st_size for path in built.printed.splitlines()]
     with capsys.disabled():
         print(
@@ -81,3 +101,37 @@ def test_blip_large_exports_segments_and_builds(tokenizer, tmp_path: Path, capsy
         )
     assert built.seconds < BUILD_SECONDS
     assert built.peak < BUILD_BYTES
+
+
+@pytest.mark.slow
+def test_blip_large_segments_as_in_float64(large: Large, tokenizer: Tokenizer):
+    """Against the plain form of all steps.
+
+    After the other test, as processes started count the memory of this one at their start.
+    """
+    image, classes = load_rgb(SAMPLES / "beach.jpg"), ["person", "potted plant", "umbrella"]
+    with Segmenter.load(large.model, device="cpu") as segmenter:
+        found = segmenter.segment(image, classes, settings=Settings())
+    checkpoint: Any = BlipForImageTextRetrieval.from_pretrained(large.checkpoint)
+    maps, match = localization.class_maps(
+        checkpoint.double().requires_grad_(False),
+        image,
+        classes,
+        tokenizer.get_vocab(),
+        encode_id=30523,
+        layer=7,
+        head=9,
+        side=336,
+        patch=16,
+        preset="paper",
+    )
+    difference = np.abs(found.class_maps - maps).max()
+    assert difference <= thresholds.CLASS_MAPS_EXACT * maps.max()
+    np.testing.assert_allclose(found.match, match, rtol=0, atol=thresholds.MATCH)
+    channels = refinement.channels_of(
+        maps, image.height, image.width, least=0.15, sigma=0.05, with_background=True
+    )
+    marginals = refinement.dense_crf(np.asarray(image), channels)
+    labels = refinement.labels_of(marginals, with_background=True)
+    assert len(np.unique(labels)) > 1
+    assert (found.labels != labels).mean() <= thresholds.LABELS_OF_STEPS
