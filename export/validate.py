@@ -27,7 +27,7 @@ CAPTION_LENGTHS = (6, 17)
 
 # Errors are relative to the largest value of an output.
 FLOOR = 1e-5  # what any graph may be off; seen: 1e-6
-MARGIN = 4  # times what eager PyTorch in float32 is off; seen: 0.3 to 2 times
+MARGIN = 4  # times what eager PyTorch in float32 is off; seen: 0.3 to 2, by chance above 4
 LIMIT = 1e-2  # a model that would need more is refused
 REPEATS = 8  # runs of eager PyTorch before a graph is refused
 

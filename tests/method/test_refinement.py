@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pnp_ovss.engine import Settings, crf, refine
-from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.device import CPU, Device
 from pnp_ovss.kernels import reference
 from scipy.ndimage import gaussian_filter
 
@@ -46,7 +46,14 @@ def implementation(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def channels_of(implementation: str, request: pytest.FixtureRequest) -> Refine:
+def device(implementation: str, request: pytest.FixtureRequest) -> Device:
+    if implementation != "cuda kernels":
+        return CPU
+    return replace(CPU, name="cuda:0", kernels=request.getfixturevalue("cuda_on_cpu"))
+
+
+@pytest.fixture(scope="module")
+def channels_of(implementation: str, device: Device) -> Refine:
     if implementation == "eager":
 
         def of_baseline(maps: np.ndarray, image: Image.Image, chosen: Settings) -> np.ndarray:
@@ -54,24 +61,18 @@ def channels_of(implementation: str, request: pytest.FixtureRequest) -> Refine:
             return eager.refine(maps, image, preset, chosen.background == "always")
 
         return of_baseline
-    device = CPU
-    if implementation == "cuda kernels":
-        kernels = request.getfixturevalue("cuda_on_cpu")
-        device = replace(CPU, name="cuda:0", kernels=kernels)
     return lambda maps, image, chosen: refine.channels(
         maps, image.height, image.width, chosen, device
     )
 
 
 @pytest.fixture(scope="module")
-def threshold(implementation: str, request: pytest.FixtureRequest) -> Callable[..., np.ndarray]:
+def threshold(implementation: str, device: Device) -> Callable[..., np.ndarray]:
     if implementation == "eager":
         return lambda maps, level: np.stack(
             [eager._threshold(one, level) for one in maps.astype(np.float64)]
         )
-    if implementation == "cuda kernels":
-        return request.getfixturevalue("cuda_on_cpu").threshold
-    return reference.threshold
+    return device.kernels.threshold
 
 
 @given(seed=seeds, grid=st.integers(1, 24), level=st.sampled_from([0, 0.05, 0.15, 0.45, 1]))
@@ -197,7 +198,7 @@ def test_step_11_where_all_channels_are_0_the_first_wins(channels_of):
 @pytest.mark.parametrize("background", ["always", "never"])
 @pytest.mark.parametrize("with_crf", [False, True], ids=["no crf", "crf"])
 def test_step_11_labels_of_maps_whose_minimum_is_above_0(
-    channels_of, implementation, request, picture, with_crf, background
+    channels_of, implementation, device, picture, with_crf, background
 ):
     """All steps together, over some images of the sizes and grids that models have."""
     different = pixels = 0
@@ -212,10 +213,6 @@ def test_step_11_labels_of_maps_whose_minimum_is_above_0(
             if implementation == "eager":
                 found = eager.dense_crf(image, found)
             else:
-                device = CPU
-                if implementation == "cuda kernels":
-                    kernels = request.getfixturevalue("cuda_on_cpu")
-                    device = replace(CPU, name="cuda:0", kernels=kernels)
                 found = crf.marginals(image, found, "densecrf", place=device)
         labels = steps.labels_of(wanted, with_background=background == "always")
         seen.update(np.unique(labels))
