@@ -14,8 +14,9 @@ from ..engine.artifact import Artifact
 from ..engine.engines import Built, Recipe, Record
 from ..engine.errors import BackendError, writing_to
 
-_LOCK = ".lock"
-_WORK = ".work"
+# What lies beside an engine while it is built, and is hidden, so that it is taken for none.
+_LOCK = ".{}.lock"
+_WORK = ".{}.work"
 
 
 def build_once(
@@ -23,7 +24,8 @@ def build_once(
 ) -> Built:
     """Build an engine, unless it is there already.
 
-    Of several processes that want the same one, the first builds it and the others wait for it.
+    Of several processes that want the same one, the first builds it and the others wait for it;
+    different ones are built side by side.
 
     Args:
         model: the model folder.
@@ -41,7 +43,7 @@ def build_once(
     instead = f"copy '{model.path}' to where you can write, and build the copy"
     with writing_to(folder, instead):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / _LOCK):
+        with FileLock(folder / _LOCK.format(path.name)):
             if not overwrite and (there := _there(path, recipe)):
                 return there
             return _build(path, recipe, build)
@@ -59,7 +61,7 @@ def _there(path: Path, recipe: Recipe) -> Built | None:
 
 def _build(path: Path, recipe: Recipe, build: Callable[[Path], object]) -> Built:
     """Build beside the place of the engine, of which there is none until its record is written."""
-    work = path.parent / _WORK
+    work = path.parent / _WORK.format(path.name)
     shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
     work.mkdir()
     try:

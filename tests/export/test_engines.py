@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from pnp_ovss.engine import OutputError, artifact, engines
 from pnp_ovss.engine.artifact import Artifact
 from pnp_ovss.engine.engines import Recipe
@@ -27,7 +30,8 @@ def never(_: Path) -> None:
 
 
 def left(model: Artifact) -> list[str]:
-    return sorted(path.name for path in (model.path / "engines").iterdir() if path.name != ".lock")
+    names = (path.name for path in (model.path / "engines").iterdir())
+    return sorted(name for name in names if not name.endswith(".lock"))
 
 
 def test_an_engine_is_built_once(model: Artifact) -> None:
@@ -90,12 +94,45 @@ def test_an_interrupt_while_files_take_their_places(
 
 
 def test_what_a_killed_build_left_is_cleared_away(model: Artifact) -> None:
-    work = model.path / "engines" / ".work"
+    work = model.path / "engines" / f".{RECIPE.file_name}.work"
     work.mkdir(parents=True)
     (work / "half.engine").write_bytes(b"half")
     assert engines.recorded(model) == []
     build_once(model, RECIPE, writing(b"engine"))
     assert left(model) == [RECIPE.file_name, f"{RECIPE.file_name}.json"]
+
+
+def test_different_engines_are_built_at_the_same_time(model: Artifact) -> None:
+    """Neither waits for the other, nor clears its work away."""
+    recipes = [RECIPE, replace(RECIPE, graph="salience")]
+    together = threading.Barrier(2, timeout=10)
+
+    def build(path: Path) -> None:
+        together.wait()
+        path.write_bytes(b"engine")
+        together.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        built = list(threads.map(lambda recipe: build_once(model, recipe, build), recipes))
+    assert [one.record.recipe for one in built] == recipes
+    assert sorted(map(str, engines.recorded(model))) == sorted(map(str, built))
+
+
+def test_who_wants_the_engine_that_is_being_built_waits_for_it(model: Artifact) -> None:
+    building, finish = threading.Event(), threading.Event()
+
+    def build(path: Path) -> None:
+        building.set()
+        assert finish.wait(10)
+        path.write_bytes(b"engine")
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(build_once, model, RECIPE, build)
+        assert building.wait(10)
+        second = threads.submit(build_once, model, RECIPE, never)
+        assert not wait([second], timeout=0.2).done
+        finish.set()
+        assert second.result(10) == first.result(10)
 
 
 def test_a_folder_that_cannot_be_written(model: Artifact) -> None:
