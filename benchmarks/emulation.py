@@ -20,6 +20,7 @@ from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.network import Network
 from pnp_ovss.engine.runners import LazyRunner, Precision
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.export import loading
 from pnp_ovss.export.precision import FLOAT, LOW, MOVES, convert
 
 
@@ -35,7 +36,7 @@ def open_emulated(model: Artifact, precision: Precision, folder: Path) -> Networ
     def load(graph: str) -> OnnxRuntimeRunner:
         path = folder / precision / graph
         path.parent.mkdir(parents=True, exist_ok=True)
-        emulated = emulate(convert(ir.load(model.path / graph), precision))
+        emulated = emulate(convert(loading.load(model.path / graph), precision))
         ir.save(emulated, path, external_data=f"{path.name}_data")
         return OnnxRuntimeRunner(path)
 

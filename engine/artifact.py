@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import msgspec
 import platformdirs
 
-from .errors import ModelError, reason
+from .errors import InputError, ModelError, reason
 from .settings import Settings
 
 SCHEMA_VERSION = 1
@@ -23,6 +24,7 @@ VISION = "onnx/vision.onnx"
 SALIENCE = "onnx/salience.onnx"
 VISION_TOKENS = "onnx/vision_tokens.onnx"  # of some tokens only; earlier versions did not write it
 WEIGHTS = "_data"  # ends the name of the file of a graph's weights
+GRAPHS = (VISION, SALIENCE, VISION_TOKENS)
 FILES = {TOKENIZER, VISION, VISION + WEIGHTS, SALIENCE, SALIENCE + WEIGHTS}
 
 Weights = Literal["float32", "float16"]
@@ -106,17 +108,53 @@ def weights_of(graph: Path) -> Path:
     return graph.with_name(Path(owner).name + WEIGHTS)
 
 
-def graphs(model: Artifact, drop_mode: str) -> list[str]:
-    """The graphs of a model that a drop mode runs.
+def graphs(model: Artifact, drop_mode: str, only: Sequence[str] = ()) -> list[str]:
+    """The graphs of a model to build, in the order of `GRAPHS`.
+
+    Args:
+        model: the model folder.
+        drop_mode: those that it runs.
+        only: these instead, whatever the drop mode runs: "vision" and the like.
 
     Raises:
+        InputError: a name is no graph's.
         ModelError: as `require_graph`.
     """
-    needed = [VISION, SALIENCE]
-    if drop_mode == "tokens":
+    unknown = sorted(set(only) - {graph_name(graph) for graph in GRAPHS})
+    if unknown:
+        raise InputError(
+            f"there is no graph {unknown[0]!r}", f"there are: {', '.join(map(graph_name, GRAPHS))}"
+        )
+    needed = [
+        graph
+        for graph in GRAPHS
+        if (graph_name(graph) in only if only else graph != VISION_TOKENS or drop_mode == "tokens")
+    ]
+    if VISION_TOKENS in needed:
         require_graph(model, VISION_TOKENS)
-        needed.append(VISION_TOKENS)
     return needed
+
+
+def graph_name(graph: str) -> str:
+    """What a graph is called: "vision" of `VISION`, and the like."""
+    return PurePosixPath(graph).stem
+
+
+def copied_or(graph: Path, otherwise: str) -> str:
+    """What helps where a library refuses a graph.
+
+    Some do if files are symbolic links that leave its folder, as they are in the Hugging Face
+    cache: the cure is then a copy first.
+
+    Args:
+        graph: the ONNX file.
+        otherwise: the cure of a graph that is no such link.
+    """
+    folder = graph.parent.resolve()
+    if all(file.resolve().parent == folder for file in (graph, weights_of(graph))):
+        return otherwise
+    copy = f"cp -rL '{graph.parent.parent}' COPY"
+    return f"its files are links: take a copy ({copy}); if that does not help, {otherwise}"
 
 
 def require_graph(model: Artifact, graph: str) -> None:

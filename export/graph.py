@@ -106,7 +106,7 @@ def save(model: ir.Model, path: Path) -> list[Path]:
 
 def save_sharing(model: ir.Model, path: Path, owner: Path) -> list[Path]:
     """Write `path` alone: its weights are, by name, among those of a graph saved beside it."""
-    stored = ir.load(owner).graph.initializers
+    stored = ir.load(owner).graph.initializers  # as places in a file; `loading.load` has arrays
     for name, value in model.graph.initializers.items():
         if name in stored and isinstance(stored[name].const_value, ir.ExternalTensor):
             value.const_value = stored[name].const_value

@@ -24,6 +24,7 @@ from ..engine.memory import memory, require_memory
 from ..engine.runners import Precision, tensorrt_api
 from ..engine.runners.tensorrt_api import TensorRT
 from .engines import build_once
+from .loading import load
 from .precision import convert
 
 _COPIES = 3  # of the weights, that a build holds at once; seen: 3.1 for BLIP-large's shape
@@ -33,11 +34,12 @@ def build(
     model: Artifact,
     *,
     target: str,
-    precision: Precision,
+    precision: Precision | None = None,
     batches: Sequence[int],
     tokens: Sequence[int],
     architectures: Sequence[str] = (),
     drop_mode: str = "pixels",
+    graphs: Sequence[str] = (),
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Built]:
@@ -46,12 +48,13 @@ def build(
     Args:
         model: the model folder; the engines come to lie in its `engines/`.
         target: "tensorrt" or "tensorrt-rtx".
-        precision: of the arithmetic; inputs and outputs are as in the exported graphs.
+        precision: of the arithmetic, by default fp16; inputs and outputs are as exported.
         batches: pictures, or captions, in a call, to build for.
         tokens: of a caption, padding included, to build for.
         architectures: "sm_86" and the like; by default that of the first GPU. TensorRT builds for
             no other.
         drop_mode: build the graphs that it runs.
+        graphs: build these instead, by their names in a recipe.
         overwrite: build engines that are there, too.
         say: is told of each step.
 
@@ -61,7 +64,7 @@ def build(
     Raises:
         ModelError: the model folder is of an earlier version, which had no such graph.
         BackendError: the target, or the architecture, cannot be had.
-        InputError: the graphs are too large for this machine's memory.
+        InputError: there is no such graph; or one is too large for this machine's memory.
         ExecutionError: a graph cannot be built.
         OutputError: an engine cannot be written.
     """
@@ -69,11 +72,11 @@ def build(
     architectures = _architectures(api, architectures)
     tokens = _fitting(tokens, model.manifest.caption.max_tokens, say)
     built: list[Built] = []
-    for graph in artifact.graphs(model, drop_mode):
+    for graph in artifact.graphs(model, drop_mode, graphs):
         recipe = Recipe(
             target=target,
             graph=Path(graph).stem,
-            precision=precision,
+            precision=precision or "fp16",
             graph_sha256=engines.graph_sha256(model.manifest, graph),
             profiles=engines.profiles(graph, batches, tokens, engines.kept_tokens(model.manifest)),
             architectures=architectures,
@@ -189,7 +192,7 @@ def _in_precision(onnx: Path, precision: Precision, folder: Path) -> Path:
     if precision == "fp32":
         return onnx
     path = folder / onnx.name
-    ir.save(convert(ir.load(onnx), precision), path, external_data=path.name + WEIGHTS)
+    ir.save(convert(load(onnx), precision), path, external_data=path.name + WEIGHTS)
     return path
 
 

@@ -56,9 +56,8 @@ _CAPABILITIES = _List(
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    default="fp16",
-    show_default=True,
-    help="Of the arithmetic; LayerNorm, softmax and the gradient's reductions are in fp32.",
+    help="Of the arithmetic; LayerNorm, softmax and the gradient's reductions are in fp32."
+    "  [default: fp16, and fp32 for the CPU]",
 )
 @click.option(
     "--batch",
@@ -83,6 +82,20 @@ _CAPABILITIES = _List(
     help="Build what it runs; tokens takes an engine more, of the image encoder on some tokens.",
 )
 @click.option(
+    "--graph",
+    "graphs",
+    type=click.Choice([artifact.graph_name(graph) for graph in artifact.GRAPHS]),
+    multiple=True,
+    help="Build this one, may be repeated.  [default: all that --drop-mode runs]",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="What aotinductor compiles for: auto (the first GPU, or else the CPU), cpu, cuda or"
+    " cuda:N.",
+)
+@click.option(
     "--compute-capability",
     "architectures",
     type=_CAPABILITIES,
@@ -91,12 +104,20 @@ _CAPABILITIES = _List(
 )
 @click.option("--overwrite", is_flag=True, help="Build them even if they are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records on standard output.")
-def command(model: str, target: str, as_json: bool, **options: Any) -> None:
+def command(model: str, target: str, device: str, as_json: bool, **options: Any) -> None:
     """Build engines of the model in DIR: of its image encoder, and of its matching branch.
 
     DIR is a model folder, a hub id exported before, or 'demo'. An engine takes the shapes it was
     built for: every --batch with every number of --tokens.
     """
+    if BUILDERS[target] == "aotinductor":
+        options["device"] = device
+    elif device != "auto":
+        raise BackendError(
+            f"{target} builds for --compute-capability, by default the first GPU's, and for no"
+            f" --device {device}",
+            "leave --device out; CUDA_VISIBLE_DEVICES=N makes GPU N the first",
+        )
     opened = artifact.open_artifact(model)
     try:
         builder = importlib.import_module(f"...export.{BUILDERS[target]}", __package__)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ..artifact import record_of, weights_of
+from ..artifact import copied_or, record_of, weights_of
 from ..device import Device
 from ..engines import Profile
 from ..errors import BackendError, ModelError, PnpOvssError, reason
@@ -106,7 +106,9 @@ def open_on_cpu(path: Path) -> ort.InferenceSession:
     except Exception as error:  # the library's exceptions share no base of their own
         raise ModelError(
             f"ONNX Runtime cannot load '{path}': {reason(error)}",
-            "upgrade it (pip install --upgrade onnxruntime) or export the model again",
+            copied_or(
+                path, "upgrade it (pip install --upgrade onnxruntime) or export the model again"
+            ),
         ) from error
 
 
@@ -130,7 +132,8 @@ def open_on_gpu(provider: Provider, request: Request) -> ort.InferenceSession:
     except PnpOvssError:
         raise
     except Exception as error:  # as above
-        raise _missing(provider, request.device, reason(error)) from error
+        cure = copied_or(request.path, provider.cure)
+        raise _missing(provider, request.device, reason(error), cure) from error
     check_provider(session, provider, request.device)
     return session
 
@@ -204,9 +207,10 @@ def _register(name: str, library: str) -> None:
     ort.register_execution_provider_library(name, library)
 
 
-def _missing(provider: Provider, device: Device, why: str) -> BackendError:
+def _missing(provider: Provider, device: Device, why: str, cure: str = "") -> BackendError:
     return BackendError(
-        f"ONNX Runtime cannot use its {provider.name} on {device.name}: {why}", provider.cure
+        f"ONNX Runtime cannot use its {provider.name} on {device.name}: {why}",
+        cure or provider.cure,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..artifact import SALIENCE, Artifact
+from ..artifact import SALIENCE, Artifact, copied_or
 from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, ModelError, reason
 from ..pipeline import processors
@@ -165,10 +165,11 @@ def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
             properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
         compiled = core.compile_model(graph, "CPU", properties)
     except Exception as error:  # the library's exceptions share no base of their own
-        raise ModelError(
-            f"OpenVINO cannot load '{path}': {reason(error)}",
-            "upgrade it (pip install --upgrade openvino) or export the model again",
-        ) from error
+        otherwise = "upgrade it (pip install --upgrade openvino) or export the model again"
+        cure = copied_or(path, otherwise)
+        # of links the graph is not to blame, and ONNX Runtime may take them
+        kind = ModelError if cure == otherwise else BackendError
+        raise kind(f"OpenVINO cannot load '{path}': {reason(error)}", cure) from error
     runs_in = compiled.get_property("INFERENCE_PRECISION_HINT")
     if runs_in != _HINTS[arithmetic]:
         raise BackendError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pnp_ovss.engine import ModelError, artifact
+from pnp_ovss.engine import InputError, ModelError, artifact
 from pnp_ovss.engine.artifact import (
     FILES,
     MANIFEST,
@@ -62,6 +62,27 @@ def test_the_demo_model_is_whole_and_small() -> None:
     found = open_artifact("demo")
     assert found.manifest.classes
     assert sum(record.size for record in found.manifest.files.values()) < 20e6
+
+
+@pytest.mark.parametrize(
+    ("drop_mode", "only", "wanted"),
+    [
+        ("pixels", (), [VISION, SALIENCE]),
+        ("tokens", (), [VISION, SALIENCE, VISION_TOKENS]),
+        ("tokens", ("salience",), [SALIENCE]),
+        ("pixels", ("vision_tokens", "vision"), [VISION, VISION_TOKENS]),
+    ],
+)
+def test_graphs_to_build(
+    exported: Exported, drop_mode: str, only: tuple[str, ...], wanted: list[str]
+) -> None:
+    assert artifact.graphs(open_artifact(exported.folder), drop_mode, only) == wanted
+
+
+def test_a_graph_that_there_is_not(exported: Exported) -> None:
+    with pytest.raises(InputError, match="no graph 'text'") as caught:
+        artifact.graphs(open_artifact(exported.folder), "pixels", ["vision", "text"])
+    assert "vision, salience, vision_tokens" in caught.value.cure
 
 
 def test_record_of(tmp_path: Path) -> None:

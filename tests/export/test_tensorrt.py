@@ -194,6 +194,11 @@ def test_every_precision_has_the_same_inputs_and_outputs(model: Artifact) -> Non
     assert len(engines.recorded(model)) == 6
 
 
+def test_graphs_that_are_named_are_built_and_no_others(model: Artifact) -> None:
+    (built,) = build(model, drop_mode="pixels", graphs=["vision_tokens"])
+    assert built.record.recipe.graph == "vision_tokens"
+
+
 def test_a_model_of_an_earlier_version(model: Artifact) -> None:
     del model.manifest.files[VISION_TOKENS]
     with pytest.raises(ModelError, match="which drop mode 'tokens' runs") as caught:
@@ -219,7 +224,7 @@ def test_an_engine_that_cannot_be_built(model: Artifact) -> None:
         build(model, precision="fp32", architectures=["sm_75"])
     assert "CUDA driver" not in caught.value.cause  # which is missing here, and no matter
     assert "--precision" in caught.value.cure
-    assert [path.name for path in (model.path / "engines").iterdir()] == [".lock"]
+    assert [path.suffix for path in (model.path / "engines").iterdir()] == [".lock"]
 
 
 def test_a_build_that_runs_out_of_memory_says_how_much_there_is(model: Artifact) -> None:

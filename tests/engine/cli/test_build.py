@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import signal
@@ -7,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from pnp_ovss.engine import artifact, engines
 from pnp_ovss.engine.cli import main
+from pnp_ovss.engine.cli.build import BUILDERS
 from pnp_ovss.engine.device import usable_devices
 
 needs_rtx = pytest.mark.skipif(
@@ -46,6 +48,9 @@ BAD_OPTIONS = {
     "no tokens": ([*SMALLEST, "--tokens", ""], "'' are not numbers"),
     "architecture": ([*SMALLEST, "--compute-capability", "sm_86"], "'sm_86' are not compute"),
     "drop mode": ([*SMALLEST, "--drop-mode", "patches"], "'patches' is not one of"),
+    "graph": ([*SMALLEST, "--graph", "text"], "'text' is not one of"),
+    "device": ([*SMALLEST, "--device", "cuda:1"], "for no --device cuda:1"),
+    "no such device": (["--target", "aotinductor", "--device", "tpu"], "unknown device 'tpu'"),
     "capability": ([*SMALLEST, "--compute-capability", "8.6;8.9"], "'8.6;8.9' are not compute"),
 }
 
@@ -53,6 +58,19 @@ BAD_OPTIONS = {
 @pytest.mark.parametrize(("words", "cause"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
 def test_options_that_cannot_work(refused: Callable[..., str], words: list[str], cause: str):
     assert cause in refused(*words)
+
+
+def test_what_the_builders_are_told(model_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one of them knows of devices."""
+    told: list[dict[str, Any]] = []
+    for name in set(BUILDERS.values()):
+        builder = importlib.import_module(f"pnp_ovss.export.{name}")
+        monkeypatch.setattr(builder, "build", lambda _, **options: told.append(options) or [])
+    words = [str(model_copy), "--graph", "salience", "--graph", "vision"]
+    assert main(["build", *words, "--target", "aotinductor", "--device", "cuda:1"]) == 0
+    assert main(["build", *words, "--target", "tensorrt"]) == 0
+    assert [one["graphs"] for one in told] == [("salience", "vision")] * 2
+    assert [one.get("device") for one in told] == ["cuda:1", None]
 
 
 def test_a_model_that_is_not_there(
@@ -136,8 +154,8 @@ def test_an_interrupted_build_leaves_nothing_half_written(model_copy: Path) -> N
     assert command.returncode == 130
     assert err.strip() == "pnp-ovss: interrupted"
     (whole,) = engines.recorded(artifact.open_artifact(model_copy))
-    assert {path.name for path in (model_copy / "engines").iterdir()} == {
-        ".lock",
+    left = {path.name for path in (model_copy / "engines").iterdir()}
+    assert {name for name in left if not name.endswith(".lock")} == {
         whole.path.name,
         engines.record_path(whole.path).name,
     }
@@ -156,7 +174,7 @@ def test_a_build_after_one_that_was_killed(
     assert main(["build", str(model_copy), *SMALLEST, *FOR_AMPERE]) == 0
     printed = capsys.readouterr()
     assert len(engines.recorded(artifact.open_artifact(model_copy))) == 2
-    assert not (model_copy / "engines" / ".work").exists()
+    assert not list((model_copy / "engines").glob(".*.work"))
 
     assert main(["build", str(model_copy), *SMALLEST, *FOR_AMPERE]) == 0
     assert capsys.readouterr() == (printed.out, "")  # the same engines, not built again
