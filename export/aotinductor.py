@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import torch
+from torch import Tensor
 from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from torch._inductor.utils import fresh_cache
 from torch.export import Dim
@@ -19,10 +21,12 @@ from ..engine import artifact, engines
 from ..engine.artifact import Artifact, Manifest
 from ..engine.device import CPU, Device, open_device, usable_devices
 from ..engine.engines import Built, Recipe
-from ..engine.errors import BackendError, ExecutionError, reason
+from ..engine.errors import BackendError, ExecutionError, PnpOvssError, reason
 from ..engine.runners import Precision
-from ..engine.runners.aotinductor import LARGEST, TARGET, architecture, require_cuda
+from ..engine.runners.aotinductor import CPU_OPTION, LARGEST, TARGET, architecture, require_cuda
+from .cuda_toolkit import compiling_for_cuda
 from .engines import build_once
+from .loading import load
 from .precision import convert
 from .torch_graph import input_shapes, torch_module
 
@@ -31,7 +35,8 @@ _TYPICAL = {"batch": 4, "images": 4, "captions": 2, "tokens": 16, "kept": 16}
 
 _OPTIONS = {
     # The package runs on every CPU of its architecture, not only on those like this machine's.
-    "cpp.march": "",
+    # PyTorch 2.11 does not know it: then it is for this very CPU, see `architecture`.
+    CPU_OPTION: "",
     # Sizes of 1 are right (none was taken to be impossible), but believed to be checked for.
     "aot_inductor.check_lowerbound": False,
 }
@@ -46,6 +51,7 @@ def build(
     tokens: Sequence[int] = (),
     architectures: Sequence[str] = (),
     drop_mode: str = "pixels",
+    graphs: Sequence[str] = (),
     device: str = "auto",
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
@@ -60,6 +66,7 @@ def build(
         tokens: as above.
         architectures: must be empty: it is compiled for what is there.
         drop_mode: compile the graphs that it runs.
+        graphs: compile these instead, by their names in a recipe.
         device: to compile for: "cpu", "cuda" or "cuda:N", which must be there. "auto" is the first
             GPU, or the CPU where there is none.
         overwrite: compile what is there, too.
@@ -72,6 +79,7 @@ def build(
         ModelError: the model folder is of an earlier version, which had no such graph.
         BackendError: the device, a C++ compiler or a new enough PyTorch cannot be had; or
             architectures were named.
+        InputError: there is no such graph.
         ExecutionError: a graph cannot be compiled.
         OutputError: a package cannot be written.
     """
@@ -80,7 +88,7 @@ def build(
             f"{target} compiles for the device that is there, not for {', '.join(architectures)}",
             "leave --compute-capability out",
         )
-    if not hasattr(torch._inductor.config.aot_inductor, "check_lowerbound"):
+    if "aot_inductor.check_lowerbound" not in torch._inductor.list_options():
         raise BackendError(
             f"PyTorch {torch.__version__} is too old to compile for any number of pictures",
             "pip install --upgrade 'pnp-ovss[aotinductor]'",
@@ -88,7 +96,7 @@ def build(
     place = usable_devices()[0] if device == "auto" else open_device(device)
     require_cuda(torch, place)
     built: list[Built] = []
-    for graph in artifact.graphs(model, drop_mode):
+    for graph in artifact.graphs(model, drop_mode, graphs):
         recipe = Recipe(
             target=target,
             graph=Path(graph).stem,
@@ -116,14 +124,17 @@ def _build(
         f"compiling the {recipe.precision} package of {recipe.graph}"
         f" for {', '.join(recipe.architectures)}"
     )
-    source = convert(ir.load(onnx), recipe.precision)
+    source = convert(load(onnx), recipe.precision)
     try:
-        with fresh_cache(dir=str(path.parent)), warnings.catch_warnings():
+        with (
+            nullcontext() if place is CPU else compiling_for_cuda(),
+            fresh_cache(dir=str(path.parent)),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # PyTorch's about itself
-            program = _trace(source, place, model.manifest)
-            torch._inductor.aoti_compile_and_package(
-                program, package_path=str(path), inductor_configs=_OPTIONS
-            )
+            compile_graph(source, model.manifest, place.name, path)
+    except (PnpOvssError, OSError):
+        raise
     except InvalidCxxCompiler as error:
         raise BackendError(
             f"PyTorch finds no C++ compiler: {reason(error)}",
@@ -134,34 +145,56 @@ def _build(
             f"memory ran out while {recipe.graph} was compiled: {reason(error)}",
             "free memory, or compile where there is more",
         ) from error
-    except RuntimeError as error:
+    except Exception as error:  # the compiler's exceptions share no base of their own
         why = error.output if isinstance(error, CppCompileError) else str(error)
         raise ExecutionError(
-            f"PyTorch {torch.__version__} cannot compile {recipe.graph}: {why}",
+            f"PyTorch {torch.__version__} cannot compile {recipe.graph}:"
+            f" {type(error).__name__}: {why}",
             "try another --precision, or report it with: pnp-ovss doctor",
         ) from error
 
 
-def _trace(source: ir.Model, place: Device, manifest: Manifest) -> Any:
+def compile_graph(source: ir.Model, manifest: Manifest, device: str, path: Path) -> None:
+    """Compile a graph.
+
+    Args:
+        source: the graph, in the precision that it is to have.
+        manifest: of its model.
+        device: "cpu" or "cuda:N".
+        path: of the package that is written.
+    """
+    known = torch._inductor.list_options()
+    options = {name: value for name, value in _OPTIONS.items() if name in known}
+    torch._inductor.aoti_compile_and_package(
+        _trace(source, manifest, device), package_path=str(path), inductor_configs=options
+    )
+
+
+def _trace(source: ir.Model, manifest: Manifest, device: str) -> Any:
     """A `torch.export.ExportedProgram` that takes any batch, length of captions and kept tokens."""
     most = {"tokens": manifest.caption.max_tokens, "kept": 1 + manifest.grid**2}
     dimensions = {name: Dim(name, min=1, max=LARGEST) for name in _TYPICAL}
     dimensions |= {name: Dim(name, min=2, max=size) for name, size in most.items()}  # none is less
+    dynamic = {
+        name: {axis: dimensions[size] for axis, size in enumerate(shape) if size in dimensions}
+        for name, shape in input_shapes(source).items()
+    }
     sizes = {name: min(size, most.get(name, size)) for name, size in _TYPICAL.items()}
+    inputs = _example_inputs(source, sizes, device)
+    tracing: Any = _config
+    with torch.no_grad(), tracing.patch(backed_size_oblivious=True):  # sizes may be 1
+        module = torch_module(source).to(device)
+        return torch.export.export(module, (), inputs, dynamic_shapes=dynamic)
+
+
+def _example_inputs(source: ir.Model, sizes: dict[str, int], device: str) -> dict[str, Tensor]:
+    """Zeros of a size for each dynamic dimension."""
     shapes = input_shapes(source)
-    inputs = {
+    return {
         str(value.name): torch.zeros(
             [sizes[size] if isinstance(size, str) else size for size in shapes[str(value.name)]],
             dtype=torch.int64 if value.dtype == ir.DataType.INT64 else torch.float32,
-            device=place.name,
+            device=device,
         )
         for value in source.graph.inputs
     }
-    dynamic = {
-        name: {axis: dimensions[size] for axis, size in enumerate(shape) if size in dimensions}
-        for name, shape in shapes.items()
-    }
-    tracing: Any = _config
-    with torch.no_grad(), tracing.patch(backed_size_oblivious=True):  # sizes may be 1
-        module = torch_module(source).to(place.name)
-        return torch.export.export(module, (), inputs, dynamic_shapes=dynamic)

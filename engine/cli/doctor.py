@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ def examine() -> dict[str, Any]:
     }
     problems: list[dict[str, str]] = []
     gpus = _gpus()
+    gpu = _gpu_device(gpus, problems)
     report = {
         "pnp-ovss": version("pnp-ovss"),
         "python": platform.python_version(),
@@ -53,7 +55,8 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "providers": _providers(packages["backend"], problems),
         "gpu": gpus,
-        "backends": _backends(_gpu_device(gpus, problems), problems),
+        "cuda_headers": _cuda_headers(gpu, packages["export"]["torch"], problems),
+        "backends": _backends(gpu, problems),
         "models": _models(problems),
         "problems": problems,
     }
@@ -153,6 +156,21 @@ def _gpu_device(gpus: list[str], problems: list[dict[str, str]]) -> Device | Non
         return None
 
 
+def _cuda_headers(
+    gpu: Device | None, torch: str | None, problems: list[dict[str, str]]
+) -> str | None:
+    """The toolkit that AOTInductor compiles against, where there are PyTorch and a GPU."""
+    if not (gpu and torch):
+        return None
+    find_toolkit = importlib.import_module("...export.cuda_toolkit", __package__).find_toolkit
+    try:
+        return str(find_toolkit().home)
+    except BackendError as error:
+        cause = f"aotinductor packages cannot be built for {gpu.name}: {error.cause}"
+        _add(problems, "note", cause, error.cure)
+        return None
+
+
 def _models(problems: list[dict[str, str]]) -> dict[str, str]:
     folder = artifact.cache_folder("any/name").parent
     cached = sorted(p for p in folder.glob("*--*") if not p.name.startswith("."))
@@ -210,6 +228,8 @@ def _show(report: dict[str, Any]) -> None:
         rows.append((group, ", ".join(found) or "-"))
     rows.append(("providers", ", ".join(report["providers"]) or "-"))
     rows.append(("GPU", "; ".join(report["gpu"]) or "none found"))
+    if report["cuda_headers"]:
+        rows.append(("headers", report["cuda_headers"]))
     rows += [("model", f"{name}: {state}") for name, state in report["models"].items()]
     rows += [("backend", f"{name}: {state}") for name, state in report["backends"].items()]
     for name, value in rows:

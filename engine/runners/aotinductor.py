@@ -5,6 +5,7 @@ Alone in the run-time this uses PyTorch, which is imported when a package is ope
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -21,10 +22,13 @@ from ..artifact import Artifact
 from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, reason
 from . import PrecisionChoice
+from .torch_graphs import Shapes, TorchGraphs
 
 TARGET = "aotinductor"
 LARGEST = 128  # pictures, or captions of one, in a call: a GPU's kernels count in 32 bits
+CPU_OPTION = "cpp.march"  # of PyTorch's compiler: the CPU that the C++ is for
 
+CPUS = Path("/proc/cpuinfo")
 _CAPTIONS = ("input_ids", "attention_mask")
 
 # A package checks what it is given only if told to, and before it first runs.
@@ -88,14 +92,30 @@ def require_cuda(torch: Any, device: Device) -> None:
 
 
 def architecture(torch: Any, device: Device) -> str:
-    """What code for a device runs on: "sm_89", "cpu-x86_64-avx512" and the like."""
-    if device is not CPU:
-        return device.architecture
-    return f"cpu-{platform.machine()}-{torch.backends.cpu.get_cpu_capability().lower()}"
+    """What code for a device runs on: "sm_89", "cpu-x86_64-avx512" and the like.
+
+    A PyTorch that compiles C++ for the very CPU that is there, and cannot be told otherwise (2.11),
+    makes packages for it alone, those for a GPU included: then the CPU's digest is part of it.
+    """
+    name = device.architecture
+    if device is CPU:
+        name = f"cpu-{platform.machine()}-{torch.backends.cpu.get_cpu_capability().lower()}"
+    return name if CPU_OPTION in torch._inductor.list_options() else f"{name}-{_this_cpu()}"
+
+
+def _this_cpu() -> str:
+    """A digest of the processor's name and instructions."""
+    facts = {platform.processor()}
+    if CPUS.exists():
+        lines = CPUS.read_text().splitlines()
+        facts = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return hashlib.sha256("\n".join(sorted(facts)).encode()).hexdigest()[:8]
 
 
 class AotInductorRunner:
     """A package. It takes any batch up to `LARGEST`, and captions of any length.
+
+    On a GPU, a CUDA graph is recorded of each shape that comes twice.
 
     Args:
         torch: the module.
@@ -123,6 +143,12 @@ class AotInductorRunner:
                 "free space where temporary files go (TMPDIR), as it is unpacked there; or build it"
                 " again: pnp-ovss build --overwrite",
             ) from error
+        self._graphs = None if device is CPU else TorchGraphs(torch, self._package)
+
+    @property
+    def captured(self) -> list[tuple[Shapes, bool]]:
+        """The shapes that ran last, and whether a CUDA graph of each is replayed."""
+        return self._graphs.captured if self._graphs else []
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -132,7 +158,8 @@ class AotInductorRunner:
             raise ExecutionError("the model was closed", "load it again")
         try:
             with self._on_stream():
-                found = self._package(**self._inputs(feeds))
+                inputs = self._inputs(feeds)
+                found = self._graphs(inputs) if self._graphs else self._package(**inputs)
                 return {name: self._from_torch(found[name]) for name in outputs or found}
         except RuntimeError as error:
             raise ExecutionError(
@@ -143,7 +170,9 @@ class AotInductorRunner:
 
     def close(self) -> None:
         """See `Runner.close`."""
-        self._package = None
+        if self._graphs:
+            self.device.stream.synchronize()
+        self._package = self._graphs = None
 
     def _inputs(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         """Tensors in the same memory; captions by picture, [images, captions, tokens]."""

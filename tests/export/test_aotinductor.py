@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pnp_ovss.engine import BackendError, Segmenter, Settings
+from pnp_ovss.engine import BackendError, ExecutionError, Segmenter, Settings
 from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, Artifact, open_artifact
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.engines import Built
@@ -20,6 +20,7 @@ from pnp_ovss.export import aotinductor
 from pnp_ovss.export.validate import relative_error
 
 from tests import thresholds
+from tests.engine.runners import stand_ins
 from tests.feeds import salience_feeds, vision_feeds, vision_tokens_feeds
 
 CLASSES = ["cat", "potted plant", "hot air balloon"]
@@ -52,6 +53,78 @@ def test_architectures_cannot_be_named(model: Artifact):
 
 def test_a_cpu_is_known_by_its_vector_instructions():
     assert architecture(torch, CPU).startswith(f"cpu-{platform.machine()}-")
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+    """Let PyTorch not know some options of its compiler, as version 2.11 does."""
+    known = [name for name in torch._inductor.list_options() if name not in options]
+    monkeypatch.setattr(torch._inductor, "list_options", lambda: known)
+
+
+def test_pytorch_gets_the_options_that_it_knows(model: Artifact, monkeypatch: pytest.MonkeyPatch):
+    """Version 2.11 has no `cpp.march`, and fails where it is passed."""
+    passed: list[dict[str, object]] = []
+
+    def compile_and_package(_: object, package_path: str, inductor_configs: dict[str, object]):
+        assert inductor_configs.keys() <= set(torch._inductor.list_options())
+        passed.append(inductor_configs)
+        Path(package_path).write_bytes(b"code")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", compile_and_package)
+    monkeypatch.setattr(aotinductor, "_trace", lambda *_: None)
+    for options in ([], ["cpp.march"]):
+        without(monkeypatch, *options)
+        aotinductor.build(model, precision="fp32", device="cpu", overwrite=True)
+    assert [set(each) for each in passed[1:3]] == [
+        {"cpp.march", "aot_inductor.check_lowerbound"} & set(passed[0]),
+        {"aot_inductor.check_lowerbound"},
+    ]
+
+
+def test_where_the_compiler_cannot_be_told_a_cpu_the_package_is_for_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of the GPU's as well: its host code is compiled likewise."""
+    monkeypatch.setattr(torch._inductor, "list_options", lambda: ["cpp.march"])
+    portable = architecture(torch, CPU), architecture(torch, stand_ins.device())
+    assert portable[1] == "sm_89"
+    without(monkeypatch, "cpp.march")
+    names = set()
+    for flags in ("avx2", "avx2 avx512f"):
+        for model_name in ("one", "another"):
+            cpus = tmp_path / "cpuinfo"
+            text = f"processor : {{}}\nmodel name : {model_name}\nflags : {flags}\ncpu MHz : {{}}\n"
+            cpus.write_text(text.format(0, 2000.1) + text.format(1, 1999.7))
+            monkeypatch.setattr("pnp_ovss.engine.runners.aotinductor.CPUS", cpus)
+            here = architecture(torch, CPU), architecture(torch, stand_ins.device())
+            assert all(h.startswith(f"{p}-") for h, p in zip(here, portable, strict=True))
+            cpus.write_text(text.format(0, 1.0) + text.format(1, 1.0))
+            assert architecture(torch, CPU) == here[0]  # the clock is no part of it
+            names.add(here)
+    assert len(names) == 4
+
+
+def test_whatever_the_compiler_raises_is_told_in_a_sentence(
+    model: Artifact, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object):
+        raise AttributeError("torch._inductor.config.x does not exist")
+
+    monkeypatch.setattr(aotinductor, "_trace", fail)
+    with pytest.raises(ExecutionError, match=r"cannot compile vision: AttributeError: .*does not"):
+        aotinductor.build(model, precision="fp32", device="cpu")
+    assert not list((model.path / "engines").glob("[!.]*"))
+
+
+def test_a_gpu_needs_cudas_headers(
+    model: Artifact, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(aotinductor, "open_device", lambda _: stand_ins.device())
+    monkeypatch.setattr(aotinductor, "require_cuda", lambda *_: None)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    with pytest.raises(BackendError, match=r"lacks headers of CUDA: cuda\.h,") as caught:
+        aotinductor.build(model, precision="bf16", device="cuda:0")
+    assert "pip install 'pnp-ovss[aotinductor]'" in caught.value.cure
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from pnp_ovss.engine import artifact
 from pnp_ovss.engine.cli import doctor, main
 
 from tests.conftest import Exported
+from tests.engine.runners import stand_ins
 
 
 @pytest.fixture(autouse=True)
@@ -155,3 +156,24 @@ def test_an_nvidia_smi_that_does_not_answer(
     code, report = examine(capsys)
     assert code == 0
     assert report["gpu"] == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_where_a_gpu_is_it_looks_for_the_headers_that_aotinductor_needs(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    whole: bool,
+) -> None:
+    monkeypatch.setattr(doctor, "open_device", lambda _: stand_ins.device())
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    headers = ("cuda.h", "cuda_runtime_api.h", "crt/host_defines.h", "nv/target")
+    for name in headers if whole else headers[:3]:
+        path = tmp_path / "include" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    _, report = examine(capsys)
+    assert report["cuda_headers"] == (str(tmp_path) if whole else None)
+    said = "aotinductor packages cannot be built for cuda:0"
+    assert (said in causes(report, "note")) is not whole
+    assert ("lacks headers of CUDA: nv/target" in causes(report, "note")) is not whole
