@@ -14,10 +14,10 @@ demo: $(VENV)/.runtime
 	$(BIN)/pnp-ovss demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not long and not gpu"
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,0 +1,125 @@
+"""The graphs compiled for an H100 that is not there: what breaks or swells the build is seen."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+from pnp_ovss.engine import artifact
+from pnp_ovss.engine.artifact import Artifact, open_artifact
+from pnp_ovss.engine.errors import BackendError
+from pnp_ovss.export import aotinductor, cuda_toolkit
+from pnp_ovss.export.loading import load
+from pnp_ovss.export.precision import convert
+from torch._inductor.utils import fresh_cache
+from torch.utils import cpp_extension
+
+from benchmarks import models
+from tests import thresholds
+
+from .pretended_gpu import ARCHITECTURE, DEVICE, pretended_gpu
+
+pytest.importorskip("triton")
+
+IDS = ["vision", "salience"]
+
+# A build of PyTorch for CPUs lacks the libraries of the host code, which is then not compiled.
+_HOST_CODE_IS_NOT_COMPILED = {
+    "aot_inductor.package_cpp_only": True,
+    "aot_inductor.precompile_headers": False,
+}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, bool]]:
+    """Options of the compiler, where its C++ finds what it needs."""
+    options = {"aot_inductor.package_constants_in_so": False}  # weights are fake
+    with ExitStack() as stack:
+        if torch.version.cuda:
+            try:
+                cuda_toolkit.find_toolkit()
+            except BackendError as error:
+                pytest.skip(str(error))
+            stub = tmp_path / "libcuda.so"
+            words = ["c++", "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c++", "/dev/null"]
+            subprocess.run([*words, "-o", stub], check=True)
+            stack.enter_context(patch.object(cuda_toolkit, "driver", lambda _: stub))
+            stack.enter_context(cuda_toolkit.compiling_for_cuda())
+        else:
+            stack.enter_context(patch.object(cpp_extension, "CUDA_HOME", str(tmp_path)))
+            options |= _HOST_CODE_IS_NOT_COMPILED
+        stack.enter_context(fresh_cache(dir=str(tmp_path)))
+        yield options
+
+
+def check(
+    model: Artifact,
+    graph: str,
+    kernels: int,
+    options: dict[str, bool],
+    path: Path,
+    record: Callable[[str, object], None],
+) -> None:
+    source = convert(load(model.path / graph), "bf16")
+    began, worked = time.monotonic(), sum(os.times()[:4])
+    with pretended_gpu(options):
+        aotinductor.compile_graph(source, model.manifest, DEVICE, path)
+    seconds, work = time.monotonic() - began, sum(os.times()[:4]) - worked
+    with zipfile.ZipFile(path) as package:
+        code = {name: package.read(name) for name in package.namelist() if name.endswith(".cubin")}
+    facts = f"{graph}: {len(code)} kernels, {seconds:.0f} s, {work:.0f} s of the processors"
+    record("built", facts)
+    print(facts)
+    assert {architecture(binary) for binary in code.values()} == {ARCHITECTURE}
+    assert kernels * 0.7 <= len(code) <= kernels * thresholds.KERNELS
+
+
+def architecture(cubin: bytes) -> int:
+    """Of a kernel: an ELF file, in whose flags it is; 90 is sm_90."""
+    assert cubin[:4] == b"\x7fELF"
+    flags = struct.unpack_from("<I", cubin, 48)[0]
+    return flags >> 8 & 0xFF
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("graph", "kernels"),
+    [(artifact.VISION, 11), (artifact.SALIENCE, 41)],
+    ids=["vision", "salience"],
+)
+def test_the_demo_model_compiles(
+    graph: str, kernels: int, environment, tmp_path: Path, record_property
+):
+    model = open_artifact(artifact.DEMO)
+    check(model, graph, kernels, environment, tmp_path / "graph.pt2", record_property)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """BLIP-large's shape."""
+    folder = tmp_path_factory.mktemp("large")
+    made = models.prepare(
+        "random:blip-large", image_size=336, device="cpu", folder=folder, say=lambda _: None
+    )
+    return open_artifact(made.folder, verify=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("graph", "kernels"),
+    [(artifact.VISION, 11), (artifact.SALIENCE, 39)],
+    ids=["vision", "salience"],
+)
+def test_blip_large_compiles(
+    graph: str, kernels: int, large: Artifact, environment, tmp_path: Path, record_property
+):
+    check(large, graph, kernels, environment, tmp_path / "graph.pt2", record_property)
