@@ -53,7 +53,7 @@ def measure(device_name: str, rounds: int, about: Mapping[str, Any]) -> Iterator
 
     Args:
         device_name: "cpu" or "cuda:N".
-        rounds: turns of both.
+        rounds: turns of both, at least; see `timing`.
         about: fields of every row.
     """
     device = open_device(device_name)
@@ -78,6 +78,7 @@ def measure(device_name: str, rounds: int, about: Mapping[str, Any]) -> Iterator
             "ratio": float(np.median(seconds["theirs"] / seconds["ours"])),
             "ratio_interval": bootstrap_interval(seconds["theirs"], seconds["ours"]),
             "off": off,
+            "rounds": len(seconds["ours"]),
         }
 
 

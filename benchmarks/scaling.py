@@ -44,7 +44,7 @@ def measure(
         model: that they load.
         task: what they do.
         names: of `segmenters.SUBJECTS`.
-        rounds: turns of each.
+        rounds: turns of each, at least; see `timing`.
         about: fields of every row.
         say: is told of each step.
     """
@@ -65,7 +65,7 @@ def measure(
                         "axis": axis,
                         "value": value,
                         "seconds": float(np.median(seconds)) / pictures,
-                        "rounds": rounds,
+                        "rounds": len(seconds),
                         **about,
                     }
 

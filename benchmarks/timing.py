@@ -1,4 +1,8 @@
-"""Fair timing on a machine whose speed drifts: contenders take turns."""
+"""Fair timing on a machine whose speed drifts: contenders take turns.
+
+The rounds that are asked for are the least: as long as all runs together have taken less than
+`ENOUGH_S`, there are more, up to `MOST_TIMES` as many. Three runs of a few milliseconds say little.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,19 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+ENOUGH_S = 1.0
+MOST_TIMES = 10
 _RESAMPLINGS = 5000
 
 
 def interleaved(
     contenders: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, np.ndarray]:
-    """Seconds of each contender in each round, float64 [rounds], after one run to warm up.
+    """Seconds of each contender in each round, float64 [N], after one run to warm up.
 
     Args:
         contenders: what to time; in each round they run one after the other, in this order.
-        rounds: how often.
+        rounds: how often at least; N is more where runs are short, and the same for all.
     """
     return in_turns({name: _clocked(one) for name, one in contenders.items()}, rounds)
 
@@ -30,11 +36,15 @@ def in_turns(
     if warm_up:
         for contender in contenders.values():
             contender()
-    seconds = {name: np.empty(rounds) for name in contenders}
-    for number in range(rounds):
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    together = 0.0
+    for number in range(MOST_TIMES * rounds):
+        if number >= rounds and together >= ENOUGH_S:
+            break
         for name, contender in contenders.items():
-            seconds[name][number] = contender()
-    return seconds
+            seconds[name].append(contender())
+            together += seconds[name][-1]
+    return {name: np.array(own) for name, own in seconds.items()}
 
 
 def _clocked(contender: Callable[[], object]) -> Callable[[], float]:

@@ -10,7 +10,12 @@ from .options import contender_options, measure_contenders
 
 
 @click.command("scaling")
-@contender_options("scaling", rounds=3, all_of_them="`lean` and every backend in every precision")
+@contender_options(
+    "scaling",
+    rounds=3,
+    all_of_them="`lean` and every backend in every precision",
+    timed=True,
+)
 def command(**options: Any) -> int:
     """Seconds a picture by the number of classes, of passes, and of pictures in a batch."""
     from .. import scaling

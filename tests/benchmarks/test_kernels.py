@@ -32,6 +32,7 @@ def test_every_kernel_is_compared_and_timed(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         assert row["off"] < 1e-4
         assert row["ours_s"] > 0
+        assert row["rounds"] >= 2
         low, high = row["ratio_interval"]
         assert low <= row["ratio"] <= high
     table = kernels.table(rows)
