@@ -166,7 +166,7 @@ def measure(
         task: what they do.
         names: of `segmenters.SUBJECTS`.
         modes: what dropping a patch may mean to the engine; PyTorch drops pixels.
-        rounds: turns of each.
+        rounds: turns of each, at least; see `timing`.
         refcheck: first compare what each finds with `lean`, and time none that is wrong.
         about: fields of every row.
         say: is told of each step.

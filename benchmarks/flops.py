@@ -9,6 +9,8 @@ import torch
 from pnp_ovss.export.models import blip
 from transformers import BlipForImageTextRetrieval
 
+from .baselines import tf32
+
 _SIDE = {"cpu": 512, "cuda": 8192}  # of the matrices that are multiplied
 _SECONDS = 0.3
 
@@ -39,7 +41,8 @@ def flops_of_pass(model: BlipForImageTextRetrieval, image_size: int, tokens: int
 
 
 def matrix_rate(dtype: torch.dtype, device: str) -> float:
-    """FLOP/s of large matrix products; TF32 is off unless it was switched on."""
+    """FLOP/s of large matrix products, those of float32 not in TF32."""
+    tf32.refuse()
     kind = torch.device(device).type
     side = _SIDE[kind]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

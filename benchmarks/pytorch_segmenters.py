@@ -16,7 +16,7 @@ from PIL import Image
 from pnp_ovss.engine.artifact import open_artifact
 from pnp_ovss.engine.pipeline import processors
 
-from .baselines import eager
+from .baselines import eager, tf32
 from .baselines.compiled import CompiledSegmenter
 from .baselines.eager import EagerSegmenter, Preset
 from .segmenters import COMPILED, LEAN, RELEASED, Model, Task
@@ -86,6 +86,8 @@ class Eager:
             "threads": torch.get_num_threads(),
             "float32 products": torch.get_float32_matmul_precision(),
             "bf16 products": torch.backends.mkldnn.is_available(),
+            "tf32": tf32.allowed(),
+            "crf": eager.crf_package(),
         }
 
     @property
@@ -98,6 +100,7 @@ class Eager:
             (kind, "maps", "between passes"),
             (eager, "refine", "refine"),
             (eager, "dense_crf", "crf"),
+            (eager, "own_crf", "crf"),
         ]
         if isinstance(self._segmenter, CompiledSegmenter):  # what it calls inside is compiled away
             passes = self._segmenter.passes

@@ -43,6 +43,7 @@ def measure(
                     "contender": name,
                     "stages": _medians([one.stages for one in watched]),
                     "peak_memory_mib": max(one.peak_memory_mib for one in watched),
+                    "read_back": worker.read_back(),
                     **about,
                 }
 

@@ -15,6 +15,8 @@ import torch
 from torch.nn import functional
 from transformers import BlipForImageTextRetrieval
 
+from . import tf32
+
 
 class EagerPasses:
     """K passes that drop half of the remaining patches each.
@@ -38,6 +40,7 @@ class EagerPasses:
         device: str = "cpu",
         compiled: bool = False,
     ) -> None:
+        tf32.refuse()
         self.model: Any = model.eval().requires_grad_(False).to(device, dtype)
         self.layer, self.head, self.dtype = layer, head, dtype
         self.patch: int = self.model.config.vision_config.patch_size
