@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import gc
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from pnp_ovss.engine.artifact import Artifact, open_artifact
 from pnp_ovss.engine.caption import CaptionTokens
 from pnp_ovss.engine.caption_batch import CaptionBatch
 from pnp_ovss.engine.cli.build import BUILDERS
-from pnp_ovss.engine.device import Array
+from pnp_ovss.engine.device import Array, open_device
 from pnp_ovss.engine.dropout import salience_dropout
 from pnp_ovss.engine.network import Network
 from pnp_ovss.engine.runners import BACKENDS, Runner
@@ -25,7 +25,9 @@ from pnp_ovss.engine.settings import Settings
 from pnp_ovss.export.models import blip
 from transformers import BlipForImageTextRetrieval
 
+from .baselines import tf32
 from .baselines.passes import EagerPasses
+from .models import build
 from .segmenters import Model, skipped_if_it_fails
 
 TOKENS = 16  # of a caption
@@ -91,29 +93,31 @@ class Bench:
         artifact: its export, for the engine.
         device: "cpu" or "cuda:N".
         batches: of the cases to come.
-        stack: closes what was loaded.
     """
 
     model: BlipForImageTextRetrieval
     artifact: Artifact
     device: str
     batches: Sequence[int]
-    stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def open(cls, made: Model, batches: Sequence[int], stack: ExitStack) -> Bench:
+    def open(cls, made: Model, batches: Sequence[int]) -> Bench:
         """Load a checkpoint and its export."""
         model, exported = blip.load(made.checkpoint).model, open_artifact(made.folder, verify=False)
         blip.resize_positions(model, exported.manifest.image_size)
-        return cls(model, exported, made.device, batches, stack)
+        return cls(model, exported, made.device, batches)
 
     @property
     def size(self) -> int:
         """S."""
         return self.artifact.manifest.image_size
 
-    def load(self, name: str) -> Contender:
+    def load(self, name: str, stack: ExitStack) -> Contender:
         """A contender of `CONTENDERS`.
+
+        Args:
+            name: of it.
+            stack: closes it.
 
         Raises:
             SkippedError: it cannot be had here.
@@ -122,13 +126,22 @@ class Bench:
         free = self._free_memory()
         with skipped_if_it_fails():
             if kind in ("eager", "compile"):
-                contender = self._pytorch(precision, compiled=kind == "compile")
+                contender = self._pytorch(precision, stack, compiled=kind == "compile")
             else:
-                contender = self._engine(kind, precision)
+                contender = self._engine(kind, precision, stack)
             contender.feed(Inputs.random(self.model, min(self.batches), self.size))(2)
         if free is not None:
             contender.used_mib = (free - (self._free_memory() or 0)) / 2**20
         return contender
+
+    def free(self) -> None:
+        """Give back the memory of contenders that are closed, and that nothing holds any more."""
+        gc.collect()  # modules of PyTorch hold themselves
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+            device = open_device(self.device)
+            with device.xp.cuda.Device(device.index):
+                device.xp.get_default_memory_pool().free_all_blocks()
 
     def _free_memory(self) -> int | None:
         """Bytes free on the GPU, but for what PyTorch keeps for later."""
@@ -137,7 +150,9 @@ class Bench:
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(self.device)[0]
 
-    def _pytorch(self, precision: str, *, compiled: bool) -> Contender:
+    def _pytorch(self, precision: str, stack: ExitStack, *, compiled: bool) -> Contender:
+        if compiled:
+            stack.callback(torch.compiler.reset)  # it keeps what it compiled
         layer, head, _ = blip.known_best(self.model)
         passes = EagerPasses(
             copy.deepcopy(self.model),
@@ -165,27 +180,27 @@ class Bench:
 
             return run
 
-        return Contender(feed, precision)
+        return Contender(feed, precision, lambda: {"tf32": tf32.allowed()})
 
-    def _engine(self, backend: str, precision: str) -> Contender:
+    def _engine(self, backend: str, precision: str, stack: ExitStack) -> Contender:
         if backend in BUILDERS:
-            self._build(backend, precision)
+            build(
+                self.artifact,
+                backend,
+                precision,
+                device=self.device,
+                batches=self.batches,
+                tokens=[TOKENS],
+            )
         network = Network.open(
             self.artifact,
             backend=backend,
             device=self.device,
             precision=precision,  # type: ignore[arg-type]
         )
-        self.stack.callback(network.close)
+        stack.callback(network.close)
         read_back = partial(_read_back, network)
         return Contender(lambda inputs: _fed(network, inputs), precision, read_back)
-
-    def _build(self, backend: str, precision: str) -> None:
-        builder = importlib.import_module(f"pnp_ovss.export.{BUILDERS[backend]}")
-        options: dict[str, Any] = {"batches": list(self.batches), "tokens": [TOKENS]}
-        if backend == "aotinductor":
-            options["device"] = self.device
-        builder.build(self.artifact, target=backend, precision=precision, **options)
 
 
 def to_host(total: Any) -> np.ndarray:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pnp_ovss.engine import artifact, engines
+from pnp_ovss.engine.cli.build import BUILDERS
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.export import export
 from pnp_ovss.export.models import blip
@@ -60,6 +63,36 @@ def prepare(
         trained = not name.startswith(RANDOM)
         export(checkpoint, target, image_size=image_size, trained=trained, overwrite=True)
     return Model(checkpoint, target, device)
+
+
+def build(
+    model: artifact.Artifact,
+    backend: str,
+    precision: str,
+    *,
+    device: str,
+    batches: Sequence[int],
+    tokens: Sequence[int],
+) -> None:
+    """Build what a backend runs, in the model's folder, unless it is there.
+
+    Args:
+        model: the model folder.
+        backend: a key of `BUILDERS`.
+        precision: of the arithmetic.
+        device: that it is to run on.
+        batches: pictures, or captions, in a call.
+        tokens: of a caption.
+
+    Raises:
+        PnpOvssError: it cannot be built here.
+        ImportError: a package is missing that builds it.
+    """
+    builder = importlib.import_module(f"pnp_ovss.export.{BUILDERS[backend]}")
+    options: dict[str, Any] = {"batches": list(batches), "tokens": list(tokens)}
+    if backend == "aotinductor":  # the others build for the first GPU
+        options["device"] = device
+    builder.build(model, target=backend, precision=precision, **options)
 
 
 def identity(name: str, model: Model) -> dict[str, str]:

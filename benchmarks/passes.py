@@ -2,7 +2,8 @@
 
 Timing contract: from normalised pixels and token ids to the accumulated salience, all on the
 device; the clock stops when the device is done. No decoding, no refinement, no CRF. All contenders
-of a case see the same pixels and captions, and take turns.
+of a case see the same pixels and captions. One at a time is loaded beside eager PyTorch in fp32,
+with which it takes turns, and is freed before the next; those that are quickly loaded come first.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from pnp_ovss.engine.cli.build import BUILDERS
 
 from .contenders import (
     COMPILED,
@@ -41,6 +44,48 @@ _LATE = "the time was up"
 _SPREAD = 2.0  # times the error of eager PyTorch in the same precision, in fp16 and bf16
 
 
+@dataclass
+class Case:
+    """A batch of pictures that all contenders at an image size are given.
+
+    Attributes:
+        inputs: the pictures and captions.
+        reference: eager PyTorch in fp32 on them, if it runs here.
+        wanted: its salience of one pass, float32 [B, T, P].
+        errors: of contenders so far, relative to the largest value of that.
+    """
+
+    inputs: Inputs
+    reference: Run | None = None
+    wanted: np.ndarray | None = None
+    errors: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return len(self.inputs.ids)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What holds for all contenders: see `measure`; `rates` are FLOP/s, by precision."""
+
+    rates: Mapping[str, float]
+    rounds: int
+    until: float
+    say: Callable[[str], None]
+
+    def begin(self, step: str) -> None:
+        """Say what comes next.
+
+        Raises:
+            SkippedError: there is no time for it.
+        """
+        if time.monotonic() > self.until:
+            raise SkippedError(_LATE)
+        self.say(step)
+
+
 def measure(
     model: str,
     *,
@@ -62,41 +107,27 @@ def measure(
         sizes: of the model's input.
         batches: pictures in a batch.
         names: contenders, of `contenders.CONTENDERS`.
-        rounds: turns of each.
+        rounds: turns of each, at least; see `timing`.
         folder: for the checkpoint, its exports and engines.
         until: of `time.monotonic`; what has not begun by then is skipped.
         about: fields of the first row, which says where this is measured.
         say: is told of each step.
     """
-    rates: dict[str, float] = {}
+    plan = _Plan({}, rounds, until, say)
     for size in sizes:
         if time.monotonic() > until:
             yield {"image_size": size, **_skipped(SkippedError(_LATE))}
             continue
         made = prepare(model, image_size=size, device=device, folder=folder, say=say)
-        if not rates:
-            rates = _matrix_rates(names, device)
-            tflops = {name: rate / 1e12 for name, rate in rates.items()}
+        if not plan.rates:
+            plan = replace(plan, rates=_matrix_rates(names, device))
+            tflops = {name: rate / 1e12 for name, rate in plan.rates.items()}
             yield {"what": "matrix rate", "tflops": tflops, **about}
         of_model = {"model": identity(model, made)}
-        with ExitStack() as stack:
-            bench = Bench.open(made, batches, stack)
-            loaded: dict[str, Contender] = {}
-            for name in names:
-                say(f"{size} px: loading {name}")
-                try:
-                    _in_time(until)
-                    loaded[name] = bench.load(name)
-                except SkippedError as error:
-                    yield {"contender": name, "image_size": size, **_skipped(error)}
-            for batch in batches:
-                say(f"{size} px, batch {batch}: {', '.join(loaded)}")
-                try:
-                    _in_time(until)
-                    for row in _case(bench, batch, loaded, rates, rounds):
-                        yield row | of_model
-                except SkippedError as error:
-                    yield {"image_size": size, "batch": batch, **_skipped(error)}
+        bench = Bench.open(made, batches)
+        for row in _at_size(bench, names, plan):
+            yield row | of_model if "median_s" in row else row
+        bench.free()
 
 
 def _matrix_rates(names: Sequence[str], device: str) -> dict[str, float]:
@@ -109,73 +140,99 @@ def _skipped(error: SkippedError) -> dict[str, Any]:
     return {"skipped": str(error), "failed": error.failed}
 
 
-def _in_time(until: float) -> None:
-    if time.monotonic() > until:
-        raise SkippedError(_LATE)
+def _at_size(bench: Bench, names: Sequence[str], plan: _Plan) -> Iterator[dict[str, Any]]:
+    """Rows of all contenders at one image size, one contender after the other."""
+    cases = [Case(Inputs.random(bench.model, batch, bench.size)) for batch in bench.batches]
+    with ExitStack() as kept:
+        for name in sorted(dict.fromkeys(names), key=_cost):
+            with ExitStack() as own:
+                stack = kept if name == REFERENCE else own
+                yield from _contender(bench, name, stack, cases, plan)
+            bench.free()
 
 
-def _case(
-    bench: Bench,
-    batch: int,
-    loaded: Mapping[str, Contender],
-    rates: Mapping[str, float],
-    rounds: int,
+def _cost(name: str) -> int:
+    """Of loading a contender; after the reference, the cheaper ones come first."""
+    if name == REFERENCE:
+        return 0
+    if name in EAGER:
+        return 1
+    if name == COMPILED:
+        return 4
+    return 3 if name.rpartition("-")[0] in BUILDERS else 2
+
+
+def _contender(
+    bench: Bench, name: str, stack: ExitStack, cases: Sequence[Case], plan: _Plan
 ) -> Iterator[dict[str, Any]]:
-    case = {"image_size": bench.size, "batch": batch, "passes": PASSES, "tokens": TOKENS}
-    inputs = Inputs.random(bench.model, batch, bench.size)
-    runs: dict[str, Run] = {}
-    totals: dict[str, np.ndarray] = {}
-    for name, one in loaded.items():
+    """Rows of one contender at one image size; nothing holds it once they have been read."""
+    about = {"contender": name, "image_size": bench.size}
+    try:
+        plan.begin(f"{bench.size} px: loading {name}")
+        contender = bench.load(name, stack)
+    except SkippedError as error:
+        yield {**about, **_skipped(error)}
+        return
+    for case in cases:
+        about |= {"batch": case.batch, "passes": PASSES, "tokens": TOKENS}
         try:
-            with skipped_if_it_fails():
-                run = one.feed(inputs)
-                totals[name] = to_host(run(1))
-                run(PASSES)
-            runs[name] = run
+            plan.begin(f"{bench.size} px, batch {case.batch}: {name}")
+            yield {**about, **_timed(bench, name, contender, case, plan)}
         except SkippedError as error:
-            yield {"contender": name, **case, **_skipped(error)}
-    errors = _errors({name: totals[name] for name in runs})
-    for name in list(runs):
-        if _is_wrong(name, loaded[name].precision, errors):
-            del runs[name]
-            error = SkippedError(f"wrong: off by {errors[name]:.1e}", failed=True)
-            yield {"contender": name, **case, **_skipped(error)}
-    seconds = interleaved({name: partial(run, PASSES) for name, run in runs.items()}, rounds)
-    work = flops_of_pass(bench.model, bench.size, TOKENS) * PASSES * batch
-    for name, own in seconds.items():
-        low, middle, high = np.percentile(own, [5, 50, 95]).tolist()
-        yield {
-            "contender": name,
-            **case,
-            "median_s": middle,
-            "p05_s": low,
-            "p95_s": high,
-            "pictures_per_s": batch / middle,
-            "ratios": {
-                other: paired_ratio(seconds[other], own)
-                for other in (REFERENCE, COMPILED)
-                if other in seconds
-            },
-            "tflops": work / middle / 1e12,
-            "of_matrix_rate": work / middle / rates[loaded[name].precision],
-            "salience_error": errors.get(name),
-            "used_mib": loaded[name].used_mib,
-            **loaded[name].read_back(),
-        }
+            yield {**about, **_skipped(error)}
 
 
-def _errors(totals: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Of one pass, relative to its largest salience; later ones hang on which patches go."""
-    if REFERENCE not in totals:
-        return {}
-    wanted = totals[REFERENCE]
-    scale = np.abs(wanted).max()
-    return {name: float(np.abs(own - wanted).max() / scale) for name, own in totals.items()}
+def _timed(
+    bench: Bench, name: str, contender: Contender, case: Case, plan: _Plan
+) -> dict[str, Any]:
+    """What is measured of a contender in a case, in turns with the reference.
+
+    Raises:
+        SkippedError: it fails, or is wrong.
+    """
+    with skipped_if_it_fails():
+        run = contender.feed(case.inputs)
+        total = to_host(run(1))
+        if name == REFERENCE:
+            case.wanted = total
+        if case.wanted is not None:
+            # Of one pass, as later ones hang on which patches go.
+            off = np.abs(total - case.wanted).max() / np.abs(case.wanted).max()
+            case.errors[name] = float(off)
+        if _is_wrong(name, contender.precision, case.errors):
+            raise SkippedError(f"wrong: off by {case.errors[name]:.1e}", failed=True)
+        run(PASSES)
+        runs = {name: partial(run, PASSES)}
+        if case.reference is not None:
+            runs = {REFERENCE: partial(case.reference, PASSES), **runs}
+        seconds = interleaved(runs, plan.rounds)
+        if name == REFERENCE:
+            case.reference = run
+        read_back = contender.read_back()
+    own = seconds[name]
+    ratios = {}
+    if REFERENCE in seconds:
+        ratios[REFERENCE] = paired_ratio(seconds[REFERENCE], own)
+    low, middle, high = np.percentile(own, [5, 50, 95]).tolist()
+    work = flops_of_pass(bench.model, bench.size, TOKENS) * PASSES * case.batch
+    return {
+        "median_s": middle,
+        "p05_s": low,
+        "p95_s": high,
+        "rounds": len(own),
+        "pictures_per_s": case.batch / middle,
+        "ratios": ratios,
+        "tflops": work / middle / 1e12,
+        "of_matrix_rate": work / middle / plan.rates[contender.precision],
+        "salience_error": case.errors.get(name),
+        "used_mib": contender.used_mib,
+        **read_back,
+    }
 
 
 def _is_wrong(name: str, precision: str, errors: Mapping[str, float]) -> bool:
     """More so than eager PyTorch is in the same precision, if that is known."""
-    if name in EAGER or not errors:
+    if name in EAGER or name not in errors:
         return False
     limit = _EXACT
     if precision != "fp32":
@@ -186,27 +243,34 @@ def _is_wrong(name: str, precision: str, errors: Mapping[str, float]) -> bool:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     rates = next((row["tflops"] for row in rows if row.get("what") == "matrix rate"), {})
+    timed = [row for row in rows if "median_s" in row]
+    compiled = {_case_of(row): row for row in timed if row["contender"] == COMPILED}
     lines = [
         "Matrix products: "
         + ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in rates.items()),
         "",
-        f"| px | batch | contender | {PASSES} passes | pictures/s | times {REFERENCE}"
+        f"| px | batch | contender | {PASSES} passes | rounds | pictures/s | times {REFERENCE}"
         f" | times {COMPILED} | of the matrix rate | error | MiB | graphs | host, ms a pass |",
-        "|" + "---|" * 12,
+        "|" + "---|" * 13,
     ]
-    for row in rows:
-        if "median_s" not in row:
-            continue
-        ratios = [_ratio(row["ratios"].get(name)) for name in (REFERENCE, COMPILED)]
+    for row in timed:
         lines.append(
             f"| {row['image_size']} | {row['batch']} | {row['contender']}"
             f" | {1000 * row['median_s']:.4g} ms ({1000 * row['p05_s']:.4g}"
-            f" to {1000 * row['p95_s']:.4g}) | {row['pictures_per_s']:.3g}"
-            f" | {ratios[0]} | {ratios[1]} | {100 * row['of_matrix_rate']:.1f} %"
+            f" to {1000 * row['p95_s']:.4g}) | {row['rounds']} | {row['pictures_per_s']:.3g}"
+            f" | {_ratio(row['ratios'].get(REFERENCE))}"
+            f" | {or_dash(_to_compiled(row, compiled.get(_case_of(row))), '.2f')}"
+            f" | {100 * row['of_matrix_rate']:.1f} %"
             f" | {or_dash(row['salience_error'], '.0e')} | {or_dash(row['used_mib'], '.0f')}"
             f" | {row.get('cuda_graphs', '-')}"
             f" | {or_dash(row.get('host_between_passes_ms'), '.3f')} |"
         )
+    if compiled:
+        lines += [
+            "",
+            f"Times {COMPILED}: not timed in turns with it, but the quotient of both ratios to"
+            f" {REFERENCE}; where that was not timed, of both medians.",
+        ]
     skipped = [row for row in rows if "skipped" in row]
     if skipped:
         lines += ["", "Skipped:", ""]
@@ -215,6 +279,20 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         name = f"{row['contender']}, " if "contender" in row else ""
         lines.append(f"- {name}{row['image_size']} px{batch}: {row['skipped']}")
     return "\n".join(lines)
+
+
+def _case_of(row: Mapping[str, Any]) -> tuple[int, int]:
+    return row["image_size"], row["batch"]
+
+
+def _to_compiled(row: Mapping[str, Any], compiled: Mapping[str, Any] | None) -> float | None:
+    """How many times as fast as compiled PyTorch, if that was timed in the same case."""
+    if compiled is None:
+        return None
+    ratios = [one["ratios"].get(REFERENCE) for one in (row, compiled)]
+    if None in ratios:
+        return compiled["median_s"] / row["median_s"]
+    return ratios[0]["median"] / ratios[1]["median"]
 
 
 def _ratio(ratio: Mapping[str, float] | None) -> str:

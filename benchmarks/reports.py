@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from . import kernels, report, scaling, startup
+from . import agreement, kernel_times, kernels, report, scaling, startup
 from .records import Report
 
 REPORTS = {
     "end-to-end": Report(report.end_to_end, report.draw_stages),
     "stages": Report(report.stages, report.draw_stages),
     "kernels": Report(kernels.table),
+    "kernel-times": Report(kernel_times.table),
     "scaling": Report(scaling.table, scaling.draw),
     "startup": Report(startup.table),
+    "agreement": Report(agreement.table),
 }

@@ -165,9 +165,9 @@ class Engine:
 
     def synchronize(self) -> None:
         """See `Subject.synchronize`."""
-        stream = self._network.device.stream
-        if stream is not None:
-            stream.synchronize()
+        device = self._network.device
+        if device.stream is not None:  # all of its streams: refinement and CRF have one beside it
+            device.xp.cuda.Device(device.index).synchronize()
 
     def read_back(self) -> dict[str, Any]:
         """See `Subject.read_back`."""

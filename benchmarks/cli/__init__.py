@@ -8,7 +8,20 @@ from collections.abc import Sequence
 import click
 from pnp_ovss.engine.errors import PnpOvssError
 
-from . import crf, end_to_end, kernels, passes, precision, report, scaling, stages, startup
+from . import (
+    agreement,
+    crf,
+    end_to_end,
+    kernel_times,
+    kernels,
+    passes,
+    precision,
+    prepare,
+    report,
+    scaling,
+    stages,
+    startup,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,7 +32,20 @@ def cli() -> None:
     """
 
 
-for _module in (end_to_end, stages, passes, kernels, crf, scaling, startup, precision, report):
+for _module in (
+    end_to_end,
+    stages,
+    passes,
+    kernels,
+    kernel_times,
+    crf,
+    scaling,
+    startup,
+    precision,
+    agreement,
+    prepare,
+    report,
+):
     cli.add_command(_module.command)
 
 

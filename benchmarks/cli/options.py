@@ -46,14 +46,15 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def rounds_option(default: int) -> Callable[..., Any]:
-    """`--rounds`: turns of each contender."""
+def rounds_option(default: int, *, timed: bool = True) -> Callable[..., Any]:
+    """`--rounds`: turns of each contender; where `timing` counts them, the least."""
+    more = "; where runs take milliseconds, up to ten times as many" if timed else ""
     return click.option(
         "--rounds",
         default=default,
         show_default=True,
         type=click.IntRange(1),
-        help="Turns of each contender.",
+        help=f"Turns of each contender{more}.",
     )
 
 
@@ -104,7 +105,7 @@ class Case:
         picture: a file.
         classes: that are looked for in it.
         passes: K.
-        work: folder for checkpoints and exports; None for one that goes.
+        work: as for `work_folder`.
     """
 
     name: str
@@ -131,7 +132,7 @@ class Case:
         from ..models import prepare
 
         places = usable_devices()[::-1] if self.device == "auto" else [open_device(self.device)]
-        with self._folder() as folder:
+        with work_folder(self.work) as folder:
             for place in places:
                 model = prepare(
                     self.name,
@@ -166,15 +167,30 @@ class Case:
             "command": command_line(),
         }
 
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        """For the checkpoint and its export."""
-        if self.work is not None:
-            self.work.mkdir(parents=True, exist_ok=True)
-            yield self.work
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+
+@contextmanager
+def work_folder(work: Path | None) -> Iterator[Path]:
+    """For checkpoints, exports and what is built of them.
+
+    Args:
+        work: that was named; None for one that goes.
+    """
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def work_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--work`: what is made is kept."""
+    return click.option(
+        "--work",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder where the checkpoint, its export and what is built of it are kept for the"
+        " next run; by default they go.",
+    )(function)
 
 
 def model_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -213,12 +229,7 @@ def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Names, separated by commas.",
         ),
         click.option("--passes", default=4, show_default=True, type=click.IntRange(1), help="K."),
-        click.option(
-            "--work",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder where the checkpoint and its export are kept for the next run; by default"
-            " they go.",
-        ),
+        work_option,
     ]
     for option in reversed(options):
         function = option(function)
@@ -281,13 +292,16 @@ def complain_of(failed: Iterable[str]) -> int:
     return int(bool(names))
 
 
-def contender_options(name: str, *, rounds: int, all_of_them: str) -> Callable[..., Any]:
+def contender_options(
+    name: str, *, rounds: int, all_of_them: str, timed: bool = False
+) -> Callable[..., Any]:
     """Add the options of `measure_contenders`.
 
     Args:
         name: of the command.
         rounds: by default.
         all_of_them: which contenders are measured by default, in words.
+        timed: as for `rounds_option`.
     """
     options = [
         case_options,
@@ -297,7 +311,7 @@ def contender_options(name: str, *, rounds: int, all_of_them: str) -> Callable[.
             multiple=True,
             help=f"Repeatable; by default {all_of_them}.",
         ),
-        rounds_option(rounds),
+        rounds_option(rounds, timed=timed),
         json_option,
         output_option(name),
     ]

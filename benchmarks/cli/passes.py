@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from .options import (
     rounds_option,
     say_with_time,
     show,
+    work_folder,
+    work_option,
 )
 
 
@@ -38,6 +39,7 @@ from .options import (
 @click.option(
     "--minutes", type=float, help="Begin nothing after so many; what is skipped is named."
 )
+@work_option
 @output_option("passes")
 def command(
     model: str,
@@ -47,6 +49,7 @@ def command(
     names: tuple[str, ...],
     rounds: int,
     minutes: float | None,
+    work: Path | None,
     output: Path,
 ) -> int:
     """The K passes on every backend against PyTorch, from pixels to salience, in batches."""
@@ -57,7 +60,7 @@ def command(
     check_name(model)
     open_device(device)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with work_folder(work) as folder:
         measured = passes.measure(
             model,
             device=device,
@@ -65,7 +68,7 @@ def command(
             batches=sorted(batches or (1,)),
             names=chosen(names, CONTENDERS),
             rounds=rounds,
-            folder=Path(folder),
+            folder=folder,
             until=math.inf if minutes is None else began + 60 * minutes,
             about={"machine": machine(device), "command": command_line()},
             say=say_with_time(),
@@ -73,4 +76,9 @@ def command(
         rows = recorded(measured, output / "passes.jsonl")
     show(machine(device), ["torch"], passes.table(rows), output / "passes.md")
     passes.draw(rows, output / "passes.png")
-    return complain_of(row.get("contender", "all") for row in rows if row.get("failed"))
+    code = complain_of(row.get("contender", "all") for row in rows if row.get("failed"))
+    if not any("median_s" in row for row in rows):
+        why = "; ".join(dict.fromkeys(row["skipped"] for row in rows if "skipped" in row))
+        click.echo(f"benchmarks: nothing was timed: {why}", err=True)
+        return 1
+    return code
