@@ -75,13 +75,13 @@ class Contender:
         feed: puts a case on the device; what it gives may be timed.
         precision: of its arithmetic.
         read_back: how it really runs.
-        used_mib: what it took of the GPU's memory when it was loaded and first ran.
+        free_before: bytes that were free on the GPU before it was loaded.
     """
 
     feed: Callable[[Inputs], Run]
     precision: str
     read_back: Callable[[], dict[str, Any]] = dict
-    used_mib: float | None = None
+    free_before: int | None = None
 
 
 @dataclass
@@ -123,6 +123,7 @@ class Bench:
             SkippedError: it cannot be had here.
         """
         kind, _, precision = name.rpartition("-")
+        self._empty_caches()
         free = self._free_memory()
         with skipped_if_it_fails():
             if kind in ("eager", "compile"):
@@ -130,13 +131,25 @@ class Bench:
             else:
                 contender = self._engine(kind, precision, stack)
             contender.feed(Inputs.random(self.model, min(self.batches), self.size))(2)
-        if free is not None:
-            contender.used_mib = (free - (self._free_memory() or 0)) / 2**20
+        contender.free_before = free
         return contender
+
+    def used_mib(self, contender: Contender, run: Callable[[], object]) -> float | None:
+        """What a contender takes of the GPU's memory for a run, its weights and caches included."""
+        self._empty_caches()
+        run()
+        free = self._free_memory()
+        if free is None or contender.free_before is None:
+            return None
+        return (contender.free_before - free) / 2**20
 
     def free(self) -> None:
         """Give back the memory of contenders that are closed, and that nothing holds any more."""
         gc.collect()  # modules of PyTorch hold themselves
+        self._empty_caches()
+
+    def _empty_caches(self) -> None:
+        """Give back what PyTorch and CuPy keep for later."""
         if self.device != "cpu":
             torch.cuda.empty_cache()
             device = open_device(self.device)
@@ -144,10 +157,9 @@ class Bench:
                 device.xp.get_default_memory_pool().free_all_blocks()
 
     def _free_memory(self) -> int | None:
-        """Bytes free on the GPU, but for what PyTorch keeps for later."""
+        """Bytes free on the GPU."""
         if self.device == "cpu":
             return None
-        torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(self.device)[0]
 
     def _pytorch(self, precision: str, stack: ExitStack, *, compiled: bool) -> Contender:

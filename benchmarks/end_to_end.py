@@ -20,6 +20,7 @@ from pnp_ovss.engine.errors import ExecutionError, InputError
 from .segmenters import (
     ENGINE,
     LEAN,
+    LIMITS,
     MODES,
     NAMES,
     PIXELS,
@@ -32,11 +33,6 @@ from .timing import bootstrap_interval, in_turns
 from .worker import Skipped, Watched, Worker, loaded
 
 CONTRACT = "picture file to label file: decode, K passes, refine, CRF, write; model loaded, warm"
-
-# Off from eager PyTorch in fp32, of the largest value of the class maps: what is further off is
-# taken to be wrong. In fp32 after all passes; below it after the first, as later ones hang on
-# which patches are dropped. Seen on random weights: 1e-5, and bf16 0.02, int8 0.08.
-LIMITS = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.08, "int8": 0.2}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,131 +1,203 @@
 #!/usr/bin/env bash
-# What a machine with an NVIDIA GPU has to show, unattended, in less than 8 minutes: the tests marked
-# `gpu`, and the K passes of a BLIP-large against PyTorch. No network is needed; what is not installed is
-# skipped by name. Results: benchmarks/results/gpu/.
+# What a machine with an NVIDIA GPU has to show in few minutes, unattended and without a network. In stages,
+# what would be missed most first; each writes its results at once, and one that breaks leaves the others.
+# benchmarks/gpu_check.md says what each stage records.
 #
-#   benchmarks/gpu_check.sh [--wheels DIR] [--output DIR] [--minutes N] [-- OPTIONS OF python -m benchmarks passes]
+#   benchmarks/gpu_check.sh [--wheels DIR] [--output DIR] [--pack FILE] [--work DIR] [--minutes N] [--no-768] [--cpu]
 #
 #   --wheels DIR   wheels of what is missing (msgspec and platformdirs, say); nothing is downloaded
-#   --output DIR   where results go, instead of benchmarks/results/gpu
-#   --minutes N    for all of it; 8 by default
-#   --cpu          try the script itself where there is no GPU: a tiny model on the CPU, no tests
+#   --output DIR   where results go; by default benchmarks/results/gpu, with --cpu results in --work
+#   --pack FILE    all results as one archive (tar, gzip), made anew after each stage
+#   --work DIR     where checkpoints, exports, packages and notes of what is done are kept; by default
+#                  gpu-check in the folder for temporary files. Run again, the rest is done
+#   --minutes N    for all of it; 9 by default. Nothing is begun after that, and what runs is stopped
+#   --no-768       without 768 px
+#   --cpu          try the script where there is no GPU: a tiny model on the CPU, no tests
 #
-# PYTHON names the interpreter; python3 by default.
+# PYTHON names the interpreter; python3 by default. Exit codes: 0 all was done, 1 some was not, 2 bad usage.
 set -uo pipefail
-cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
-output=benchmarks/results/gpu
-minutes=8
-wheels=
-gpu=1
-options=(--device cuda:0 --image-size 336 --image-size 768 --batch 1 --batch 4 --batch 16)
-# in the order of what would be missed most, should the time be up
-for contender in eager-fp32 eager-bf16 compile-bf16 tensorrt-fp16 aotinductor-bf16 onnxruntime-fp32 \
-    eager-fp16 tensorrt-bf16 tensorrt-rtx-fp16 aotinductor-fp16; do
-    options+=(--contender "$contender")
-done
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${PYTHON:-python3} output='' pack='' work=${TMPDIR:-/tmp}/gpu-check minutes=9 wheels=''
+device=cuda:0 model=random:blip-large size=336 large=768 batches=(--batch 1 --batch 16)
+slower=1 # times the limits of the stages
 while (($#)); do
     case $1 in
-        --wheels) wheels=$2; shift 2 ;;
-        --output) output=$2; shift 2 ;;
-        --minutes) minutes=$2; shift 2 ;;
-        --cpu)
-            gpu=
-            options=(--device cpu --model random:blip-tiny --image-size 96 --batch 2)
-            options+=(--contender eager-fp32 --contender eager-fp16 --contender onnxruntime-fp32)
-            shift
-            ;;
-        --) shift; options=("$@"); break ;;
+        --wheels | --output | --pack | --work | --minutes)
+            (($# > 1)) || { echo "$1 needs a value; see the head of $0" >&2; exit 2; }
+            printf -v "${1#--}" %s "$2"; shift 2 ;;
+        --no-768) large=''; shift ;;
+        --cpu) device=cpu model=random:blip-tiny size=96 large=${large:+128} batches=(--batch 1 --batch 2) slower=6; shift ;;
         *) echo "unknown option $1; see the head of $0" >&2; exit 2 ;;
     esac
 done
-began=$SECONDS
-mkdir -p "$output"
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
+[[ $minutes =~ ^[0-9]+(\.[0-9]+)?$ ]] || { echo "--minutes $minutes is not a number" >&2; exit 2; }
+mkdir -p "$work" && work=$(cd "$work" && pwd) || exit 2
+if [[ -z $output ]]; then
+    output=$root/benchmarks/results/gpu
+    [[ $device != cpu ]] || output=$work/results
+fi
+mkdir -p "$output" && output=$(cd "$output" && pwd) || exit 2
+[[ -z $wheels ]] || wheels=$(cd "$wheels" && pwd) || exit 2
+[[ -z $pack ]] || pack=$(realpath -m "$pack")
+cd "$root" || exit 2
+logs=$output/logs done=$work/done-$device
+mkdir -p "$logs" "$done" "$work/site" || exit 2
+limit=$(awk "BEGIN { print int(60 * $minutes) }")
+deadline=$limit # of the stages that now run
+SECONDS=0 failed=0
+
+note() { printf '[%4d s] %s\n' "$SECONDS" "$*" | tee -a "$output/stages.txt"; }
+packed() {
+    [[ -n $pack ]] || return 0
+    tar czf "$pack.$BASHPID" --exclude "${pack##*/}*" -C "$output" . && mv "$pack.$BASHPID" "$pack"
+}
+trap packed EXIT
+
+# stage NAME SECONDS COMMAND...: its output goes to logs/NAME.txt. What is done is not done again.
+stage() {
+    local name=$1 most=$(($2 * slower)) code began=$SECONDS; shift 2
+    [[ ! -e $done/$name ]] || return 0
+    ((deadline - SECONDS >= most)) || most=$((deadline - SECONDS))
+    if ((most < 10)); then note "$name: skipped, the time is up"; return 1; fi
+    timeout --signal INT --kill-after 20 "$most" "$@" >"$logs/$name.txt" 2>&1
+    code=$?
+    note "$name: exit code $code after $((SECONDS - began)) s"
+    if ((code == 0)); then
+        touch "$done/$name"
+    else
+        ((code != 124 && code != 137)) || note "$name: stopped after $most s"
+        tail -15 "$logs/$name.txt" | cut -c1-200
+    fi
+    packed
+    return "$code"
+}
+
+has() { "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is None)' "$1"; }
+
+note "begun, for $minutes minutes: $model on $device"
+if [[ -n $wheels && ! -e $done/wheels ]]; then
+    if "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$work/site" "$wheels"/*.whl; then
+        touch "$done/wheels"
+    else
+        note "the wheels of $wheels cannot be installed"
+    fi
+fi
 # the links show the folders as they are installed; nothing has to be
-export PYTHONPATH=$place:$PWD/.pyright:$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
-
-has() { "$python" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(n) is None for n in sys.argv[1:]))' "$@"; }
-missing() { for name; do has "$name" || printf ' %s' "$name"; done; }
-skip() { echo "skipped: $1" | tee -a "$output/skipped.txt"; }
-: >"$output/skipped.txt"
-
-if [[ -n $wheels ]]; then
-    "$python" -m pip install --quiet --no-index --no-deps --target "$place" "$wheels"/*.whl ||
-        skip "the wheels of $wheels cannot be installed"
-fi
+export PYTHONPATH=$work/site:$root/.pyright:$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 if ! "$python" -c 'import importlib.metadata as m; m.version("pnp-ovss")' 2>/dev/null; then
-    version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)  # exports are stamped with it
-    mkdir "$place/pnp_ovss-$version.dist-info"
-    printf 'Metadata-Version: 2.1\nName: pnp-ovss\nVersion: %s\n' "$version" \
-        >"$place/pnp_ovss-$version.dist-info/METADATA"
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) # exports are stamped with it
+    mkdir -p "$work/site/pnp_ovss-$version.dist-info"
+    printf 'Metadata-Version: 2.1\nName: pnp-ovss\nVersion: %s\n' "$version" >"$work/site/pnp_ovss-$version.dist-info/METADATA"
 fi
-if [[ -n $gpu ]]; then
-    if ! has torch cupy; then
-        echo "needs PyTorch and CuPy; missing:$(missing torch cupy)" >&2
-        exit 2
-    fi
-    if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-        echo "PyTorch finds no GPU: check the driver with nvidia-smi" >&2
-        exit 2
-    fi
+needed=(msgspec platformdirs click tokenizers torch transformers onnx onnx_ir onnxruntime safetensors matplotlib filelock scipy)
+[[ $device == cpu ]] || needed+=(cupy pytest hypothesis)
+missing=$(for name in "${needed[@]}"; do has "$name" || printf ' %s' "$name"; done)
+if [[ -n $missing ]]; then
+    echo "$python lacks:$missing; carry their wheels: --wheels DIR" >&2
+    exit 2
 fi
-"$python" - "$output/machine.txt" <<'PYTHON' || skip "what the machine is: it cannot be read"
-import importlib.metadata as metadata
-import platform
-import sys
+command -v c++ >/dev/null || { echo "there is no C++ compiler: install one (apt install g++)" >&2; exit 2; }
+if [[ $device != cpu ]] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "PyTorch finds no GPU: check the driver with nvidia-smi" >&2
+    exit 2
+fi
 
+machine() {
+    nvidia-smi
+    nvcc --version
+    c++ --version
+    lscpu
+    "$python" -m pip list --format freeze
+    "$python" - <<'PYTHON'
 import torch
+from pnp_ovss.engine.errors import BackendError
+from pnp_ovss.export.cuda_toolkit import find_toolkit
 
-names = "torch cupy-cuda13x cupy-cuda12x transformers onnxruntime-gpu tensorrt tensorrt-rtx".split()
-installed = {own.metadata["Name"].lower(): own.version for own in metadata.distributions()}
-with open(sys.argv[1], "w") as file:
-    if torch.cuda.is_available():
-        import cupy
-
-        print(torch.cuda.get_device_name(0), file=file)
-        print("CUDA", torch.version.cuda, "driver", cupy.cuda.runtime.driverGetVersion(), file=file)
-    else:
-        print(platform.processor(), "no GPU", file=file)
-    print("Python", platform.python_version(), file=file)
-    print(*(f"{name} {installed[name]}" for name in names if name in installed), sep="\n", file=file)
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    print("TF32 in matrix products", matmul, "in convolutions", cudnn, file=file)
-    print("precision of float32 products", torch.get_float32_matmul_precision(), file=file)
+print("CUDA of PyTorch", torch.version.cuda, "float32 products", torch.get_float32_matmul_precision())
+try:
+    print("CUDA's headers", find_toolkit())
+except BackendError as error:
+    print("CUDA's headers:", error)
 PYTHON
-cat "$output/machine.txt"
-
-# The package's own CRF in C++, which the tests compare with, has to be built where it is not yet.
+}
+machine >"$output/machine.txt" 2>&1 &
+# The dense CRF in C++, which the tests compare with, has to be built where it is not yet.
 if ! ls kernels/_densecrf*.so >/dev/null 2>&1; then
-    flags="-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -pthread -shared -fPIC"
-    # shellcheck disable=SC2086
-    c++ $flags -o kernels/_densecrf.abi3.so kernels/cpu/densecrf.cpp kernels/cpu/loops.cpp ||
-        skip "the CRF in C++: there is no C++ compiler"
+    flags=(-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wno-psabi -pthread -shared -fPIC)
+    stage densecrf 60 c++ "${flags[@]}" -o kernels/_densecrf.abi3.so kernels/cpu/densecrf.cpp kernels/cpu/loops.cpp
 fi
 
-failed=0
-needed=(pytest hypothesis msgspec platformdirs transformers tokenizers onnx_ir onnx safetensors click)
-if [[ -z $gpu ]]; then
-    skip "the tests marked gpu: there is no GPU"
-elif has "${needed[@]}"; then
-    half=$("$python" -c "print(max(1, 30 * $minutes))")
-    timeout --signal INT --kill-after 20 "$half" "$python" -m pytest -m gpu -q -rs 2>&1 | tee "$output/tests.txt"
-    case ${PIPESTATUS[0]} in
-        0) ;;
-        124 | 137) skip "the rest of the tests marked gpu: half of the time was up"; failed=1 ;;
-        *) failed=1 ;;
-    esac
-else
-    skip "the tests marked gpu; missing:$(missing "${needed[@]}")"
+# 1. Side by side, as nothing is timed: the tests, and what has to be compiled, the two graphs of a model at the
+# same time. It ends early enough for the most important of what is timed.
+folder() { echo "$work/${model//:/-}-$1"; }
+export_model() { # SIZE
+    stage "export-$1" 120 "$python" -m benchmarks prepare --model $model --image-size "$1" --work "$work"
+}
+package() { # NAME FOLDER PRECISION GRAPH
+    stage "packages-$1-$4" 280 "$python" -c 'import sys; from pnp_ovss.engine.cli import main; sys.exit(main(sys.argv[1:]))' \
+        build "$2" --target aotinductor --precision "$3" --device $device --graph "$4"
+}
+packages() { # NAME FOLDER PRECISION
+    package "$1" "$2" "$3" vision & local vision=$!
+    package "$1" "$2" "$3" salience
+    wait "$vision"
+}
+built() { # NAME
+    [[ -e $done/packages-$1-vision && -e $done/packages-$1-salience ]]
+}
+deadline=$((limit * 11 / 20))
+if [[ $device != cpu ]]; then
+    stage tests 270 "$python" -m pytest -m gpu -q -rs --durations 12 -p no:cacheprovider \
+        tests/kernels tests/engine tests/export &
 fi
-needed=(msgspec platformdirs transformers tokenizers onnx_ir onnx onnxruntime safetensors matplotlib click)
-if has "${needed[@]}"; then
-    left=$("$python" -c "print($minutes - ($SECONDS - $began) / 60 - 1)")  # the last step takes a while
-    "$python" -m benchmarks passes "${options[@]}" --rounds 3 --minutes "$left" --output "$output" || failed=1
-else
-    skip "the K passes; missing:$(missing "${needed[@]}")"
+{ [[ -d $work/demo ]] || cp -r engine/data/demo "$work/demo"; } && packages demo "$work/demo" fp32 &
+(
+    export_model $size && packages $size "$(folder $size)" bf16
+    # its export reads the checkpoint that the first one made
+    [[ -z $large ]] || { export_model $large && packages $large "$(folder $large)" bf16; }
+) &
+wait
+[[ ! -e $logs/tests.txt ]] || tail -25 "$logs/tests.txt" | cut -c1-200
+
+# 2. One by one, timed.
+deadline=$limit
+measure() { # NAME SECONDS SUBCOMMAND OPTIONS...: results go to a folder of that name
+    local name=$1 most=$2; shift 2
+    stage "$name" "$most" "$python" -m benchmarks "$@" --device $device -o "$output/$name"
+}
+passes() { # NAME SECONDS ROUNDS SIZE CONTENDERS...; what was not built is left out, and stays to be done
+    local name=$1 most=$2 rounds=$3 px=$4 contender left all=1 options=(); shift 4
+    for contender; do
+        case $contender in
+            aotinductor-bf16) built "$px" || { all=; continue; } ;;
+            aotinductor-fp16) built "$px-fp16" || { all=; continue; } ;;
+        esac
+        options+=(--contender "$contender")
+    done
+    left=$((deadline - SECONDS < most * slower ? deadline - SECONDS : most * slower))
+    measure "$name" "$most" passes --model $model --image-size "$px" "${batches[@]}" --rounds "$rounds" --work "$work" \
+        --minutes "$(awk "BEGIN { print ($left - 15) / 60 }")" "${options[@]}"
+    [[ -n $all ]] || { note "$name: without AOTInductor, as it is not built"; rm -f "$done/$name"; }
+}
+case=(--model $model --image-size $size --work "$work")
+passes passes-$size 100 10 $size eager-fp32 eager-bf16 aotinductor-bf16
+! built demo || measure agreement 60 agreement --work "$work" --contender aotinductor-fp32
+if built $size; then
+    measure end-to-end 110 end-to-end "${case[@]}" --drop-mode pixels --contender lean --contender aotinductor-bf16 --rounds 9
+    measure kernel-times 60 kernel-times "${case[@]}" --contender aotinductor-bf16
 fi
-echo "done in $((SECONDS - began)) s; results in $output"
-cat "$output/skipped.txt"
+passes passes-$size-compiled 180 10 $size eager-fp32 eager-bf16 compile-bf16
+measure kernels 60 kernels --rounds 5
+[[ -z $large ]] || ! built $large || passes passes-$large 100 5 $large eager-fp32 eager-bf16 aotinductor-bf16
+packages $size-fp16 "$(folder $size)" fp16
+! built $size-fp16 || passes passes-$size-fp16 90 10 $size eager-fp32 eager-fp16 aotinductor-fp16
+
+wanted=(export-$size packages-{demo,$size,$size-fp16}-{vision,salience})
+wanted+=(passes-$size{,-compiled,-fp16} agreement end-to-end kernel-times kernels)
+[[ -z $large ]] || wanted+=(export-$large packages-$large-{vision,salience} passes-$large)
+[[ $device == cpu ]] || wanted+=(tests)
+for name in "${wanted[@]}"; do
+    [[ -e $done/$name ]] || { note "not done: $name"; failed=1; }
+done
+note "results are in $output"
 exit $failed

@@ -81,9 +81,11 @@ def random_blip(
 
 
 def save_checkpoint(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, folder: Path) -> None:
-    """A Hugging Face folder, as `pnp-ovss export` takes it."""
-    model.save_pretrained(folder)
-    transformers_tokenizer(tokenizer).save_pretrained(folder)
+    """A Hugging Face folder, as `pnp-ovss export` takes it; there is none until it is whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    model.save_pretrained(partial)
+    transformers_tokenizer(tokenizer).save_pretrained(partial)
+    partial.replace(folder)
 
 
 def transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:

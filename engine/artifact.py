@@ -140,7 +140,7 @@ def graph_name(graph: str) -> str:
     return PurePosixPath(graph).stem
 
 
-def copied_or(graph: Path, otherwise: str) -> str:
+def cure_by_copying(graph: Path, otherwise: str) -> str:
     """What helps where a library refuses a graph.
 
     Some do if files are symbolic links that leave its folder, as they are in the Hugging Face

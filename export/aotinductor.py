@@ -16,6 +16,7 @@ from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from torch._inductor.utils import fresh_cache
 from torch.export import Dim
 from torch.fx.experimental import _config
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..engine import artifact, engines
 from ..engine.artifact import Artifact, Manifest
@@ -37,9 +38,15 @@ _OPTIONS = {
     # The package runs on every CPU of its architecture, not only on those like this machine's.
     # PyTorch 2.11 does not know it: then it is for this very CPU, see `architecture`.
     CPU_OPTION: "",
+    # A header is compiled once a package, so there is nothing to gain (2.11 needs OpenSSL for it).
+    "aot_inductor.precompile_headers": False,
     # Sizes of 1 are right (none was taken to be impossible), but believed to be checked for.
     "aot_inductor.check_lowerbound": False,
 }
+
+
+# Not cuDNN's, which an H100 would get: it plans anew for each shape, on each thread.
+_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def build(
@@ -165,9 +172,10 @@ def compile_graph(source: ir.Model, manifest: Manifest, device: str, path: Path)
     """
     known = torch._inductor.list_options()
     options = {name: value for name, value in _OPTIONS.items() if name in known}
-    torch._inductor.aoti_compile_and_package(
-        _trace(source, manifest, device), package_path=str(path), inductor_configs=options
-    )
+    with sdpa_kernel(_ATTENTION):
+        torch._inductor.aoti_compile_and_package(
+            _trace(source, manifest, device), package_path=str(path), inductor_configs=options
+        )
 
 
 def _trace(source: ir.Model, manifest: Manifest, device: str) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ..artifact import copied_or, record_of, weights_of
+from ..artifact import cure_by_copying, record_of, weights_of
 from ..device import Device
 from ..engines import Profile
 from ..errors import BackendError, ModelError, PnpOvssError, reason
@@ -106,7 +106,7 @@ def open_on_cpu(path: Path) -> ort.InferenceSession:
     except Exception as error:  # the library's exceptions share no base of their own
         raise ModelError(
             f"ONNX Runtime cannot load '{path}': {reason(error)}",
-            copied_or(
+            cure_by_copying(
                 path, "upgrade it (pip install --upgrade onnxruntime) or export the model again"
             ),
         ) from error
@@ -132,7 +132,7 @@ def open_on_gpu(provider: Provider, request: Request) -> ort.InferenceSession:
     except PnpOvssError:
         raise
     except Exception as error:  # as above
-        cure = copied_or(request.path, provider.cure)
+        cure = cure_by_copying(request.path, provider.cure)
         raise _missing(provider, request.device, reason(error), cure) from error
     check_provider(session, provider, request.device)
     return session

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..artifact import SALIENCE, Artifact, copied_or
+from ..artifact import SALIENCE, Artifact, cure_by_copying
 from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, ModelError, reason
 from ..pipeline import processors
@@ -166,7 +166,7 @@ def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
         compiled = core.compile_model(graph, "CPU", properties)
     except Exception as error:  # the library's exceptions share no base of their own
         otherwise = "upgrade it (pip install --upgrade openvino) or export the model again"
-        cure = copied_or(path, otherwise)
+        cure = cure_by_copying(path, otherwise)
         # of links the graph is not to blame, and ONNX Runtime may take them
         kind = ModelError if cure == otherwise else BackendError
         raise kind(f"OpenVINO cannot load '{path}': {reason(error)}", cure) from error

@@ -8,11 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.sh"
+MOST_BYTES = 40 * 2**20  # of the sources and the wheels: what can be sent to such a machine
+
+# What an interpreter on a GPU machine need not have.
+ABSENT = ("pnp_ovss", "__editable__", "openvino", "tensorrt", "nvidia", "cupy", "distutils")
 
 
 def check(
@@ -32,28 +37,61 @@ def test_without_a_gpu_it_says_what_is_missing(tmp_path: Path):
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = check("--output", tmp_path)
+    done = check("--output", tmp_path / "out", "--work", tmp_path / "work")
     assert done.returncode == 2
-    assert "missing: cupy" in done.stderr or "PyTorch finds no GPU" in done.stderr
+    assert " lacks: cupy; carry" in done.stderr or "PyTorch finds no GPU" in done.stderr
 
 
-def test_an_unknown_option_is_refused():
-    done = check("--fast")
-    assert (done.returncode, "unknown option --fast" in done.stderr) == (2, True)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--fast"], "unknown option --fast"),
+        (["--minutes", "soon"], "--minutes soon is not a number"),
+        (["--output"], "--output needs a value"),
+    ],
+)
+def test_bad_usage_is_refused(words: list[str], said: str):
+    done = check(*words)
+    assert (done.returncode, said in done.stderr) == (2, True)
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> dict[str, str]:
-    """An interpreter as on a GPU machine: without this package, and without some backends."""
+    """An interpreter as on a GPU machine: without this package, and without some backends.
+
+    That of the environment variable GPU_CHECK_PYTHON, if there is one.
+    """
+    if named := os.environ.get("GPU_CHECK_PYTHON"):
+        return {"PYTHON": named, "PYTHONPATH": os.environ.get("GPU_CHECK_PATH", "")}
     here = Path(numpy.__file__).parents[1]
     there = tmp_path / "site"
     there.mkdir()
-    absent = ("pnp_ovss", "__editable__", "openvino", "tensorrt", "nvidia", "cupy", "distutils")
     for path in here.iterdir():
-        if not path.name.startswith(absent) and path.suffix != ".pth":
+        if not path.name.startswith(ABSENT) and path.suffix != ".pth":
             (there / path.name).symlink_to(path)
     python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
     return {"PYTHON": str(python), "PYTHONPATH": str(there)}
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A copy of what a clone has, where nothing says that the package is installed."""
+    root = SCRIPT.parents[1]
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        if (root / name).exists() or (root / name).is_symlink():
+            target = tmp_path / "sources" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, target, follow_symlinks=False)
+    return tmp_path / "sources"
+
+
+def test_the_sources_can_be_sent(sources: Path):
+    """With the wheels of what is missing there, which are 1 MB."""
+    files = [path for path in sources.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES - 2**20
 
 
 @pytest.mark.slow
@@ -68,20 +106,55 @@ def test_the_tests_of_gpus_are_found_without_other_backends(bare: dict[str, str]
     assert "test_cuda_computes_what_the_cpu_does" in done.stdout
 
 
+def measured(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(row["contender"], row["batch"]): row for row in rows if "median_s" in row}
+
+
 @pytest.mark.slow
-def test_on_the_cpu_it_measures_and_names_what_it_skipped(tmp_path: Path, bare: dict[str, str]):
-    """From a folder of sources, where nothing says that the package is installed."""
-    apart = shutil.ignore_patterns(".git", ".venv", "*.egg-info", "build", "dist", "results")
-    sources = shutil.copytree(SCRIPT.parents[1], tmp_path / "sources", symlinks=True, ignore=apart)
-    script = Path(sources) / "benchmarks" / "gpu_check.sh"
-    options = ["--cpu", "--minutes", "7.5", "--output", tmp_path]
+def test_when_the_time_is_up_it_stops_and_the_next_run_does_the_rest(
+    tmp_path: Path, bare: dict[str, str], sources: Path
+):
+    script = sources / "benchmarks" / "gpu_check.sh"
+    options = ["--cpu", "--no-768", "--output", tmp_path / "out", "--work", tmp_path / "work"]
+    options += ["--pack", tmp_path / "all.tgz"]
+    first = check(*options, "--minutes", "1", script=script, **bare)
+    assert first.returncode == 1
+    assert "export-96: exit code 0" in first.stdout
+    assert "kernels: skipped, the time is up" in first.stdout
+    assert (tmp_path / "all.tgz").stat().st_size > 1000
+    assert "not done: passes-96\n" in first.stdout
+    assert "not done: export-96\n" not in first.stdout
+    assert "float32 products highest" in (tmp_path / "out" / "machine.txt").read_text()
+    for done in ("packages-96-vision", "packages-96-salience", "packages-demo-vision"):
+        (tmp_path / "work" / "done-cpu" / done).touch()  # what takes minutes
+    again = check(*options, "--minutes", "1.5", script=script, **bare)
+    assert "export-96: exit code" not in again.stdout
+    assert "packages-96-vision" not in again.stdout
+    timed = measured(next((tmp_path / "out" / "passes-96").glob("passes.jsonl*")))
+    assert {("eager-fp32", 1), ("eager-fp32", 2)} <= timed.keys()
+
+
+@pytest.mark.long
+def test_on_the_cpu_every_stage_measures(tmp_path: Path, bare: dict[str, str], sources: Path):
+    script, out = sources / "benchmarks" / "gpu_check.sh", tmp_path / "out"
+    options = ["--cpu", "--minutes", "80", "--output", out, "--work", tmp_path / "work"]
     done = check(*options, script=script, **bare)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [json.loads(line) for line in (tmp_path / "passes.jsonl").read_text().splitlines()]
-    timed = {row["contender"]: row for row in rows if "median_s" in row}
-    assert timed.keys() == {"eager-fp32", "eager-fp16", "onnxruntime-fp32"}
-    assert timed["onnxruntime-fp32"]["salience_error"] < 1e-4
-    assert timed["eager-fp16"]["salience_error"] > 1e-4
-    assert "the tests marked gpu: there is no GPU" in (tmp_path / "skipped.txt").read_text()
-    assert "precision of float32 products highest" in (tmp_path / "machine.txt").read_text()
-    assert (tmp_path / "passes.png").stat().st_size > 1000
+    for stage, contenders in {
+        "passes-96": {"eager-fp32", "eager-bf16", "aotinductor-bf16"},
+        "passes-96-compiled": {"eager-fp32", "eager-bf16", "compile-bf16"},
+        "passes-96-fp16": {"eager-fp32", "eager-fp16", "aotinductor-fp16"},
+        "passes-128": {"eager-fp32", "eager-bf16", "aotinductor-bf16"},
+    }.items():
+        timed = measured(out / stage / "passes.jsonl")
+        assert {name for name, _ in timed} == contenders
+        assert {batch for _, batch in timed} == {1, 2}
+        assert (out / stage / "passes.png").stat().st_size > 1000
+    for stage in ("agreement", "end-to-end", "kernel-times", "kernels"):
+        assert len((out / stage / f"{stage}.jsonl").read_text().splitlines()) > 1
+        assert (out / stage / f"{stage}.md").stat().st_size > 100
+    assert " 0.000 % " in (out / "agreement" / "agreement.md").read_text()
+    again = check(*options, script=script, **bare)
+    assert again.returncode == 0
+    assert "exit code" not in again.stdout

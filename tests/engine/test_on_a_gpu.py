@@ -11,6 +11,7 @@ import pytest
 from pnp_ovss.engine import BackendError, Segmenter, Settings
 from pnp_ovss.engine.artifact import open_artifact
 from pnp_ovss.engine.device import open_device
+from pnp_ovss.engine.runners.aotinductor import AotInductorRunner
 from pnp_ovss.engine.settings import CHOICES
 from pnp_ovss.export import aotinductor
 
@@ -53,3 +54,7 @@ def test_cuda_computes_what_the_cpu_does(on_gpu, segmenter, picture, crf, drop_m
             assert difference <= thresholds.CLASS_MAPS * wanted.class_maps.max()
             np.testing.assert_allclose(one.match, wanted.match, rtol=0, atol=thresholds.MATCH)
             assert (one.labels != wanted.labels).mean() <= thresholds.LABELS
+    network = on_gpu._network
+    for runner in (network.vision, network.salience):
+        if isinstance(runner, AotInductorRunner):  # of tokens as they come, few shapes repeat
+            assert any(replayed for _, replayed in runner.captured)

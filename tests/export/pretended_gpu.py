@@ -3,7 +3,7 @@
 PyTorch has no supported way to compile for a GPU that is absent. So what its compiler asks of CUDA
 is answered here for an H100: tensors are fake, Triton compiles for sm_90, the tuning of kernels
 takes the first choice. What is made is what a real H100 would get, but for choices by measured
-time; the fused attention is the one that PyTorch takes there.
+time, and for small constants, which stay tensors.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ _OPTIONS = {
 
 
 def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, scale: float) -> Any:
-    """What `scaled_dot_product_attention` is on an H100; to ask it, one must be there."""
+    """What `scaled_dot_product_attention` is there without cuDNN's; to ask it, a GPU must be."""
     if query.dtype == torch.float32:
         fused = torch.ops.aten._scaled_dot_product_efficient_attention
         return fused(query, key, value, None, False, scale=scale)[0]

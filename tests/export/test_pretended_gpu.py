@@ -33,10 +33,7 @@ pytest.importorskip("triton")
 IDS = ["vision", "salience"]
 
 # A build of PyTorch for CPUs lacks the libraries of the host code, which is then not compiled.
-_HOST_CODE_IS_NOT_COMPILED = {
-    "aot_inductor.package_cpp_only": True,
-    "aot_inductor.precompile_headers": False,
-}
+_HOST_CODE_IS_NOT_COMPILED = {"aot_inductor.package_cpp_only": True}
 
 
 @pytest.fixture

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import weakref
 from collections.abc import Callable
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,51 +15,85 @@ import torch
 from pnp_ovss.engine.runners.torch_graphs import TorchGraphs
 from torch import Tensor
 
+Pool = tuple[int, int]
+
 
 class Cuda:
     """A stream that can be recorded, and a function that is queued on it: 2 x + y.
 
     Args:
-        refuses: whether recording fails.
+        refuses: whether what is queued cannot be recorded.
     """
 
     def __init__(self, refuses: bool = False) -> None:
-        self.recording: list[Callable[[], object]] | None = None
         self.refuses = refuses
+        self.fails = False
         self.queued = 0
+        self.recording: Graph | None = None
+        self.allocating: list[Pool] = []  # pools that the allocator records to
+        self.held: dict[Pool, weakref.WeakSet[Graph]] = {}
+        numbers = count(1)
         self.module = SimpleNamespace(
-            cuda=SimpleNamespace(CUDAGraph=self.graph, graph_pool_handle=lambda: (0, 1))
+            cuda=SimpleNamespace(
+                CUDAGraph=lambda: Graph(self),
+                graph_pool_handle=lambda: (0, next(numbers)),
+                current_device=lambda: 0,
+            ),
+            _C=SimpleNamespace(
+                _cuda_endAllocateToPool=lambda _, pool: self.allocating.remove(pool),
+                _cuda_releasePool=lambda _, pool: self.held.pop(pool),
+            ),
         )
 
     def queue(self, work: Callable[[], object]) -> None:
         self.queued += 1
+        if self.fails:
+            raise RuntimeError("out of memory")
         if self.recording is None:
             work()
         elif self.refuses:
+            self.recording.void = True
             raise RuntimeError("operation not permitted when stream is capturing")
         else:
-            self.recording.append(work)
+            self.recording.work.append(work)
 
     def function(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         out = torch.full_like(x, torch.nan)
         self.queue(lambda: out.copy_(2 * x + y))
         return {"out": out}
 
-    def graph(self) -> Any:
-        recorded: list[Callable[[], object]] = []
 
-        def begin(pool: Any, capture_error_mode: str) -> None:
-            assert (pool, capture_error_mode) == ((0, 1), "thread_local")
-            self.recording = recorded
+class Graph:
+    """A `torch.cuda.CUDAGraph`; what it refuses, that does."""
 
-        def end() -> None:
-            was, self.recording = self.recording, None
-            if was is None or self.refuses:
-                raise RuntimeError("capture is void")
+    def __init__(self, cuda: Cuda) -> None:
+        self.cuda = cuda
+        self.work: list[Callable[[], object]] = []
+        self.void = False
+        self.where: Pool = (0, 0)
 
-        return SimpleNamespace(
-            capture_begin=begin, capture_end=end, replay=lambda: [work() for work in recorded]
-        )
+    def capture_begin(self, pool: Pool, capture_error_mode: str) -> None:
+        assert capture_error_mode == "thread_local"
+        if self.cuda.allocating:
+            raise RuntimeError("already recording to mempool_id")
+        if pool in self.cuda.held and not self.cuda.held[pool]:
+            raise RuntimeError("use_count > 0")
+        self.cuda.held.setdefault(pool, weakref.WeakSet()).add(self)
+        self.cuda.allocating.append(pool)
+        self.cuda.recording, self.where = self, pool
+
+    def capture_end(self) -> None:
+        self.cuda.recording = None
+        if self.void:
+            raise RuntimeError("capture is void")
+        self.cuda.allocating.remove(self.where)
+
+    def pool(self) -> Pool:
+        return self.where
+
+    def replay(self) -> None:
+        for work in self.work:
+            work()
 
 
 def inputs(seed: int, *shape: int) -> dict[str, Tensor]:
@@ -70,6 +108,11 @@ def check(graphs: TorchGraphs, seed: int, *shape: int) -> Tensor:
     return found
 
 
+def replayed(graphs: TorchGraphs) -> dict[int, bool]:
+    """By the rows of x."""
+    return {shapes["x"][0]: captured for shapes, captured in graphs.captured}
+
+
 def test_the_second_call_of_a_shape_is_recorded_and_replayed_ever_after():
     cuda = Cuda()
     graphs = TorchGraphs(cuda.module, cuda.function)
@@ -81,7 +124,7 @@ def test_the_second_call_of_a_shape_is_recorded_and_replayed_ever_after():
     assert graphs.captured == [({"x": (3, 2), "y": (3, 2)}, True)]
 
 
-def test_each_shape_has_its_own():
+def test_each_shape_has_its_own_in_one_pool():
     cuda = Cuda()
     graphs = TorchGraphs(cuda.module, cuda.function)
     for seed in range(3):
@@ -89,16 +132,26 @@ def test_each_shape_has_its_own():
             check(graphs, seed, rows, 2)
     check(graphs, 9, 7, 2)
     assert cuda.queued == 5
-    assert [captured for _, captured in graphs.captured] == [True, True, False]
+    assert replayed(graphs) == {1: True, 4: True, 7: False}
+    assert len(cuda.held) == 1
 
 
-def test_what_cannot_be_recorded_is_run_plainly():
+def test_what_cannot_be_recorded_is_run_plainly_and_leaves_the_others(
+    caplog: pytest.LogCaptureFixture,
+):
     cuda = Cuda(refuses=True)
     graphs = TorchGraphs(cuda.module, cuda.function)
-    for seed in range(4):
-        check(graphs, seed, 3, 2)
+    with caplog.at_level(logging.WARNING):
+        for seed in range(4):
+            check(graphs, seed, 3, 2)
     assert cuda.queued == 5  # tried once, and no more
-    assert [captured for _, captured in graphs.captured] == [False]
+    assert replayed(graphs) == {3: False}
+    assert "operation not permitted when stream is capturing" in caplog.text
+    assert not cuda.allocating
+    cuda.refuses = False
+    for seed in range(3):
+        check(graphs, seed, 1, 2)
+    assert replayed(graphs) == {3: False, 1: True}
 
 
 def test_the_shape_that_was_not_used_for_longest_goes():
@@ -106,15 +159,40 @@ def test_the_shape_that_was_not_used_for_longest_goes():
     graphs = TorchGraphs(cuda.module, cuda.function, kept=2)
     for rows in (1, 1, 2, 2, 1, 3, 2):
         check(graphs, rows, rows, 2)
-    assert [shapes["x"][0] for shapes, _ in graphs.captured] == [3, 2]
-    assert [captured for _, captured in graphs.captured] == [False, False]
+    assert replayed(graphs) == {3: False, 2: False}
+    check(graphs, 5, 3, 2)  # in a new pool, as that of the others went with them
+    assert replayed(graphs) == {2: False, 3: True}
 
 
-def test_a_real_fault_comes_up():
-    def broken(**_: Tensor) -> dict[str, Tensor]:
-        raise RuntimeError("out of memory")
-
-    graphs = TorchGraphs(Cuda().module, broken)
+def test_a_run_that_failed_is_no_warm_up():
+    cuda = Cuda()
+    graphs = TorchGraphs(cuda.module, cuda.function)
+    cuda.fails = True
     for _ in range(3):
         with pytest.raises(RuntimeError, match="out of memory"):
             graphs(inputs(0, 1, 1))
+    cuda.fails = False
+    check(graphs, 1, 1, 1)
+    assert replayed(graphs) == {1: False}
+    check(graphs, 1, 1, 1)
+    assert replayed(graphs) == {1: True}
+
+
+def test_it_is_recorded_on_a_thread_that_ran_it():
+    cuda = Cuda()
+    graphs = TorchGraphs(cuda.module, cuda.function)
+
+    def elsewhere(action: Callable[[], Any]) -> None:
+        thread = threading.Thread(target=action)
+        thread.start()
+        thread.join()
+
+    check(graphs, 1, 3, 2)
+    elsewhere(lambda: check(graphs, 2, 3, 2))
+    assert replayed(graphs) == {3: False}
+    check(graphs, 3, 3, 2)
+    assert replayed(graphs) == {3: False}
+    check(graphs, 4, 3, 2)
+    assert replayed(graphs) == {3: True}
+    elsewhere(lambda: check(graphs, 5, 3, 2))
+    assert cuda.queued == 4
