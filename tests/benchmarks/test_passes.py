@@ -251,14 +251,19 @@ def test_one_that_is_wrong_is_not_timed(work: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("errors", "wanted"),
     [
-        ({"eager-bf16": 0.02, "openvino-bf16": 0.039}, False),
-        ({"eager-bf16": 0.02, "openvino-bf16": 0.041}, True),
-        ({"openvino-bf16": 0.5}, False),
+        ({"eager-bf16": 0.05, "openvino-bf16": 0.099}, False),
+        ({"eager-bf16": 0.05, "openvino-bf16": 0.101}, True),
+        # the largest error of one picture is chance: 0.035 was seen beside eager PyTorch's 0.017
+        ({"eager-bf16": 0.017, "openvino-bf16": 0.035}, False),
+        ({"openvino-bf16": 0.07}, False),
+        ({"openvino-bf16": 0.5}, True),
         ({"openvino-bf16": math.nan}, True),
         ({}, False),
     ],
 )
-def test_low_precision_is_held_to_eager_pytorch(errors: dict[str, float], wanted: bool) -> None:
+def test_low_precision_is_held_to_a_limit_and_to_eager_pytorch(
+    errors: dict[str, float], wanted: bool
+) -> None:
     assert passes._is_wrong("openvino-bf16", "bf16", errors) is wanted
 
 
