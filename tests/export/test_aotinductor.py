@@ -67,6 +67,8 @@ def test_pytorch_gets_the_options_that_it_knows(model: Artifact, monkeypatch: py
 
     def compile_and_package(_: object, package_path: str, inductor_configs: dict[str, object]):
         assert inductor_configs.keys() <= set(torch._inductor.list_options())
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
         passed.append(inductor_configs)
         Path(package_path).write_bytes(b"code")
 
