@@ -23,14 +23,17 @@ slower=1 # times the limits of the stages
 while (($#)); do
     case $1 in
         --wheels | --output | --pack | --work | --minutes)
-            (($# > 1)) || { echo "$1 needs a value; see the head of $0" >&2; exit 2; }
+            (($# > 1)) || { echo "$1 needs a value; see $0 --help" >&2; exit 2; }
             printf -v "${1#--}" %s "$2"; shift 2 ;;
         --no-768) large=''; shift ;;
         --cpu) device=cpu model=random:blip-tiny size=96 large=${large:+128} batches=(--batch 1 --batch 2) slower=6; shift ;;
-        *) echo "unknown option $1; see the head of $0" >&2; exit 2 ;;
+        -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 0 ;;
+        *) echo "unknown option $1; see $0 --help" >&2; exit 2 ;;
     esac
 done
-[[ $minutes =~ ^[0-9]+(\.[0-9]+)?$ ]] || { echo "--minutes $minutes is not a number" >&2; exit 2; }
+[[ $minutes =~ ^[0-9]+(\.[0-9]+)?$ ]] || { echo "--minutes $minutes is not a number: say 9, or 4.5" >&2; exit 2; }
+"$python" --version >/dev/null 2>&1 || { echo "$python cannot be run: name a Python 3.10 to 3.13 in PYTHON" >&2; exit 2; }
+[[ -z $wheels || -d $wheels ]] || { echo "--wheels $wheels is not a folder" >&2; exit 2; }
 mkdir -p "$work" && work=$(cd "$work" && pwd) || exit 2
 if [[ -z $output ]]; then
     output=$root/benchmarks/results/gpu
@@ -74,15 +77,11 @@ stage() {
 
 has() { "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is None)' "$1"; }
 
-note "begun, for $minutes minutes: $model on $device"
 if [[ -n $wheels && ! -e $done/wheels ]]; then
-    if "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$work/site" "$wheels"/*.whl; then
-        touch "$done/wheels"
-    else
-        note "the wheels of $wheels cannot be installed"
-    fi
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$work/site" "$wheels"/*.whl || exit 2
+    touch "$done/wheels"
 fi
-# the links show the folders as they are installed; nothing has to be
+# the links in .pyright make the package importable without its being installed
 export PYTHONPATH=$work/site:$root/.pyright:$root${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 if ! "$python" -c 'import importlib.metadata as m; m.version("pnp-ovss")' 2>/dev/null; then
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) # exports are stamped with it
@@ -93,7 +92,7 @@ needed=(msgspec platformdirs click tokenizers torch transformers onnx onnx_ir on
 [[ $device == cpu ]] || needed+=(cupy pytest hypothesis)
 missing=$(for name in "${needed[@]}"; do has "$name" || printf ' %s' "$name"; done)
 if [[ -n $missing ]]; then
-    echo "$python lacks:$missing; carry their wheels: --wheels DIR" >&2
+    echo "$("$python" -c 'import sys; print(sys.executable)') lacks the modules:$missing; install them, or bring wheels: --wheels DIR" >&2
     exit 2
 fi
 command -v c++ >/dev/null || { echo "there is no C++ compiler: install one (apt install g++)" >&2; exit 2; }
@@ -101,6 +100,13 @@ if [[ $device != cpu ]] && ! "$python" -c 'import sys, torch; sys.exit(not torch
     echo "PyTorch finds no GPU: check the driver with nvidia-smi" >&2
     exit 2
 fi
+
+note "begun, for $minutes minutes: $model on $device"
+[[ $device == cpu ]] || "$python" - <<'PYTHON' || note "AOTInductor will compile nothing: CUDA's headers are missing"
+from pnp_ovss.export.cuda_toolkit import find_toolkit
+
+print("CUDA's headers:", find_toolkit().home)
+PYTHON
 
 machine() {
     nvidia-smi
@@ -163,6 +169,7 @@ wait
 deadline=$limit
 measure() { # NAME SECONDS SUBCOMMAND OPTIONS...: results go to a folder of that name
     local name=$1 most=$2; shift 2
+    [[ -d $output/$name ]] || rm -f "$done/$name" # results went elsewhere
     stage "$name" "$most" "$python" -m benchmarks "$@" --device $device -o "$output/$name"
 }
 passes() { # NAME SECONDS ROUNDS SIZE CONTENDERS...; what was not built is left out, and stays to be done

@@ -54,10 +54,7 @@ def find_toolkit() -> Toolkit:
     Raises:
         BackendError: there is none.
     """
-    toolkits = [
-        Toolkit(home, [home / folder for folder in _FOLDERS if (home / folder).is_dir()])
-        for home in _homes()
-    ]
+    toolkits = [_toolkit(homes) for homes in _candidates()]
     for toolkit in toolkits:
         if not toolkit.missing:
             return toolkit
@@ -67,17 +64,30 @@ def find_toolkit() -> Toolkit:
     raise BackendError(f"'{best.home}' lacks headers of CUDA: {', '.join(best.missing)}", _CURE)
 
 
-def _homes() -> list[Path]:
-    """Folders that may be a toolkit, best first."""
+def _toolkit(homes: list[Path]) -> Toolkit:
+    """Of folders that are one toolkit together."""
+    includes = [home / folder for home in homes for folder in _FOLDERS]
+    return Toolkit(homes[0], [folder for folder in includes if folder.is_dir()])
+
+
+def _candidates() -> list[list[Path]]:
+    """The folders of what may be a toolkit, best first.
+
+    pip's packages of one version of CUDA may be in several folders of Python's path.
+    """
     if named := os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
-        return [Path(named)]
+        return [[Path(named)]]
     spec = importlib.util.find_spec("nvidia")
     packages = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    homes = [home for place in packages for home in sorted(place.glob("cu[0-9]*"), reverse=True)]
+    homes = [home for place in packages for home in place.glob("cu[0-9]*")]
+    homes.sort(key=lambda home: not (home / "include" / _HEADERS[0]).exists())  # PyTorch's first
+    versions = sorted({home.name for home in homes}, reverse=True)
+    candidates = [[home for home in homes if home.name == version] for version in versions]
     if nvcc := shutil.which("nvcc"):
-        homes.append(Path(nvcc).resolve().parents[1])
-    homes.append(INSTALLED)
-    return [home for home in homes if home.is_dir()]
+        candidates.append([Path(nvcc).resolve().parents[1]])
+    if INSTALLED.is_dir():
+        candidates.append([INSTALLED])
+    return candidates
 
 
 def driver(home: Path) -> Path:

@@ -56,6 +56,8 @@ def command(
 ) -> int:
     """The demo model on a device against the CPU: class maps and labels of the sample pictures.
 
+    What a contender runs must have been built, or give --build.
+
     Fails if a contender in fp32 is off by over 0.001 in its class maps, or labels over 0.1 % of a
     picture's pixels otherwise; or if nothing could be compared.
     """

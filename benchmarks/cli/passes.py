@@ -33,7 +33,8 @@ from .options import (
     "--contender",
     "names",
     multiple=True,
-    help="Repeatable; by default all: PyTorch, and every backend in every precision.",
+    help="eager-fp32, compile-bf16, aotinductor-bf16 and the like; repeatable. By default all:"
+    " PyTorch, and every backend in every precision.",
 )
 @rounds_option(5)
 @click.option(

@@ -107,15 +107,15 @@ _CAPABILITIES = _List(
 def command(model: str, target: str, device: str, as_json: bool, **options: Any) -> None:
     """Build engines of the model in DIR: of its image encoder, and of its matching branch.
 
-    DIR is a model folder, a hub id exported before, or 'demo'. An engine takes the shapes it was
-    built for: every --batch with every number of --tokens.
+    DIR is a model folder, a hub id exported before, or 'demo'. An engine of TensorRT takes the shapes
+    it was built for: every --batch with every number of --tokens. Those of aotinductor take any.
     """
     if BUILDERS[target] == "aotinductor":
         options["device"] = device
     elif device != "auto":
         raise BackendError(
-            f"{target} builds for --compute-capability, by default the first GPU's, and for no"
-            f" --device {device}",
+            f"--device {device} is for aotinductor alone: {target} builds for the GPUs named with"
+            " --compute-capability, by default the first one that is here",
             "leave --device out; CUDA_VISIBLE_DEVICES=N makes GPU N the first",
         )
     opened = artifact.open_artifact(model)

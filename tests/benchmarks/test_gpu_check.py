@@ -40,7 +40,9 @@ def test_without_a_gpu_it_says_what_is_missing(tmp_path: Path):
         pytest.skip("there is a GPU")
     done = check("--output", tmp_path / "out", "--work", tmp_path / "work")
     assert done.returncode == 2
-    assert " lacks: cupy; carry" in done.stderr or "PyTorch finds no GPU" in done.stderr
+    assert (
+        " lacks the modules: cupy; install" in done.stderr or "PyTorch finds no GPU" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,12 +50,26 @@ def test_without_a_gpu_it_says_what_is_missing(tmp_path: Path):
     [
         (["--fast"], "unknown option --fast"),
         (["--minutes", "soon"], "--minutes soon is not a number"),
+        (["--wheels", "/nowhere"], "--wheels /nowhere is not a folder"),
         (["--output"], "--output needs a value"),
     ],
 )
 def test_bad_usage_is_refused(words: list[str], said: str):
     done = check(*words)
     assert (done.returncode, said in done.stderr) == (2, True)
+
+
+def test_an_interpreter_that_is_not_there_is_named():
+    done = check(PYTHON="/nowhere/python")
+    assert (done.returncode, "/nowhere/python cannot be run" in done.stderr) == (2, True)
+
+
+def test_it_prints_its_help():
+    done = check("--help")
+    assert done.returncode == 0
+    assert "--minutes N" in done.stdout
+    assert "Exit codes" in done.stdout
+    assert "pipefail" not in done.stdout
 
 
 @pytest.fixture

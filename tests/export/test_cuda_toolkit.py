@@ -34,9 +34,9 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch
     return monkeypatch
 
 
-def packages(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def packages(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
     """Let pip have put NVIDIA's packages there."""
-    spec = SimpleNamespace(submodule_search_locations=[str(folder)])
+    spec = SimpleNamespace(submodule_search_locations=[str(folder) for folder in folders])
     monkeypatch.setattr(cuda_toolkit.importlib.util, "find_spec", lambda _: spec)
 
 
@@ -63,6 +63,18 @@ def test_pips_packages_come_before_what_is_installed(alone, tmp_path: Path):
     toolkit(tmp_path / "cu12", *HEADERS)
     found = cuda_toolkit.find_toolkit()
     assert (found.home, found.includes) == (home, [home / "include", home / "include" / "cccl"])
+
+
+def test_pips_packages_may_be_in_several_folders(alone, tmp_path: Path):
+    """As where what a machine lacks was brought along."""
+    packages(alone, tmp_path / "brought", tmp_path / "there")
+    toolkit(tmp_path / "there" / "cu13", *HEADERS[:2])
+    toolkit(tmp_path / "brought" / "cu12", *HEADERS)
+    assert cuda_toolkit.find_toolkit().home == tmp_path / "brought" / "cu12"
+    toolkit(tmp_path / "brought" / "cu13", *HEADERS[2:])
+    found = cuda_toolkit.find_toolkit()
+    assert found.home == tmp_path / "there" / "cu13"
+    assert found.includes[-1] == tmp_path / "brought" / "cu13" / "include" / "cccl"
 
 
 def test_the_one_that_was_named_is_taken_or_refused(alone, tmp_path: Path):

@@ -49,7 +49,7 @@ BAD_OPTIONS = {
     "architecture": ([*SMALLEST, "--compute-capability", "sm_86"], "'sm_86' are not compute"),
     "drop mode": ([*SMALLEST, "--drop-mode", "patches"], "'patches' is not one of"),
     "graph": ([*SMALLEST, "--graph", "text"], "'text' is not one of"),
-    "device": ([*SMALLEST, "--device", "cuda:1"], "for no --device cuda:1"),
+    "device": ([*SMALLEST, "--device", "cuda:1"], "--device cuda:1 is for aotinductor alone"),
     "no such device": (["--target", "aotinductor", "--device", "tpu"], "unknown device 'tpu'"),
     "capability": ([*SMALLEST, "--compute-capability", "8.6;8.9"], "'8.6;8.9' are not compute"),
 }
