@@ -114,6 +114,6 @@ HELP_SECONDS = 0.3
 IMPORT_SECONDS = 0.5
 
 # Kernels that PyTorch's compiler makes of a graph for a GPU, at most, relative to the number seen.
-# 11 of the image encoder; of the matching branch 44, 41 and 41 of the demo's by 2.11, 2.13 and 2.14,
-# and 42 and 40 of BLIP-large's by 2.11 and 2.13.
+# 11 of the image encoder; of the demo's matching branch 44, 41 and 41 by 2.11, 2.13 and 2.14, of
+# BLIP-large's 42 and 40 by 2.11 and 2.13.
 KERNELS = 1.3

@@ -107,8 +107,9 @@ _CAPABILITIES = _List(
 def command(model: str, target: str, device: str, as_json: bool, **options: Any) -> None:
     """Build engines of the model in DIR: of its image encoder, and of its matching branch.
 
-    DIR is a model folder, a hub id exported before, or 'demo'. An engine of TensorRT takes the shapes
-    it was built for: every --batch with every number of --tokens. Those of aotinductor take any.
+    DIR is a model folder, a hub id exported before, or 'demo'. An engine of TensorRT takes the
+    shapes it was built for: every --batch with every number of --tokens. Those of aotinductor take
+    any.
     """
     if BUILDERS[target] == "aotinductor":
         options["device"] = device

@@ -81,10 +81,10 @@ def check(
 
 
 def architecture(cubin: bytes) -> int:
-    """Of a kernel: an ELF file, in whose flags it is; 90 is sm_90."""
+    """Of a kernel: an ELF file, in whose flags it is, from version 8 on a byte higher."""
     assert cubin[:4] == b"\x7fELF"
-    flags = struct.unpack_from("<I", cubin, 48)[0]
-    return flags >> 8 & 0xFF
+    flags, version = struct.unpack_from("<I", cubin, 48)[0], cubin[8]
+    return flags >> (8 if version >= 8 else 0) & 0xFF
 
 
 @pytest.mark.slow
