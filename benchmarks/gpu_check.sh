@@ -140,7 +140,8 @@ export_model() { # SIZE
     stage "export-$1" 120 "$python" -m benchmarks prepare --model $model --image-size "$1" --work "$work"
 }
 package() { # NAME FOLDER PRECISION GRAPH
-    stage "packages-$1-$4" 280 "$python" -c 'import sys; from pnp_ovss.engine.cli import main; sys.exit(main(sys.argv[1:]))' \
+    # several builds run at once, each with so many processes for its kernels
+    stage "packages-$1-$4" 280 env TORCHINDUCTOR_COMPILE_THREADS=4 "$python" -c 'import sys; from pnp_ovss.engine.cli import main; sys.exit(main(sys.argv[1:]))' \
         build "$2" --target aotinductor --precision "$3" --device $device --graph "$4"
 }
 packages() { # NAME FOLDER PRECISION
