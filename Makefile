@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow test-long lint format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/pnp-ovss demo
@@ -18,6 +18,9 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest -m long -s
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
