@@ -131,7 +131,7 @@ class AotInductorRunner:
         self._torch = torch
         try:
             # On a GPU one run is queued behind another; else each would wait for the last to end.
-            self._package: Any = torch._inductor.aoti_load_package(
+            package = torch._inductor.aoti_load_package(
                 str(path),
                 run_single_threaded=device.index is not None,
                 device_index=-1 if device.index is None else device.index,
@@ -143,12 +143,12 @@ class AotInductorRunner:
                 "free space where temporary files go (TMPDIR), as it is unpacked there; or build it"
                 " again: pnp-ovss build --overwrite",
             ) from error
-        self._graphs = None if device is CPU else TorchGraphs(torch, self._package)
+        self._package: Any = package if device is CPU else TorchGraphs(torch, package)
 
     @property
     def captured(self) -> list[tuple[Shapes, bool]]:
         """The shapes that ran last, and whether a CUDA graph of each is replayed."""
-        return self._graphs.captured if self._graphs else []
+        return self._package.captured if isinstance(self._package, TorchGraphs) else []
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -158,8 +158,7 @@ class AotInductorRunner:
             raise ExecutionError("the model was closed", "load it again")
         try:
             with self._on_stream():
-                inputs = self._inputs(feeds)
-                found = self._graphs(inputs) if self._graphs else self._package(**inputs)
+                found = self._package(**self._inputs(feeds))
                 return {name: self._from_torch(found[name]) for name in outputs or found}
         except RuntimeError as error:
             raise ExecutionError(
@@ -170,9 +169,9 @@ class AotInductorRunner:
 
     def close(self) -> None:
         """See `Runner.close`."""
-        if self._graphs:
+        if self.device is not CPU:
             self.device.stream.synchronize()
-        self._package = self._graphs = None
+        self._package = None
 
     def _inputs(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
         """Tensors in the same memory; captions by picture, [images, captions, tokens]."""

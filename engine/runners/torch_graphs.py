@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import reason
 
@@ -27,23 +27,27 @@ _CAPTURE_MODE = "thread_local"  # this thread is restricted meanwhile: others ma
 _log = logging.getLogger(__name__)
 
 
+class _Recording(NamedTuple):
+    """A `torch.cuda.CUDAGraph`, the tensors that it reads, and those that it writes."""
+
+    graph: Any
+    inputs: Tensors
+    outputs: Tensors
+
+
 @dataclass
-class _Recording:
-    """Of a call: its tensors stay where they are.
+class _Case:
+    """Of some shapes.
 
     Attributes:
-        warm: the thread that ran it last; None before a run has succeeded.
-        refused: whether it cannot be recorded.
-        graph: a `torch.cuda.CUDAGraph`, once there is one.
-        inputs: that it reads.
-        outputs: that it writes.
+        warm: the thread that ran them last; None before a run has succeeded.
+        refused: whether they cannot be recorded.
+        recording: once there is one.
     """
 
     warm: int | None = None
     refused: bool = False
-    graph: Any = None
-    inputs: Tensors | None = None
-    outputs: Tensors | None = None
+    recording: _Recording | None = None
 
 
 class TorchGraphs:
@@ -63,41 +67,41 @@ class TorchGraphs:
         self._torch = torch
         self._function = function
         self._kept = kept
-        self._recordings: OrderedDict[tuple[Any, ...], _Recording] = OrderedDict()
+        self._cases: OrderedDict[tuple[Any, ...], _Case] = OrderedDict()
 
     @property
     def captured(self) -> list[tuple[Shapes, bool]]:
         """The shapes that ran last, and whether a CUDA graph of each is replayed."""
-        return [(dict(key), one.graph is not None) for key, one in self._recordings.items()]
+        return [(dict(key), one.recording is not None) for key, one in self._cases.items()]
 
-    def __call__(self, inputs: Tensors) -> Tensors:
+    def __call__(self, **inputs: Any) -> Tensors:
         """Queue it on PyTorch's current stream; what is returned is the caller's."""
-        recording = self._recording(inputs)
+        case = self._case(inputs)
         here = threading.get_ident()
-        if recording.graph is None and recording.warm == here and not recording.refused:
-            self._record(recording, inputs)
-        if recording.graph is None:
+        if case.recording is None and case.warm == here and not case.refused:
+            case.recording = self._record(inputs)
+            case.refused = case.recording is None
+        if case.recording is None:
             outputs = self._function(**inputs)
-            recording.warm = here
+            case.warm = here
             return outputs
-        assert recording.inputs is not None
-        assert recording.outputs is not None
-        for name, tensor in recording.inputs.items():
+        graph, own, outputs = case.recording
+        for name, tensor in own.items():
             tensor.copy_(inputs[name])
-        recording.graph.replay()
-        return {name: tensor.clone() for name, tensor in recording.outputs.items()}
+        graph.replay()
+        return {name: tensor.clone() for name, tensor in outputs.items()}
 
-    def _recording(self, inputs: Tensors) -> _Recording:
+    def _case(self, inputs: Tensors) -> _Case:
         key = tuple(_shapes(inputs).items())
-        recording = self._recordings.setdefault(key, _Recording())
-        self._recordings.move_to_end(key)
-        if len(self._recordings) > self._kept:
+        case = self._cases.setdefault(key, _Case())
+        self._cases.move_to_end(key)
+        if len(self._cases) > self._kept:
             # what of it is still queued comes before whatever takes its memory, on the same stream
-            self._recordings.popitem(last=False)
-        return recording
+            self._cases.popitem(last=False)
+        return case
 
-    def _record(self, recording: _Recording, inputs: Tensors) -> None:
-        """What is queued meanwhile does not run."""
+    def _record(self, inputs: Tensors) -> _Recording | None:
+        """None where it is refused. What is queued meanwhile does not run."""
         own = {name: tensor.clone() for name, tensor in inputs.items()}
         graph, pool = self._torch.cuda.CUDAGraph(), self._pool()
         try:
@@ -105,17 +109,16 @@ class TorchGraphs:
             outputs = self._function(**own)
             graph.capture_end()
         except Exception as error:  # whatever it is; a real fault comes up again in the plain run
-            recording.refused = True
             _log.warning("no CUDA graph of %s: %s", _shapes(own), reason(error))
             self._abandon(graph, pool)
-            return
-        recording.graph, recording.inputs, recording.outputs = graph, own, outputs
+            return None
+        return _Recording(graph, own, outputs)
 
     def _pool(self) -> Any:
         """That of a graph that is held, as the pool goes with the last of them; else a new one."""
-        graphs = (one.graph for one in self._recordings.values() if one.graph is not None)
-        held = next(graphs, None)
-        return self._torch.cuda.graph_pool_handle() if held is None else held.pool()
+        held = (one.recording.graph for one in self._cases.values() if one.recording)
+        graph = next(held, None)
+        return self._torch.cuda.graph_pool_handle() if graph is None else graph.pool()
 
     def _abandon(self, graph: Any, pool: Any) -> None:
         """End a recording that is void.

@@ -103,7 +103,7 @@ def inputs(seed: int, *shape: int) -> dict[str, Tensor]:
 
 def check(graphs: TorchGraphs, seed: int, *shape: int) -> Tensor:
     feeds = inputs(seed, *shape)
-    found = graphs(feeds)["out"]
+    found = graphs(**feeds)["out"]
     torch.testing.assert_close(found, 2 * feeds["x"] + feeds["y"])
     return found
 
@@ -170,7 +170,7 @@ def test_a_run_that_failed_is_no_warm_up():
     cuda.fails = True
     for _ in range(3):
         with pytest.raises(RuntimeError, match="out of memory"):
-            graphs(inputs(0, 1, 1))
+            graphs(**inputs(0, 1, 1))
     cuda.fails = False
     check(graphs, 1, 1, 1)
     assert replayed(graphs) == {1: False}
