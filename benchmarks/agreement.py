@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +16,14 @@ import msgspec
 import numpy as np
 from pnp_ovss.engine import Segmenter, artifact, engines
 from pnp_ovss.engine.cli.build import BUILDERS
+from pnp_ovss.engine.cli.demo import samples
 from pnp_ovss.export.validate import relative_error
 
 from .models import build
 from .records import Rows, describe
-from .segmenters import SkippedError, skipped_if_it_fails
+from .segmenters import LIMITS, SkippedError, skipped_if_it_fails
 from .worker import Skipped
 
-MAPS_LIMIT = 1e-3  # of the largest value of the class maps, in fp32
 LABELS_LIMIT = 1e-3  # of a picture's pixels, in fp32
 
 
@@ -55,7 +54,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def is_off(self) -> bool:
         """Whether it is in fp32 and does not agree; in lower precisions no limit is set."""
         labels = max(self.other_labels, self.other_labels_without_crf)
-        agrees = self.maps_error <= MAPS_LIMIT and labels <= LABELS_LIMIT
+        agrees = self.maps_error <= LIMITS["fp32"] and labels <= LABELS_LIMIT
         return self.contender.endswith("-fp32") and not agrees
 
 
@@ -66,16 +65,6 @@ class _Seen(NamedTuple):
     maps_again: np.ndarray
     labels: np.ndarray
     labels_without_crf: np.ndarray
-
-
-Sample = tuple[Path, list[str]]
-
-
-def samples() -> list[Sample]:
-    """The pictures that are shipped, and the names to look for in each."""
-    folder = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
-    found = msgspec.json.decode((folder / "samples.json").read_bytes())
-    return [(folder / one["file"], one["classes"]) for one in found]
 
 
 def measure(

@@ -14,6 +14,13 @@ from .batch import run, warn_if_untrained
 from .terminal import print_json, say
 
 
+def samples() -> list[tuple[Path, list[str]]]:
+    """The pictures that are shipped, and the names to look for in each."""
+    folder = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
+    found = msgspec.json.decode((folder / "samples.json").read_bytes())
+    return [(folder / one["file"], one["classes"]) for one in found]
+
+
 @click.command("demo")
 @click.option(
     "-o",
@@ -26,14 +33,9 @@ from .terminal import print_json, say
 @click.option("--json", "as_json", is_flag=True, help="Print the reports on standard output.")
 def command(output: Path, as_json: bool) -> int:
     """Segment the sample pictures with the demo model; needs no network."""
-    samples = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
     with Segmenter.load(DEMO) as segmenter:
         warn_if_untrained(segmenter)
-        jobs = [
-            (samples / sample["file"], sample["classes"])
-            for sample in msgspec.json.decode((samples / "samples.json").read_bytes())
-        ]
-        reports, exit_code = run(segmenter, jobs, output.expanduser(), segmenter.settings)
+        reports, exit_code = run(segmenter, samples(), output.expanduser(), segmenter.settings)
     if as_json:
         print_json(reports)
         return exit_code
