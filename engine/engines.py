@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import platformdirs
 
 from . import artifact
-from .artifact import SALIENCE, VISION_TOKENS, Artifact, FileRecord, Manifest, weights_of
+from .artifact import (
+    SALIENCE,
+    VISION_TOKENS,
+    Artifact,
+    FileRecord,
+    Manifest,
+    graph_name,
+    weights_of,
+)
 from .errors import BackendError, reason
 from .runners import Precision, PrecisionChoice
 from .settings import Settings
@@ -124,7 +132,7 @@ def build_command(model: Path, target: str, graph: str, precision: PrecisionChoi
     command = f"pnp-ovss build '{model}' --target {target}"
     if precision != "auto":
         command += f" --precision {precision}"
-    if graph == PurePosixPath(VISION_TOKENS).stem:
+    if graph == graph_name(VISION_TOKENS):
         command += " --drop-mode tokens"
     return command
 
@@ -159,7 +167,7 @@ def find(
         BackendError: none was built; or for another graph, architecture, version or precision; or
             the file is damaged.
     """
-    name = PurePosixPath(graph).stem
+    name = graph_name(graph)
     build = build_command(model.path, target, name, precision)
     built = [
         one

@@ -75,7 +75,7 @@ def build(
     for graph in artifact.graphs(model, drop_mode, graphs):
         recipe = Recipe(
             target=target,
-            graph=Path(graph).stem,
+            graph=artifact.graph_name(graph),
             precision=precision or "fp16",
             graph_sha256=engines.graph_sha256(model.manifest, graph),
             profiles=engines.profiles(graph, batches, tokens, engines.kept_tokens(model.manifest)),
