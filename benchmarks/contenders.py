@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import importlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from pnp_ovss.engine.artifact import Artifact, open_artifact
 from pnp_ovss.engine.caption import CaptionTokens
 from pnp_ovss.engine.caption_batch import CaptionBatch
 from pnp_ovss.engine.cli.build import BUILDERS
-from pnp_ovss.engine.device import Array, open_device
+from pnp_ovss.engine.device import Array
 from pnp_ovss.engine.dropout import salience_dropout
 from pnp_ovss.engine.network import Network
 from pnp_ovss.engine.runners import BACKENDS, Runner
@@ -152,9 +153,9 @@ class Bench:
         """Give back what PyTorch and CuPy keep for later."""
         if self.device != "cpu":
             torch.cuda.empty_cache()
-            device = open_device(self.device)
-            with device.xp.cuda.Device(device.index):
-                device.xp.get_default_memory_pool().free_all_blocks()
+            cupy = importlib.import_module("cupy")
+            with cupy.cuda.Device(torch.device(self.device).index):
+                cupy.get_default_memory_pool().free_all_blocks()
 
     def _free_memory(self) -> int | None:
         """Bytes free on the GPU."""

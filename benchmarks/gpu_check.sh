@@ -102,11 +102,17 @@ if [[ $device != cpu ]] && ! "$python" -c 'import sys, torch; sys.exit(not torch
 fi
 
 note "begun, for $minutes minutes: $model on $device"
-[[ $device == cpu ]] || "$python" - <<'PYTHON' || note "AOTInductor will compile nothing: CUDA's headers are missing"
+headers=$("$python" - <<'PYTHON'
+from pnp_ovss.engine.errors import BackendError
 from pnp_ovss.export.cuda_toolkit import find_toolkit
 
-print("CUDA's headers:", find_toolkit().home)
+try:
+    print(find_toolkit())
+except BackendError as error:
+    print("AOTInductor will compile nothing for a GPU:", error)
 PYTHON
+)
+note "CUDA's headers: $headers"
 
 machine() {
     nvidia-smi
@@ -116,15 +122,10 @@ machine() {
     "$python" -m pip list --format freeze
     "$python" - <<'PYTHON'
 import torch
-from pnp_ovss.engine.errors import BackendError
-from pnp_ovss.export.cuda_toolkit import find_toolkit
 
 print("CUDA of PyTorch", torch.version.cuda, "float32 products", torch.get_float32_matmul_precision())
-try:
-    print("CUDA's headers", find_toolkit())
-except BackendError as error:
-    print("CUDA's headers:", error)
 PYTHON
+    echo "CUDA's headers: $headers"
 }
 machine >"$output/machine.txt" 2>&1 &
 # The dense CRF in C++, which the tests compare with, has to be built where it is not yet.
