@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         OutputError,
         PnpOvssError,
     )
-    from .segmentation import Segmentation
+    from .result.segmentation import Segmentation
     from .segmenter import Segmenter
     from .settings import Settings
 
@@ -27,7 +27,7 @@ __all__ = [
     "Segmenter",
     "Settings",
 ]
-_HOMES = {"Segmentation": "segmentation", "Segmenter": "segmenter", "Settings": "settings"}
+_HOMES = {"Segmentation": "result.segmentation", "Segmenter": "segmenter", "Settings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ __all__ = [
     "usable_devices",
 ]
 
-_MOST_BESIDE = 2
+_MOST_SIDE_STREAMS = 2
 _CURE = "check the driver with nvidia-smi; CuPy comes with: pip install 'pnp-ovss[gpu]'"
 
 
@@ -51,8 +51,8 @@ class Device:
     architecture: str
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _spare_streams: list[Any] = field(default_factory=list, repr=False)
-    _beside: threading.Semaphore = field(
-        default_factory=lambda: threading.Semaphore(_MOST_BESIDE), repr=False
+    _side_streams: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(_MOST_SIDE_STREAMS), repr=False
     )
 
     @property
@@ -61,7 +61,7 @@ class Device:
         return self.name != "cpu"
 
     @contextmanager
-    def use(self) -> Iterator[None]:
+    def on_stream(self) -> Iterator[None]:
         """Queue the model's work from this thread; threads take turns.
 
         Raises:
@@ -73,16 +73,19 @@ class Device:
         with self._turn, self.xp.cuda.Device(self.index), self.stream, self._enough_memory():
             yield
 
-    def mark(self) -> Any:
-        """What has been queued so far, for `beside`."""
+    def record(self) -> Any:
+        """An event of the model's stream after all that has been queued; None on the CPU."""
         return None if self.stream is None else self.stream.record()
 
     @contextmanager
-    def beside(self, mark: Any) -> Iterator[None]:
-        """Work beside the model, on a stream of its own, after what was marked; waits at the end.
+    def side_stream(self, event: Any = None) -> Iterator[None]:
+        """Work on a stream beside the model's, after an event of it; waits for it at the end.
 
         Arrays that the model's stream made must be held until then. Two threads may do so at once,
         which keeps a GPU busy and bounds its memory; others wait.
+
+        Args:
+            event: as `record` gave it; None where there is nothing to wait for.
 
         Raises:
             ExecutionError: the device ran out of memory.
@@ -90,7 +93,7 @@ class Device:
         if self.stream is None:
             yield
             return
-        with self._beside, self.xp.cuda.Device(self.index), self._enough_memory():
+        with self._side_streams, self.xp.cuda.Device(self.index), self._enough_memory():
             # Streams are kept, as CuPy keeps freed memory for the stream that it was used on.
             try:
                 stream = self._spare_streams.pop()
@@ -98,18 +101,19 @@ class Device:
                 stream = self.xp.cuda.Stream(non_blocking=True)
             try:
                 with stream:
-                    stream.wait_event(mark)
+                    if event is not None:
+                        stream.wait_event(event)
                     yield
             finally:
                 stream.synchronize()
                 self._spare_streams.append(stream)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep others from working beside the model, whose turn it is, until this is done."""
+    def exclusive(self) -> Iterator[None]:
+        """Keep all side streams still until this is done, on the model's stream."""
         with ExitStack() as places:
-            for _ in range(_MOST_BESIDE):
-                places.enter_context(self._beside)
+            for _ in range(_MOST_SIDE_STREAMS):
+                places.enter_context(self._side_streams)
             yield
 
     def to_host(self, array: Array) -> np.ndarray:
@@ -186,7 +190,7 @@ def open_device(name: str) -> Device:
         raise BackendError(f"no GPU can be used: {reason(error)}", _CURE) from error
     if index >= count:
         raise BackendError(f"there is no device 'cuda:{index}'; there are {count}", _CURE)
-    from ..kernels.cupy import compile_kernels, kernels
+    from ..kernels.cuda.cupy import compile_kernels, kernels
 
     try:
         compile_kernels(index)

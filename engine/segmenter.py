@@ -10,15 +10,20 @@ from typing import Literal, ParamSpec, TypeVar, get_args, overload
 
 import numpy as np
 
-from . import artifact, crf, pipeline, refine
-from .caption import clean_names
 from .device import Array, Device
 from .errors import InputError, ModelError, PnpOvssError
-from .images import ImageLike, load_rgb, squared
-from .network import Network, finite, match_probability
-from .runners import PrecisionChoice
-from .search import Found, Present, Query, search
-from .segmentation import Segmentation
+from .inputs.images import ImageLike, load_rgb, squared
+from .inputs.text import clean_names
+from .methods.base import Located, Present, Request
+from .methods.pnp_ovss.graphs import Network, finite, match_probability
+from .methods.pnp_ovss.locate import search
+from .model.folder import DEMO, ModelFolder, open_model
+from .pipeline import overlap
+from .precision import PrecisionChoice
+from .processors import processors
+from .refine import crf
+from .refine.channels import to_channels
+from .result.segmentation import Segmentation
 from .settings import Settings
 
 Arguments = ParamSpec("Arguments")
@@ -37,7 +42,7 @@ class Segmenter:
         device: where the model runs, "cpu" or "cuda:N".
     """
 
-    def __init__(self, model: artifact.Artifact, network: Network) -> None:
+    def __init__(self, model: ModelFolder, network: Network) -> None:
         self.model = model
         self.settings = model.manifest.settings
         self.device = network.device.name
@@ -46,7 +51,7 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        model: str | Path = artifact.DEMO,
+        model: str | Path = DEMO,
         *,
         backend: str = "auto",
         device: str = "auto",
@@ -68,7 +73,7 @@ class Segmenter:
             ModelError: the folder is missing, damaged, of a newer version, or made for tuning.
             BackendError: the backend, the device or the precision cannot be had.
         """
-        found = artifact.open_artifact(model, verify=verify)
+        found = open_model(model, verify=verify)
         if found.manifest.all_heads:
             raise ModelError(
                 f"'{found.path}' was exported with --all-heads, for tuning",
@@ -181,10 +186,10 @@ class Segmenter:
             raise InputError(f"errors is {errors!r}", 'it must be "raise" or "return"')
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}", "it must be a whole number from 1")
-        processors = pipeline.processors()
-        workers = min(batch_size, processors)
-        threads = processors // workers
-        results = pipeline.overlap(
+        available = processors()
+        workers = min(batch_size, available)
+        threads = available // workers
+        results = overlap.overlap(
             pairs,
             lambda pair: _attempt(self._query, *pair, chosen),
             lambda batch: self._find(batch, chosen, present),
@@ -215,23 +220,23 @@ class Segmenter:
             crf.require(chosen.crf)
         return chosen
 
-    def _query(self, image: ImageLike, classes: Sequence[str], settings: Settings) -> Query:
+    def _query(self, image: ImageLike, classes: Sequence[str], settings: Settings) -> Request:
         names = clean_names(classes)
         write = self._network.captioner.write
         alone = [write([name], join=settings.join_words)[0] for name in names]
         picture = load_rgb(image)
-        return Query(picture, squared(picture, self.model.manifest.image_size), names, alone)
+        return Request(picture, squared(picture, self.model.manifest.image_size), names, alone)
 
     def _find(
-        self, queries: Sequence[Query | PnpOvssError], settings: Settings, present: Present
-    ) -> list[Found | PnpOvssError]:
+        self, queries: Sequence[Request | PnpOvssError], settings: Settings, present: Present
+    ) -> list[Located | PnpOvssError]:
         """The search in a batch; errors stay where they are."""
-        good = [query for query in queries if isinstance(query, Query)]
+        good = [query for query in queries if isinstance(query, Request)]
         found = iter(search(self._network, good, settings, present))
-        return [next(found) if isinstance(query, Query) else query for query in queries]
+        return [next(found) if isinstance(query, Request) else query for query in queries]
 
     def _finish(
-        self, found: Found | PnpOvssError, settings: Settings, threads: int
+        self, found: Located | PnpOvssError, settings: Settings, threads: int
     ) -> Segmentation:
         """Refinement and CRF of one picture."""
         if isinstance(found, PnpOvssError):
@@ -242,13 +247,13 @@ class Segmenter:
         match = np.zeros(0, np.float32)
         place = crf.where(settings.crf, device)
         channels = labels = None
-        with device.beside(found.mark):
+        with device.side_stream(found.mark):
             scores = match_probability(device.to_host(found.alone_logits))
             if found.class_maps is not None:
                 maps[found.present] = finite("salience", device.to_host(found.class_maps))
                 match = match_probability(device.to_host(found.logits)).mean(axis=1)
                 height, width = found.query.image.height, found.query.image.width
-                channels = refine.channels(found.class_maps, height, width, settings, device)
+                channels = to_channels(found.class_maps, height, width, settings, device)
             if place is device:
                 labels = _labels(found, channels, settings, place, threads)
             elif channels is not None:
@@ -266,7 +271,7 @@ class Segmenter:
 
 
 def _labels(
-    found: Found, channels: Array | None, settings: Settings, place: Device, threads: int
+    found: Located, channels: Array | None, settings: Settings, place: Device, threads: int
 ) -> np.ndarray:
     """Uint16 [H, W], from channels at the place of the CRF; None where nothing was looked for."""
     image = found.query.image

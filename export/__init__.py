@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .onnx import export
+    from .exporter import export
 
 __all__ = ["export"]
 
@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
     """Import PyTorch when it is needed: engines of TensorRT are built without it."""
     if name != "export":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .onnx import export
+    from .exporter import export
 
     return export

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from transformers import BlipForImageTextRetrieval
 
-from ..engine.artifact import SALIENCE, VISION, VISION_TOKENS
 from ..engine.errors import ExecutionError, ModelError
+from ..engine.model.folder import SALIENCE, VISION, VISION_TOKENS
 from ..engine.runners.onnxruntime import OnnxRuntimeRunner
-from .salience_graph import MATCH
+from .models.blip.salience import MATCH
 
 BATCHES = (1, 3)
 CAPTION_LENGTHS = (6, 17)

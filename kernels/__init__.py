@@ -1,5 +1,5 @@
 """The numeric kernels: `reference` defines them in NumPy, `cuda/` is for GPUs, the CRF is C++."""
 
-from .crf import densecrf
+from .cpu.densecrf import densecrf
 
 __all__ = ["densecrf"]

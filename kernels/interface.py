@@ -23,7 +23,7 @@ class Launch(Protocol):
 class Kernels(Protocol):
     """`reference`, whose docstrings define each kernel, and `CudaKernels`."""
 
-    def normalise(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
+    def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
         """uint8 [B, S, S, 3] -> float32 [B, 3, S, S]."""
         ...
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating]
 
 
-def normalise(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> FloatArray:
+def normalize(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> FloatArray:
     """(pixels / 255 - mean) / std, channels first.
 
     Args:
@@ -29,7 +29,7 @@ def normalise(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> F
 
 
 def blank_patches(pixels: FloatArray, dropped: NDArray[np.bool_], patch: int) -> FloatArray:
-    """Zero the normalised pixels of dropped patches, so that they show the mean colour.
+    """Zero the normalized pixels of dropped patches, so that they show the mean color.
 
     Args:
         pixels: [B, 3, S, S].
@@ -156,7 +156,7 @@ def background(maps: FloatArray) -> FloatArray:
     """1 where every map, upsampled bilinearly with aligned corners, is 0.
 
     Upsampled, that depends on the cells alone between which a pixel lies, so it is told for each
-    cell and each gap between neighbours, and `cells_matrix` says where a pixel is.
+    cell and each gap between neighbors, and `cells_matrix` says where a pixel is.
 
     Args:
         maps: [C, p, p], at least 0.

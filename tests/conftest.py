@@ -13,13 +13,18 @@ from hypothesis import settings
 from PIL import Image
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.export import export
-from pnp_ovss.export.tokenizer import bert
-from pnp_ovss.kernels.cuda_kernels import CudaKernels, source
+from pnp_ovss.export.models.wordpiece import bert
+from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
 from tokenizers import Tokenizer
 from transformers import BlipForImageTextRetrieval
 
-from benchmarks.random_models import BLIP_TINY, random_blip, save_checkpoint, transformers_tokenizer
-from tests.kernels.cuda_on_cpu import Kernels
+from benchmarks.harness.random_models import (
+    BLIP_TINY,
+    random_blip,
+    save_checkpoint,
+    transformers_tokenizer,
+)
+from tests.kernels.cuda.cuda_on_cpu import Kernels
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")

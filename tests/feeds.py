@@ -13,7 +13,7 @@ PATCHES = (IMAGE_SIZE // 16) ** 2
 
 
 def vision_feeds(batch: int, *, side: int = IMAGE_SIZE) -> dict[str, np.ndarray]:
-    """Normalised pixels."""
+    """Normalized pixels."""
     random = np.random.default_rng(batch)
     return {"pixel_values": random.normal(size=(batch, 3, side, side)).astype(np.float32)}
 
@@ -29,7 +29,7 @@ def kept_tokens(
 
 
 def vision_tokens_feeds(batch: int, kept: int, *, side: int = IMAGE_SIZE) -> dict[str, np.ndarray]:
-    """Normalised pixels, and which of the tokens the encoder sees."""
+    """Normalized pixels, and which of the tokens the encoder sees."""
     random = np.random.default_rng(batch + kept)
     positions = kept_tokens(random, batch, kept, patches=(side // 16) ** 2)
     return vision_feeds(batch, side=side) | {"kept": positions}

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pnp_ovss.benchmarks
 import pnp_ovss.engine
 import pnp_ovss.export
 import pnp_ovss.kernels
@@ -30,7 +29,7 @@ HEAVY = {
 LIGHT = ("pnp_ovss.engine", "pnp_ovss.kernels")
 MODULES = [
     module.name
-    for package in (pnp_ovss.benchmarks, pnp_ovss.engine, pnp_ovss.export, pnp_ovss.kernels)
+    for package in (pnp_ovss.engine, pnp_ovss.export, pnp_ovss.kernels)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if module.name != "pnp_ovss.kernels._densecrf"  # a C library
 ]
@@ -50,7 +49,6 @@ for name in {HEAVY}:
     sys.modules[name] = None  # an import of it fails
 for module in {rooms}:
     importlib.import_module(module)
-assert not [name for name in sys.modules if name.startswith("pnp_ovss.benchmarks")]
 from pnp_ovss.engine.cli import main
 with tempfile.TemporaryDirectory() as folder:
     assert main(["demo", "-o", folder]) == 0

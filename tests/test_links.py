@@ -13,13 +13,13 @@ import onnx_ir as ir
 import pytest
 import torch
 from pnp_ovss.engine import BackendError, ModelError
-from pnp_ovss.engine.artifact import GRAPHS, VISION, Artifact, open_artifact
 from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.model.folder import GRAPHS, VISION, ModelFolder, open_model
 from pnp_ovss.engine.runners import open_runner, open_runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
-from pnp_ovss.engine.runners.onnxruntime_sessions import PROVIDERS, Request, open_on_gpu, ort
-from pnp_ovss.export import aotinductor, tensorrt
-from pnp_ovss.export.loading import load
+from pnp_ovss.engine.runners.onnxruntime_sessions import PROVIDERS, SessionSpec, open_on_gpu, ort
+from pnp_ovss.export.build import aotinductor, tensorrt
+from pnp_ovss.export.graphs.loading import load
 
 from tests.conftest import Exported
 from tests.feeds import vision_feeds
@@ -47,18 +47,18 @@ LINKS = {"hard": hard, "cached": cached, "scattered": scattered, "folder": None}
 
 
 @pytest.fixture
-def model(request: pytest.FixtureRequest, model_copy: Path, tmp_path: Path) -> Artifact:
+def model(request: pytest.FixtureRequest, model_copy: Path, tmp_path: Path) -> ModelFolder:
     """A model, of which the folder or every graph is a link."""
     link: Callable[[Path, Path], None] | None = LINKS[request.param]
     folder = tmp_path / "linked"
     if not link:
         folder.symlink_to(model_copy)
-        return open_artifact(folder)
+        return open_model(folder)
     shutil.copytree(model_copy, folder, ignore=shutil.ignore_patterns("onnx"))
     (folder / "onnx").mkdir()
     for file in (model_copy / "onnx").iterdir():
         link(file, folder / "onnx" / file.name)
-    return open_artifact(folder)
+    return open_model(folder)
 
 
 def links(*kinds: str) -> pytest.MarkDecorator:
@@ -81,13 +81,13 @@ def same(found: ir.Model, wanted: ir.Model) -> bool:
 
 
 @links(*LINKS)
-def test_weights_are_read(model: Artifact, exported: Exported):
+def test_weights_are_read(model: ModelFolder, exported: Exported):
     for graph in GRAPHS:
         assert same(load(model.path / graph), ir.load(exported.folder / graph))
 
 
 @links(*LINKS)
-def test_a_package_is_compiled(model: Artifact, monkeypatch: pytest.MonkeyPatch):
+def test_a_package_is_compiled(model: ModelFolder, monkeypatch: pytest.MonkeyPatch):
     """All but the last step, which takes minutes."""
     given: list[torch.export.ExportedProgram] = []
 
@@ -104,13 +104,13 @@ def test_a_package_is_compiled(model: Artifact, monkeypatch: pytest.MonkeyPatch)
     assert np.allclose(found, wanted, atol=0.05)
 
 
-def copy(model: Artifact) -> Path:
+def copy(model: ModelFolder) -> Path:
     """What `cp -rL` makes."""
     return Path(shutil.copytree(model.path, model.path.with_name("COPY")))
 
 
 @links(*LINKS)
-def test_a_graph_is_written_in_another_precision(model: Artifact, tmp_path: Path):
+def test_a_graph_is_written_in_another_precision(model: ModelFolder, tmp_path: Path):
     path = tensorrt._in_precision(model.path / VISION, "fp16", tmp_path)
     wanted = tensorrt._in_precision(copy(model) / VISION, "fp16", tmp_path / "COPY")
     assert same(ir.load(path), ir.load(wanted))
@@ -119,7 +119,7 @@ def test_a_graph_is_written_in_another_precision(model: Artifact, tmp_path: Path
 @needs_rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @links(*LINKS)
-def test_an_engine_is_built(model: Artifact, precision: tensorrt.Precision):
+def test_an_engine_is_built(model: ModelFolder, precision: tensorrt.Precision):
     (built,) = tensorrt.build(
         model,
         target="tensorrt-rtx",
@@ -133,7 +133,7 @@ def test_an_engine_is_built(model: Artifact, precision: tensorrt.Precision):
 
 
 @links("hard", "cached", "folder")
-def test_onnx_runtime_runs_it(model: Artifact, exported: Exported):
+def test_onnx_runtime_runs_it(model: ModelFolder, exported: Exported):
     for graph in GRAPHS:
         open_runner(model, graph, backend="onnxruntime")
     found, wanted = (
@@ -144,7 +144,7 @@ def test_onnx_runtime_runs_it(model: Artifact, exported: Exported):
 
 
 @links("scattered")
-def test_onnx_runtime_refuses_it(model: Artifact):
+def test_onnx_runtime_refuses_it(model: ModelFolder):
     for graph in GRAPHS:
         with pytest.raises(ModelError, match="ONNX Runtime cannot load") as caught:
             open_runner(model, graph, backend="onnxruntime")
@@ -154,12 +154,12 @@ def test_onnx_runtime_refuses_it(model: Artifact):
 
 
 @links("scattered")
-def test_onnx_runtime_refuses_it_on_a_gpu(model: Artifact, monkeypatch: pytest.MonkeyPatch):
+def test_onnx_runtime_refuses_it_on_a_gpu(model: ModelFolder, monkeypatch: pytest.MonkeyPatch):
     """Here its CPU stands for one."""
     provider = PROVIDERS["cuda"]
     monkeypatch.setattr(ort, "get_available_providers", lambda: [provider.name])
     monkeypatch.setattr(ort, "__version__", "1.32.0")
-    request = Request(model.path / VISION, CPU, [], capture=False)
+    request = SessionSpec(model.path / VISION, CPU, [], capture=False)
     unavailable = "pnp_ovss.engine.runners.onnxruntime_sessions._start"
     monkeypatch.setattr(
         unavailable, lambda *_: ort.InferenceSession(str(model.path / VISION), providers=None)
@@ -172,22 +172,22 @@ def test_onnx_runtime_refuses_it_on_a_gpu(model: Artifact, monkeypatch: pytest.M
 
 @needs_openvino
 @links("hard", "folder")
-def test_openvino_runs_it(model: Artifact):
+def test_openvino_runs_it(model: ModelFolder):
     for graph in GRAPHS:
         open_runner(model, graph, backend="openvino")
 
 
 @needs_openvino
 @links("cached", "scattered")
-def test_openvino_refuses_it(model: Artifact):
+def test_openvino_refuses_it(model: ModelFolder):
     for graph in GRAPHS:
         with pytest.raises(BackendError, match="OpenVINO cannot load") as caught:
             open_runner(model, graph, backend="openvino")
         assert f"cp -rL '{model.path}' COPY" in caught.value.cure
-    open_runner(open_artifact(copy(model)), VISION, backend="openvino")
+    open_runner(open_model(copy(model)), VISION, backend="openvino")
 
 
 @links("cached")
-def test_what_openvino_refuses_onnx_runtime_runs(model: Artifact):
+def test_what_openvino_refuses_onnx_runtime_runs(model: ModelFolder):
     vision, _, _ = open_runners(model, device="cpu")
     assert isinstance(vision, OnnxRuntimeRunner)

@@ -41,7 +41,6 @@ def test_wheel_puts_nothing_generic_into_site_packages(wheel: Path):
         f"pnp_ovss-{version('pnp-ovss')}.dist-info",
     }
     assert {name.split("/")[1] for name in names if name.startswith("pnp_ovss/")} == {
-        "benchmarks",
         "engine",
         "export",
         "kernels",
@@ -52,7 +51,7 @@ def test_wheel_has_every_module_and_the_data(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {
         f"pnp_ovss/{path.relative_to(ROOT)}"
-        for room in ("benchmarks", "engine", "export", "kernels")
+        for room in ("engine", "export", "kernels")
         for path in (ROOT / room).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and not is_kept_apart(path)
     }
@@ -60,9 +59,8 @@ def test_wheel_has_every_module_and_the_data(wheel: Path):
 
 
 def is_kept_apart(path: Path) -> bool:
-    """What only a clone needs: figures, the checkpoint behind the demo model, notes, a script."""
-    apart = [ROOT / "benchmarks" / name for name in ("results", "stickers/sticker-blip")]
-    return path.suffix in (".md", ".sh") or any(folder in path.parents for folder in apart)
+    """What only a clone needs: notes."""
+    return path.suffix == ".md"
 
 
 @pytest.mark.slow

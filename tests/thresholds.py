@@ -2,8 +2,8 @@
 
 from pnp_ovss.export import validate
 
-from benchmarks import precision
-from benchmarks.records import RESULTS
+from benchmarks.harness.records import RESULTS
+from benchmarks.measures import precision
 
 # Engine against the eager oracle, class maps, relative to the largest value. Seen: 1e-6 to 4e-5 on
 # random weights in float32; the requirement is 1e-3.

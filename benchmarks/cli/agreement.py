@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 from pnp_ovss.engine.device import open_device, usable_devices
 
-from ..records import machine
-from ..segmenters import ENGINE
-from ..worker import Skipped
+from ..contenders.engine import ENGINE
+from ..contenders.worker import Skipped
+from ..harness.records import machine
 from .options import (
     chosen,
     command_line,
@@ -61,7 +61,7 @@ def command(
     Fails if a contender in fp32 is off by over 0.001 in its class maps, or labels over 0.1 % of a
     picture's pixels otherwise; or if nothing could be compared.
     """
-    from .. import agreement
+    from ..measures import agreement
 
     place = usable_devices()[0] if device == "auto" else open_device(device)
     with work_folder(work) as folder:

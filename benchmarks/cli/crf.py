@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..records import machine, recorded
+from ..harness.records import machine, recorded
 from .options import output_option, rounds_option, show
 
 
@@ -15,7 +15,7 @@ from .options import output_option, rounds_option, show
 @output_option("crf")
 def command(rounds: int, output: Path) -> None:
     """The dense CRF against pydensecrf2; needs the extra `crf` too."""
-    from .. import crf
+    from ..measures import crf
 
     rows = recorded(crf.measure(rounds), output / "crf.jsonl")
     show(machine(), ["pydensecrf2"], crf.table(rows), output / "crf.md")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from pnp_ovss.engine.runners import AUTO
 
-from ..segmenters import LEAN, MODES, PIXELS, RELEASED, SUBJECTS
+from ..contenders.engine import LEAN, MODES, PIXELS, RELEASED, SUBJECTS
 from .options import (
     case_of,
     case_options,
@@ -66,7 +66,7 @@ def command(
     **options: Any,
 ) -> int:
     """From a picture's file to its labels' file: PyTorch against the engine on every backend."""
-    from .. import end_to_end
+    from ..measures import end_to_end
 
     case = case_of(options, quick=quick)
     contenders = chosen(names, SUBJECTS)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..segmenters import ENGINE
-from ..worker import Skipped
+from ..contenders.engine import ENGINE
+from ..contenders.worker import Skipped
 from .options import (
     case_of,
     case_options,
@@ -31,7 +31,7 @@ from .options import (
 @output_option("kernel-times")
 def command(name: str, rounds: int, json_file: Path | None, output: Path, **options: Any) -> int:
     """Each device kernel's time in the engine, of one picture and of 16 in a batch."""
-    from .. import kernel_times
+    from ..measures import kernel_times
 
     case, say = case_of(options), say_with_time()
     (contender,) = chosen([name], ENGINE)

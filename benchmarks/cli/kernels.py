@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..records import machine
+from ..harness.records import machine
 from .options import command_line, json_option, output_option, rounds_option, write
 
 
@@ -17,7 +17,7 @@ from .options import command_line, json_option, output_option, rounds_option, wr
 @output_option("kernels")
 def command(device: str, rounds: int, json_file: Path | None, output: Path) -> None:
     """Each kernel of the passes and the refinement against PyTorch and SciPy."""
-    from .. import kernels
+    from ..measures import kernels
 
     about = {"machine": machine(device), "command": command_line()}
     rows = kernels.measure(device, rounds, about)

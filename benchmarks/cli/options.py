@@ -15,10 +15,10 @@ from typing import Any
 import click
 from PIL import Image
 from pnp_ovss.engine.device import open_device, usable_devices
-from pnp_ovss.engine.images import load_rgb
+from pnp_ovss.engine.inputs.images import load_rgb
 
-from ..records import RESULTS, Row, describe, machine, recorded
-from ..segmenters import Model, Task
+from ..contenders.engine import Model, Task
+from ..harness.records import RESULTS, Row, describe, machine, recorded
 
 _PLACES = ("-o", "--output", "--json", "--work")
 QUICK_MODEL, QUICK_SIZE = "random:blip-base", 112
@@ -60,7 +60,7 @@ def rounds_option(default: int, *, timed: bool = True) -> Callable[..., Any]:
 
 def write(rows: Iterable[Row], name: str, output: Path, json_file: Path | None) -> list[Row]:
     """Record rows as they come; then write their tables and plots, and show them."""
-    from ..reports import REPORTS
+    from ..harness.reports import REPORTS
 
     path = json_file or output / f"{name}.jsonl"
     kept = recorded(rows, path)
@@ -129,7 +129,7 @@ class Case:
             BackendError: there is no such device.
             ModelError: there is no such shape, or the checkpoint cannot be used.
         """
-        from ..models import prepare
+        from ..harness.models import prepare
 
         places = usable_devices()[::-1] if self.device == "auto" else [open_device(self.device)]
         with work_folder(self.work) as folder:
@@ -149,7 +149,7 @@ class Case:
         return Task(self.picture, self.classes, self.passes)
 
     def _about(self, model: Model) -> dict[str, Any]:
-        from ..models import identity
+        from ..harness.models import identity
 
         with Image.open(self.picture) as image:
             width, height = image.size
@@ -243,7 +243,7 @@ def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
         InputError: the picture cannot be read.
         ModelError: there is no such shape.
     """
-    from ..models import check_name
+    from ..harness.models import check_name
 
     load_rgb(options["picture"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from pnp_ovss.engine.device import open_device
 
-from ..records import machine, recorded
+from ..harness.records import machine, recorded
 from .options import (
     chosen,
     command_line,
@@ -54,9 +54,9 @@ def command(
     output: Path,
 ) -> int:
     """The K passes on every backend against PyTorch, from pixels to salience, in batches."""
-    from .. import passes
-    from ..contenders import CONTENDERS
-    from ..models import check_name
+    from ..contenders.passes import CONTENDERS
+    from ..harness.models import check_name
+    from ..measures import passes
 
     check_name(model)
     open_device(device)

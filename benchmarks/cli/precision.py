@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..records import machine, recorded
+from ..harness.records import machine, recorded
 from .options import command_line, output_option
 
 ENGINES = {
@@ -39,7 +39,7 @@ def command(
     scenes: int, engines: tuple[str, ...], precisions: tuple[str, ...], output: Path
 ) -> None:
     """How far low precision is from float32: eager PyTorch, and the engine's graphs."""
-    from .. import precision
+    from ..measures import precision
 
     wanted = set(precisions or PRECISIONS)
     for name in engines:

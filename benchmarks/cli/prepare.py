@@ -23,7 +23,7 @@ def command(model: str, image_size: int, work: Path) -> None:
 
     What `pnp-ovss build` builds of that folder, the other commands find with the same --work.
     """
-    from .. import models
+    from ..harness import models
 
     models.check_name(model)
     with work_folder(work) as folder:

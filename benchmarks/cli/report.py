@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from pnp_ovss.engine.errors import InputError
 
-from ..records import RESULTS, read
+from ..harness.records import RESULTS, read
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -27,8 +27,8 @@ README = Path(__file__).parents[2] / "README.md"
 )
 def command(results: Path, readme: Path | None) -> None:
     """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in the README."""
-    from .. import report
-    from ..reports import REPORTS
+    from ..harness import tables as report
+    from ..harness.reports import REPORTS
 
     found = {name: results / name / f"{name}.jsonl" for name in REPORTS}
     found = {name: path for name, path in found.items() if path.exists()}

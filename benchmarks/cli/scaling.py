@@ -18,7 +18,7 @@ from .options import contender_options, measure_contenders
 )
 def command(**options: Any) -> int:
     """Seconds a picture by the number of classes, of passes, and of pictures in a batch."""
-    from .. import scaling
-    from ..segmenters import ENGINE, LEAN
+    from ..contenders.engine import ENGINE, LEAN
+    from ..measures import scaling
 
     return measure_contenders("scaling", scaling.measure, [LEAN, *ENGINE], options)

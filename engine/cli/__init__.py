@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NamedTuple
 
 import click
 
@@ -16,15 +17,26 @@ from .terminal import complain
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
+class _Command(NamedTuple):
+    """A command: the module that has it as `command`, and what it is for."""
+
+    module: str
+    purpose: str
+
+
 _COMMANDS = {
-    "build": "Build engines of a model, for GPUs.",
-    "demo": "Segment the sample pictures; needs no network.",
-    "doctor": "Report what this machine can do, and what is missing.",
-    "evaluate": "Measure segmentation quality on a data set.",
-    "export": "Export a checkpoint, and compare it with PyTorch.",
-    "segment": "Segment pictures into named classes.",
+    "build": _Command("pnp_ovss.export.cli.build", "Build engines of a model, for GPUs."),
+    "demo": _Command(f"{__name__}.demo", "Segment the sample pictures; needs no network."),
+    "doctor": _Command(
+        f"{__name__}.doctor", "Report what this machine can do, and what is missing."
+    ),
+    "evaluate": _Command(f"{__name__}.evaluate", "Measure segmentation quality on a data set."),
+    "export": _Command(
+        "pnp_ovss.export.cli.export", "Export a checkpoint, and compare it with PyTorch."
+    ),
+    "segment": _Command(f"{__name__}.segment", "Segment pictures into named classes."),
 }
-"""What each is for; its module is imported to run it, and not for the help, which is quick."""
+"""Each room owns its commands; a module is imported to run it, not for the help, which is quick."""
 
 
 class _Commands(click.Group):
@@ -32,11 +44,12 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return import_module(f".{cmd_name}", __name__).command if cmd_name in _COMMANDS else None
+        found = _COMMANDS.get(cmd_name)
+        return import_module(found.module).command if found else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl([(name, one.purpose) for name, one in _COMMANDS.items()])
 
 
 @click.group(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import output
 from ..errors import PnpOvssError
-from ..images import load_rgb
-from ..search import Present
+from ..inputs.images import load_rgb
+from ..methods.base import Present
+from ..result.files import check_folder, report, save
 from ..segmenter import Segmenter
 from ..settings import Settings
 from .terminal import bar, complain, printable
@@ -35,21 +35,21 @@ def run(
     results = segmenter.stream(
         jobs, batch_size=batch_size, settings=settings, present=present, errors="return"
     )
-    output.check_folder(folder)
+    check_folder(folder)
     reports: list[dict[str, Any]] = []
     exit_code = 0
     for (path, _), result in zip(jobs, bar(results, len(jobs), "segmenting"), strict=True):
         try:
             if isinstance(result, PnpOvssError):
                 raise result
-            report = output.report(result, printable(str(path)), settings, segmenter)
-            files = output.save(result, load_rgb(path), report, folder, path.stem)
+            record = report(result, printable(str(path)), settings, segmenter)
+            files = save(result, load_rgb(path), record, folder, path.stem)
         except PnpOvssError as error:
             complain(error.cause, error.cure)
             exit_code = exit_code or error.exit_code
             continue
         written = {kind: printable(str(file)) for kind, file in files.items()}
-        reports.append({**report, "files": written})
+        reports.append({**record, "files": written})
     return reports, exit_code
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from ..artifact import DEMO
+from ..model.folder import DEMO
 from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
 from .terminal import print_json, say

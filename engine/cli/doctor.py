@@ -11,10 +11,13 @@ from typing import Any
 
 import click
 
-from .. import artifact, crf, engines, pydensecrf
 from ..device import CPU, Device, open_device
 from ..errors import BackendError, ModelError
-from ..runners import BACKENDS, PRECISIONS, open_runner
+from ..model import builds
+from ..model.folder import DEMO, VISION, ModelFolder, cache_folder, open_model
+from ..precision import PRECISIONS
+from ..refine import crf, pydensecrf_worker
+from ..runners import BACKENDS, open_runner
 from .terminal import print_json, say
 
 _PACKAGES = {
@@ -111,7 +114,7 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
     """Where each backend runs, and in what; or why it does not: found out with the demo model."""
     states: dict[str, str] = {}
     try:
-        demo = artifact.open_artifact(artifact.DEMO, verify=False)
+        demo = open_model(DEMO, verify=False)
     except ModelError:
         return states  # told of with the models
     for name in BACKENDS:
@@ -126,7 +129,7 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
     return states
 
 
-def _precisions(model: artifact.Artifact, backend: str, device: Device) -> str:
+def _precisions(model: ModelFolder, backend: str, device: Device) -> str:
     """Those that a backend has.
 
     Raises:
@@ -135,9 +138,9 @@ def _precisions(model: artifact.Artifact, backend: str, device: Device) -> str:
     found: list[str] = []
     for precision in PRECISIONS:
         try:
-            with device.use():
+            with device.on_stream():
                 open_runner(
-                    model, artifact.VISION, backend=backend, device=device, precision=precision
+                    model, VISION, backend=backend, device=device, precision=precision
                 ).close()
             found.append(precision)
         except BackendError:
@@ -162,7 +165,7 @@ def _cuda_headers(
     """The toolkit that AOTInductor compiles against, where there are PyTorch and a GPU."""
     if not (gpu and torch):
         return None
-    find_toolkit = importlib.import_module("...export.cuda_toolkit", __package__).find_toolkit
+    find_toolkit = importlib.import_module("pnp_ovss.export.build.cuda_toolkit").find_toolkit
     try:
         return str(find_toolkit().home)
     except BackendError as error:
@@ -172,23 +175,23 @@ def _cuda_headers(
 
 
 def _models(problems: list[dict[str, str]]) -> dict[str, str]:
-    folder = artifact.cache_folder("any/name").parent
+    folder = cache_folder("any/name").parent
     cached = sorted(p for p in folder.glob("*--*") if not p.name.startswith("."))
     states: dict[str, str] = {}
-    for model in (artifact.DEMO, *cached):
+    for model in (DEMO, *cached):
         try:
-            found = artifact.open_artifact(model, verify=model == artifact.DEMO)
+            found = open_model(model, verify=model == DEMO)
             size = found.manifest.image_size
             states[str(model)] = f"{found.manifest.checkpoint.source}, {size} px{_engines(found)}"
         except (ModelError, BackendError) as error:
             states[str(model)] = "damaged"
-            severity = "error" if model == artifact.DEMO else "warning"
+            severity = "error" if model == DEMO else "warning"
             _add(problems, severity, error.cause, error.cure)
     return states
 
 
-def _engines(model: artifact.Artifact) -> str:
-    recipes = [one.record.recipe for one in engines.recorded(model)]
+def _engines(model: ModelFolder) -> str:
+    recipes = [one.record.recipe for one in builds.recorded(model)]
     built = {f"{one.target} {one.precision} for {'+'.join(one.architectures)}" for one in recipes}
     return f"; engines: {', '.join(sorted(built))}" if built else ""
 
@@ -204,7 +207,7 @@ def _check_extras(
     packages: dict[str, dict[str, str | None]], problems: list[dict[str, str]]
 ) -> None:
     for extra, use, cure in (
-        ("crf", "--crf pydensecrf", pydensecrf.CURE),
+        ("crf", "--crf pydensecrf", pydensecrf_worker.CURE),
         ("export", "exporting checkpoints", "pip install 'pnp-ovss[export]'"),
         ("evaluate", "figures and ablations", "pip install 'pnp-ovss[evaluate]'"),
         ("interop", "COCO RLE and supervision", "pip install 'pnp-ovss[interop]'"),

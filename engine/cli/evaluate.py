@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import msgspec
 
-from .. import artifact
 from ..errors import BackendError, InputError, writing_to
-from ..output import check_folder, describe, replacing
-from ..runners import PrecisionChoice
-from ..search import Present
+from ..evaluation.datasets import DATASETS
+from ..methods.base import Present
+from ..model.folder import open_model
+from ..model.hub import ensure_exported
+from ..precision import PrecisionChoice
+from ..result.files import check_folder, describe, replacing
 from ..segmenter import Segmenter
 from ..settings import Settings
 from .batch import warn_if_untrained
-from .hub import ensure_exported
 from .options import NONE, choose_settings, placement_options, settings_options
-from .terminal import bar, print_json, say
+from .terminal import bar, print_json, progress, say
 
 if TYPE_CHECKING:
-    from ...benchmarks.evaluation.datasets import Dataset
-    from ...benchmarks.evaluation.evaluate import Evaluation
+    from ..evaluation.datasets.base import Dataset
+    from ..evaluation.evaluate import Evaluation
 
-DATASETS = ("stickers", "stickers-context")
 REPORT = "report.json"
 _NO_SWEEP_HAS = ("ablation", "passes", "drop_schedule", "drop_mode", "crf", "match_threshold")
 _SWEPT_WITH = {"passes": 1, "crf": NONE}
@@ -63,7 +63,7 @@ class _Job:
 
 
 @click.command("evaluate")
-@click.argument("dataset", type=click.Choice(DATASETS))
+@click.argument("dataset", type=click.Choice(list(DATASETS)))
 @click.option(
     "-m", "--model", default="demo", show_default=True, help="A model folder, a hub id, or 'demo'."
 )
@@ -115,13 +115,11 @@ def command(
     A model exported with --all-heads is swept: the mIoU of every layer and head by itself, in one
     pass without a CRF.
     """
-    from ...benchmarks.evaluation.datasets import DATASETS as FOUND
-
-    chosen = FOUND[dataset]
+    chosen = DATASETS[dataset]
     if pictures and pictures > chosen.pictures:
         raise InputError(f"{pictures} pictures", f"{dataset} has {chosen.pictures}")
-    ensure_exported(model)
-    all_heads = artifact.open_artifact(model, verify=False).manifest.all_heads
+    ensure_exported(model, progress)
+    all_heads = open_model(model, verify=False).manifest.all_heads
     if all_heads:
         _refuse_what_no_sweep_has({**given, "ablation": ablation}, present)
     if ablation:
@@ -150,7 +148,7 @@ def _evaluated(
     job: _Job, present: Present, batch_size: int, ablation: bool
 ) -> tuple[Report, Figures]:
     """Segment and count."""
-    from ...benchmarks.evaluation.evaluate import evaluate
+    from ..evaluation.evaluate import evaluate
 
     def run(segmenter: Segmenter, settings: Settings, label: str) -> Evaluation:
         return evaluate(
@@ -196,7 +194,7 @@ def _ablation(
     run: Callable[[Segmenter, Settings, str], Evaluation],
 ) -> Report:
     """The method stage by stage, and its drop modes; `whole` is what `settings` gave."""
-    from ...benchmarks.evaluation import ablation
+    from ..evaluation import ablation
 
     with (
         ablation.attention_only(segmenter.model) as folder,
@@ -223,7 +221,7 @@ def _ablation(
 
 def _swept(job: _Job) -> tuple[Report, Figures]:
     """Every layer and head by itself."""
-    from ...benchmarks.evaluation import sweep
+    from ..evaluation import sweep
 
     network = sweep.open_all_heads(
         job.model, backend=job.backend, device=job.device, precision=job.precision
@@ -298,7 +296,7 @@ def _write(folder: Path, report: Report, figures: Figures) -> None:
 
 def _figures() -> ModuleType:
     """The module that needs Matplotlib."""
-    from ...benchmarks.evaluation import figures
+    from ..evaluation import figures
 
     return figures
 

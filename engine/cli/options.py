@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ..runners import BACKENDS, PRECISIONS
+from ..precision import PRECISIONS
+from ..runners import BACKENDS
 from ..settings import CHOICES, PRESETS, Settings
 
 NONE = "none"

@@ -9,17 +9,17 @@ from typing import Any, get_args
 
 import click
 
-from ..caption import clean_names
 from ..errors import InputError, reason
-from ..output import is_report
-from ..output import paths as result_paths
-from ..runners import PrecisionChoice
-from ..search import Present
+from ..inputs.text import clean_names
+from ..methods.base import Present
+from ..model.hub import ensure_exported
+from ..precision import PrecisionChoice
+from ..result.files import is_report
+from ..result.files import paths as result_paths
 from ..segmenter import Segmenter
 from .batch import run, warn_if_untrained
-from .hub import ensure_exported
 from .options import choose_settings, placement_options, settings_options
-from .terminal import print_json, say
+from .terminal import print_json, progress, say
 
 
 @click.command("segment")
@@ -95,7 +95,7 @@ def command(
     names = clean_names(_names(classes, classes_file))
     paths = [Path(picture) for picture in pictures]
     _check_outputs(paths, output)
-    ensure_exported(model)
+    ensure_exported(model, progress)
     with Segmenter.load(model, backend=backend, device=device, precision=precision) as segmenter:
         settings = choose_settings(segmenter.settings, preset, given)
         segmenter.check_classes(names, settings)

@@ -5,46 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
-from typing import Literal, Protocol
 
-from ..artifact import SALIENCE, VISION, VISION_TOKENS, Artifact, require_graph
 from ..device import CPU, Array, Device, open_device, usable_devices
 from ..errors import BackendError
+from ..model.folder import SALIENCE, VISION, VISION_TOKENS, ModelFolder, require_graph
+from ..precision import PrecisionChoice
+from .base import Runner
 
-Precision = Literal["fp32", "fp16", "bf16"]
-PrecisionChoice = Literal["auto"] | Precision | Literal["int8"]
-PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
-
-
-class Runner(Protocol):
-    """One loaded graph. Arrays live on the runner's device."""
-
-    @property
-    def device(self) -> Device:
-        """Where it really runs."""
-        ...
-
-    def run(
-        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
-    ) -> dict[str, Array]:
-        """Outputs by name; where `outputs` names some, only what they need need be computed.
-
-        On a GPU, `device.use()` is in force; the work is queued on the device's stream, and nothing
-        waits for it. What is returned may be overwritten by the next run.
-        """
-        ...
-
-    def close(self) -> None:
-        """Free the graph."""
-        ...
-
-
-Open = Callable[[Artifact, str, Device, PrecisionChoice], Runner]
+Open = Callable[[ModelFolder, str, Device, PrecisionChoice], Runner]
 """Of a model, a graph of it (`artifact.VISION` and the like), on a device, in a precision."""
 
 
 def _open_onnxruntime(
-    provider: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    provider: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
     from .onnxruntime import open_graph
 
@@ -52,7 +25,7 @@ def _open_onnxruntime(
 
 
 def _open_engine(
-    target: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    target: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
     from .tensorrt import open_engine
 
@@ -60,7 +33,7 @@ def _open_engine(
 
 
 def _open_aotinductor(
-    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
     from .aotinductor import open_engine
 
@@ -68,7 +41,7 @@ def _open_aotinductor(
 
 
 def _open_openvino(
-    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
     from .openvino import open_graph
 
@@ -90,7 +63,7 @@ faster of them first (benchmarks/NOTES.md)."""
 
 
 def open_runner(
-    model: Artifact,
+    model: ModelFolder,
     graph: str,
     *,
     backend: str = "onnxruntime",
@@ -124,7 +97,7 @@ def open_runner(
 
 
 def open_runners(
-    model: Artifact,
+    model: ModelFolder,
     *,
     backend: str = "auto",
     device: str = "auto",
@@ -152,7 +125,7 @@ def open_runners(
 
 
 def _open_all(
-    model: Artifact, *, backend: str, device: Device, precision: PrecisionChoice
+    model: ModelFolder, *, backend: str, device: Device, precision: PrecisionChoice
 ) -> tuple[Runner, Runner, Runner]:
     load = partial(open_runner, model, backend=backend, device=device, precision=precision)
     vision = load(VISION)

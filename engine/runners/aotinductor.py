@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import engines
-from ..artifact import Artifact
 from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, reason
-from . import PrecisionChoice
+from ..model import builds
+from ..model.folder import ModelFolder
+from ..precision import PrecisionChoice
 from .torch_graphs import Shapes, TorchGraphs
 
 TARGET = "aotinductor"
@@ -36,7 +36,7 @@ os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
 
 
 def open_engine(
-    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> AotInductorRunner:
     """The package of a graph that was compiled for a device.
 
@@ -45,7 +45,7 @@ def open_engine(
     """
     if importlib.util.find_spec("torch") is None:
         raise _missing("it is not installed")
-    path, _ = engines.find(
+    path, _ = builds.find(
         model,
         graph,
         target=TARGET,

@@ -7,7 +7,7 @@ no bucket is smaller; else the largest that they fill. So every row is computed 
 bucket is padded, and where there is a bucket of one row, rows computed are at most 4/3 of the rows
 asked for.
 
-Padding is zeros: pictures of the mean colour, and tokens that attention does not see. All of it is
+Padding is zeros: pictures of the mean color, and tokens that attention does not see. All of it is
 finite, and no row looks at another, so what was asked for does not depend on it.
 """
 
@@ -23,49 +23,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..device import Array, Device
-from ..engines import Profile
-from ..errors import ExecutionError
+from ..model.signature import Profile, Signature, Tensor
 
 FILLED = 3 / 4
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of a graph; its dynamic dimensions have names."""
-
-    dtype: np.dtype
-    shape: tuple[int | str, ...]
-
-    def sized(self, sizes: Profile) -> tuple[int, ...]:
-        """The shape, given the sizes of the dynamic dimensions."""
-        return tuple(sizes[one] if isinstance(one, str) else one for one in self.shape)
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What goes into a graph, and what comes out, by name."""
-
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-    def sizes(self, feeds: Mapping[str, Array]) -> Profile:
-        """The sizes of the dynamic dimensions.
-
-        Raises:
-            ExecutionError: the inputs do not fit together.
-        """
-        pairs = [(feeds[name].shape, tensor) for name, tensor in self.inputs.items()]
-        sizes = {
-            name: size
-            for shape, tensor in pairs
-            for name, size in zip(tensor.shape, shape, strict=False)
-            if isinstance(name, str)
-        }
-        fit = all(shape == tensor.sized(sizes) for shape, tensor in pairs)
-        if not fit or sizes.get("images", 1) not in (1, sizes["batch"]):
-            shapes = ", ".join(f"{name} {feeds[name].shape}" for name in self.inputs)
-            raise ExecutionError(f"these do not fit together: {shapes}")
-        return sizes
 
 
 class Step(Protocol):
@@ -167,7 +127,7 @@ class Buckets:
     """A graph that has fixed shapes, and takes any batch. Threads may share it.
 
     Args:
-        device: where it runs; `device.use()` is in force when it does.
+        device: where it runs; `device.on_stream()` is in force when it does.
         signature: of the graph.
         profiles: the shapes; each batch with each length, and of as many pictures as captions as
             well as of one.

@@ -15,17 +15,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..artifact import Artifact
 from ..device import CPU, Array, Device, address, require_gpu
-from ..engines import BATCHES, TOKENS, Profile, kept_tokens, profiles
 from ..errors import BackendError, ExecutionError, PnpOvssError, reason
-from . import PrecisionChoice
+from ..model.builds import BATCHES, TOKENS, kept_tokens, profiles
+from ..model.folder import ModelFolder
+from ..model.signature import Profile
+from ..precision import PrecisionChoice
 from .buckets import Buckets, length
 from .onnxruntime_sessions import (
     CUDA,
     PROVIDERS,
     Provider,
-    Request,
+    SessionSpec,
     open_on_cpu,
     open_on_gpu,
     ort,
@@ -36,7 +37,7 @@ _NO_GRAPH = -1
 
 
 def open_graph(
-    provider: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    provider: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> OnnxRuntimeRunner:
     """A graph of a model, on the CPU or through a provider on a GPU.
 
@@ -131,11 +132,11 @@ class OnnxRuntimeRunner:
     ) -> ort.InferenceSession:
         if provider.captures and profiles:
             with suppress(BackendError):  # it cannot record this graph; all else comes up again
-                recording = Request(path, self.device, profiles, capture=True)
+                recording = SessionSpec(path, self.device, profiles, capture=True)
                 session = open_on_gpu(provider, recording)
                 self._captures = True
                 return session
-        return open_on_gpu(provider, Request(path, self.device, profiles, capture=False))
+        return open_on_gpu(provider, SessionSpec(path, self.device, profiles, capture=False))
 
     def _run(
         self, session: ort.InferenceSession, feeds: Mapping[str, Array], names: Sequence[str]
@@ -219,7 +220,7 @@ class Bound:
         if getattr(self._thread, "recorded", False):
             self._run(self._graph)
             return
-        with self._device.alone():
+        with self._device.exclusive():
             self._run(self._graph)
         self._thread.recorded = True
 

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ..artifact import cure_by_copying, record_of, weights_of
 from ..device import Device
-from ..engines import Profile
 from ..errors import BackendError, ModelError, PnpOvssError, reason
-from .buckets import Signature, Tensor
+from ..model.folder import cure_by_copying, record_of, weights_of
+from ..model.signature import Profile, Signature, Tensor
 
 # From 1.29 on it reports usage to its maker unless told otherwise, and before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -47,7 +46,7 @@ Options = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Request:
+class SessionSpec:
     """A session on a GPU.
 
     Attributes:
@@ -77,7 +76,7 @@ class Provider:
     """
 
     name: str
-    options: Callable[[Request], Options]
+    options: Callable[[SessionSpec], Options]
     cure: str
     captures: bool = False
     plugin: str = ""
@@ -112,29 +111,29 @@ def open_on_cpu(path: Path) -> ort.InferenceSession:
         ) from error
 
 
-def open_on_gpu(provider: Provider, request: Request) -> ort.InferenceSession:
+def open_on_gpu(provider: Provider, spec: SessionSpec) -> ort.InferenceSession:
     """A session on a GPU.
 
     Raises:
         BackendError: the provider is not there, does not load, or leaves work to the CPU.
     """
     if not provider.plugin and provider.name not in available_providers():
-        raise _missing(provider, request.device, "this build of it has none")
+        raise _missing(provider, spec.device, "this build of it has none")
     if tuple(int(part) for part in ort.__version__.split(".")[:2]) < _OLDEST:
-        raise _missing(provider, request.device, f"version {ort.__version__} is too old")
+        raise _missing(provider, spec.device, f"version {ort.__version__} is too old")
     options = _session_options()
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     # with them, the run that is recorded may allocate otherwise than the one before it
-    options.enable_mem_pattern = not request.capture
+    options.enable_mem_pattern = not spec.capture
     try:
         with redirect_stdout(sys.stderr):
-            session = _start(provider, request, options)
+            session = _start(provider, spec, options)
     except PnpOvssError:
         raise
     except Exception as error:  # as above
-        cure = cure_by_copying(request.path, provider.cure)
-        raise _missing(provider, request.device, reason(error), cure) from error
-    check_provider(session, provider, request.device)
+        cure = cure_by_copying(spec.path, provider.cure)
+        raise _missing(provider, spec.device, reason(error), cure) from error
+    check_provider(session, provider, spec.device)
     return session
 
 
@@ -172,20 +171,20 @@ def _session_options() -> ort.SessionOptions:
 
 
 def _start(
-    provider: Provider, request: Request, options: ort.SessionOptions
+    provider: Provider, spec: SessionSpec, options: ort.SessionOptions
 ) -> ort.InferenceSession:
     if provider.plugin:
-        device = _plugged_in(provider, request.device)
-        options.add_provider_for_devices([device], provider.options(request))
-        return ort.InferenceSession(str(request.path), options)
+        device = _plugged_in(provider, spec.device)
+        options.add_provider_for_devices([device], provider.options(spec))
+        return ort.InferenceSession(str(spec.path), options)
     ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
     if provider.needs:
         with suppress(ImportError):  # they may be installed otherwise
             importlib.import_module(provider.needs)
-    chosen: list[Any] = [(provider.name, provider.options(request)), _CPU]
+    chosen: list[Any] = [(provider.name, provider.options(spec)), _CPU]
     if provider is not CUDA:
-        chosen.insert(1, (CUDA.name, CUDA.options(request)))  # for what the first does not take
-    return ort.InferenceSession(str(request.path), options, providers=chosen, enable_fallback=0)
+        chosen.insert(1, (CUDA.name, CUDA.options(spec)))  # for what the first does not take
+    return ort.InferenceSession(str(spec.path), options, providers=chosen, enable_fallback=0)
 
 
 def _plugged_in(provider: Provider, device: Device) -> Any:
@@ -214,30 +213,30 @@ def _missing(provider: Provider, device: Device, why: str, cure: str = "") -> Ba
     )
 
 
-def _stream(request: Request) -> Options:
+def _stream(spec: SessionSpec) -> Options:
     """The stream that is shared with the kernels."""
-    return {"has_user_compute_stream": "1", "user_compute_stream": str(request.device.stream.ptr)}
+    return {"has_user_compute_stream": "1", "user_compute_stream": str(spec.device.stream.ptr)}
 
 
-def _cuda(request: Request) -> Options:
+def _cuda(spec: SessionSpec) -> Options:
     return {
-        "device_id": str(request.device.index),
-        **_stream(request),
+        "device_id": str(spec.device.index),
+        **_stream(spec),
         "use_tf32": "0",  # about 1e-3 off
         "cudnn_conv_algo_search": "HEURISTIC",  # the default search repeats for every shape
         "cudnn_conv_use_max_workspace": "0",  # there is one convolution, and it is small
         "arena_extend_strategy": "kSameAsRequested",  # by default memory is doubled
-        "enable_cuda_graph": str(int(request.capture)),
+        "enable_cuda_graph": str(int(spec.capture)),
     }
 
 
-def _tensorrt(request: Request) -> Options:
+def _tensorrt(spec: SessionSpec) -> Options:
     _forbid_tf32()
-    cache = _cache(request)
+    cache = _cache(spec)
     return {
-        "device_id": str(request.device.index),
-        **_stream(request),
-        **_ranges(request, "trt_profile"),
+        "device_id": str(spec.device.index),
+        **_stream(spec),
+        **_ranges(spec, "trt_profile"),
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": cache,
         "trt_timing_cache_enable": "1",
@@ -245,20 +244,20 @@ def _tensorrt(request: Request) -> Options:
     }
 
 
-def _tensorrt_rtx(request: Request) -> Options:
+def _tensorrt_rtx(spec: SessionSpec) -> Options:
     _forbid_tf32()
     return {
-        **_stream(request),
-        **_ranges(request, "nv_profile"),
-        "nv_runtime_cache_path": _cache(request),
+        **_stream(spec),
+        **_ranges(spec, "nv_profile"),
+        "nv_runtime_cache_path": _cache(spec),
     }
 
 
-def _ranges(request: Request, prefix: str) -> Options:
+def _ranges(spec: SessionSpec, prefix: str) -> Options:
     """All shapes as one range, as an engine is built anew for each that is in none."""
-    inputs = signature(open_on_cpu(request.path)).inputs  # that the file alone knows
+    inputs = signature(open_on_cpu(spec.path)).inputs  # that the file alone knows
     low, high = (
-        {name: pick(one[name] for one in request.profiles) for name in request.profiles[0]}
+        {name: pick(one[name] for one in spec.profiles) for name in spec.profiles[0]}
         for pick in (min, max)
     )
 
@@ -274,12 +273,12 @@ def _ranges(request: Request, prefix: str) -> Options:
     }
 
 
-def _cache(request: Request) -> str:
+def _cache(spec: SessionSpec) -> str:
     """A folder for what is compiled of this graph.
 
     Not of any other: TensorRT's provider tells graphs apart by their nodes, not by their weights.
     """
-    files = (request.path, weights_of(request.path))
+    files = (spec.path, weights_of(spec.path))
     parts = [record_of(file).sha256 for file in files if file.exists()]
     key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
     folder = platformdirs.user_cache_path("pnp-ovss") / "onnxruntime" / key

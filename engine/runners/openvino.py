@@ -15,18 +15,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..artifact import SALIENCE, Artifact, cure_by_copying
 from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, ModelError, reason
-from ..pipeline import processors
-from . import PrecisionChoice
+from ..model.folder import SALIENCE, ModelFolder, cure_by_copying
+from ..precision import PrecisionChoice
+from ..processors import processors
 from .signal_stack import kept_signal_stack
 
 INSTALL = "pip install 'pnp-ovss[openvino]'"
 try:
     import openvino as ov
 
-    from .openvino_model import fold_transposes, quantise
+    from .openvino_model import fold_transposes, quantize
 except ImportError as error:
     raise BackendError(f"OpenVINO cannot be imported: {reason(error)}", INSTALL) from error
 
@@ -40,7 +40,7 @@ _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
 def open_graph(
-    model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> OpenVinoRunner:
     """A graph of a model.
 
@@ -161,7 +161,7 @@ def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
         graph = core.read_model(path)
         fold_transposes(graph)
         if int8:
-            size = quantise(graph, inputs_only=int8 == "inputs")
+            size = quantize(graph, inputs_only=int8 == "inputs")
             properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
         compiled = core.compile_model(graph, "CPU", properties)
     except Exception as error:  # the library's exceptions share no base of their own

@@ -27,7 +27,7 @@ def fold_transposes(model: ov.Model) -> None:
             _replace(product, ops.matmul(product.input_value(0), folded, False, False))
 
 
-def quantise(model: ov.Model, *, inputs_only: bool) -> int:
+def quantize(model: ov.Model, *, inputs_only: bool) -> int:
     """Round weights to int8, in groups along the row with a scale each, in place.
 
     Args:
@@ -35,7 +35,7 @@ def quantise(model: ov.Model, *, inputs_only: bool) -> int:
         inputs_only: of those products only whose other side is an input of the model.
 
     Returns:
-        The size of the groups, in which OpenVINO may quantise activations as well; 0 where no
+        The size of the groups, in which OpenVINO may quantize activations as well; 0 where no
         product has a width that allows it.
     """
     found = [

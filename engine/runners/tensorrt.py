@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from .. import engines
-from ..artifact import Artifact
 from ..device import Array, Device, address, require_gpu
-from ..engines import Profile, Recipe
 from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, reason
-from . import PrecisionChoice, tensorrt_api
-from .buckets import Buckets, Signature, Tensor
+from ..model import builds
+from ..model.builds import Recipe
+from ..model.folder import ModelFolder
+from ..model.signature import Profile, Signature, Tensor
+from ..precision import PrecisionChoice
+from . import tensorrt_api
+from .buckets import Buckets
 from .cuda_graph import Recorded
 from .tensorrt_api import TensorRT
 
@@ -36,7 +38,7 @@ _OUTPUTS = {
 
 
 def open_engine(
-    target: str, model: Artifact, graph: str, device: Device, precision: PrecisionChoice
+    target: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> TensorRTRunner:
     """The engine of a graph that was built for a device.
 
@@ -46,7 +48,7 @@ def open_engine(
     """
     tensorrt_api.require(target)
     require_gpu(device, target)
-    path, recipe = engines.find(
+    path, recipe = builds.find(
         model,
         graph,
         target=target,
@@ -83,7 +85,7 @@ class TensorRTRunner:
         self.device = device
         self._api = api
         self.recipe = recipe
-        self._build = engines.build_command(model, api.target, recipe.graph, recipe.precision)
+        self._build = builds.build_command(model, api.target, recipe.graph, recipe.precision)
         name = f"{path.stem}-{device.architecture}.kernels"
         self._kernels = platformdirs.user_cache_path("pnp-ovss") / "kernels" / name
         with self._on_device():

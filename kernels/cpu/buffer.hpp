@@ -110,12 +110,12 @@ struct Free {
     }
 };
 
-// An array that is not initialised, aligned to cache lines.
+// An array that is not initialized, aligned to cache lines.
 template <class T>
 using Buffer = std::unique_ptr<T[], Free>;
 
 template <class T>
-Buffer<T> uninitialised(int64_t count, Memory &memory) {
+Buffer<T> uninitialized(int64_t count, Memory &memory) {
     if (uint64_t(count) > (SIZE_MAX >> 1) / sizeof(T)) throw std::bad_alloc();
     const size_t wanted = size_t(count) * sizeof(T);
     const size_t alignment = wanted < HUGE_PAGE / 2 ? 64 : HUGE_PAGE;

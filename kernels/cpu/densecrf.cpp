@@ -23,7 +23,7 @@ public:
         : lattice_(std::move(lattice)), stride_(stride) {
         weigh(points, compat, team);
         value_[0] = zeros(team, memory);
-        value_[1] = uninitialised<float>(size(), memory);
+        value_[1] = uninitialized<float>(size(), memory);
         std::fill(&value_[1][0], &value_[1][stride], 0.0f);
         for (int member = 1; member < team.size(); member++) partial_.push_back(zeros(team, memory));
     }
@@ -47,7 +47,7 @@ public:
         });
         for (int j = 0; j < lattice_.corners; j++) {
             team.share(lattice_.vertices - 1, [&](int, int64_t first, int64_t last) {
-                functions.blur(value_[0].get(), value_[1].get(), neighbours(j), stride_, 1 + first, 1 + last);
+                functions.blur(value_[0].get(), value_[1].get(), neighbors(j), stride_, 1 + first, 1 + last);
             });
             std::swap(value_[0], value_[1]);
         }
@@ -66,10 +66,10 @@ private:
     std::vector<Values> partial_;   // what the other members splat on
 
     int64_t size() const { return lattice_.vertices * stride_; }
-    const Vertex *neighbours(int j) const { return &lattice_.neighbour[j * lattice_.vertices * 2]; }
+    const Vertex *neighbors(int j) const { return &lattice_.neighbor[j * lattice_.vertices * 2]; }
 
     Values zeros(Team &team, Memory &memory) const {
-        Values values = uninitialised<float>(size(), memory);
+        Values values = uninitialized<float>(size(), memory);
         team.share(size(), [&](int, int64_t first, int64_t last) {
             std::fill(&values[first], &values[last], 0.0f);
         });
@@ -90,7 +90,7 @@ private:
         for (size_t member = 1; member < masses.size(); member++)
             for (size_t v = 0; v < mass.size(); v++) mass[v] += masses[member][v];
         for (int j = 0; j < corners; j++) {
-            const Vertex *pair = neighbours(j);
+            const Vertex *pair = neighbors(j);
             team.share(lattice_.vertices, [&](int, int64_t first, int64_t last) {
                 for (int64_t v = first; v < last; v++)
                     blurred[v] = mass[v] + 0.5f * (mass[pair[2 * v]] + mass[pair[2 * v + 1]]);
@@ -122,7 +122,7 @@ private:
             }
         });
         team.share(corners * lattice_.vertices * 2, [&](int, int64_t first, int64_t last) {
-            for (int64_t i = first; i < last; i++) lattice_.neighbour[i] *= width;
+            for (int64_t i = first; i < last; i++) lattice_.neighbor[i] *= width;
         });
     }
 };
@@ -166,7 +166,7 @@ struct NotFinite : std::exception {};
 // Log probabilities, to base 2, of some rows, as [points][stride].
 void read(const Problem &problem, const float *probabilities, float *logits, int stride,
           const Functions &functions, Memory &memory, int64_t first, int64_t last) {
-    const Values block = uninitialised<float>(Order::WIDE * stride, memory);
+    const Values block = uninitialized<float>(Order::WIDE * stride, memory);
     problem.order().rows(first, last, [&](int64_t point, int64_t pixel, int count) {
         std::fill(&block[0], &block[Order::WIDE * stride], 1.0f);
         for (int b = 0; b < count; b++)
@@ -197,7 +197,7 @@ void infer(const Problem &problem, const float *probabilities, float *marginals,
     Team team(params.threads);
     Clock clock;
 
-    Values own = uninitialised<float>(points * stride, memory);
+    Values own = uninitialized<float>(points * stride, memory);
     team.share(problem.height, [&](int, int64_t first, int64_t last) {
         read(problem, probabilities, own.get(), stride, functions, memory, first, last);
     });
@@ -214,7 +214,7 @@ void infer(const Problem &problem, const float *probabilities, float *marginals,
     for (int iteration = 0; iteration <= params.iterations; iteration++) {
         const bool first = iteration == 0, last = iteration == params.iterations;
         team.share(points, [&](int member, int64_t from, int64_t to) {
-            const Values scratch = uninitialised<float>(BLOCK * stride, memory);
+            const Values scratch = uninitialized<float>(BLOCK * stride, memory);
             std::fill(&scratch[0], &scratch[BLOCK * stride], 0.0f);
             const Sweep job{own.get(), last, problem.labels, stride, scratch.get(),
                             gaussian.messages(member, !first, !last),

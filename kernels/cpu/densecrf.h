@@ -1,5 +1,5 @@
 /* Mean-field inference in a fully connected CRF with a Gaussian and a bilateral kernel, Potts
-   compatibility and symmetric normalisation (Kraehenbuehl and Koltun, 2011). */
+   compatibility and symmetric normalization (Kraehenbuehl and Koltun, 2011). */
 #ifndef PNP_DENSECRF_H
 #define PNP_DENSECRF_H
 
@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* Deviations (sxy in pixels, srgb in levels of colour) are above 0; a kernel whose weight (compat) is 0
+/* Deviations (sxy in pixels, srgb in levels of color) are above 0; a kernel whose weight (compat) is 0
    is left out. threads: to use inside this one picture. memory: the most bytes to take, 0 for no limit. */
 typedef struct {
     int64_t memory;
@@ -31,7 +31,7 @@ enum {
     PNP_DENSECRF_OK = 0,
     PNP_DENSECRF_BAD_ARGUMENT = 1, /* a size, a parameter or a null pointer */
     PNP_DENSECRF_NOT_FINITE = 2,   /* a probability is NaN, infinite or negative */
-    PNP_DENSECRF_OUT_OF_RANGE = 3, /* deviations so small that float32 cannot tell neighbours */
+    PNP_DENSECRF_OUT_OF_RANGE = 3, /* deviations so small that float32 cannot tell neighbors */
     PNP_DENSECRF_NO_MEMORY = 4 /* there is none, or no more than was allowed */
 };
 

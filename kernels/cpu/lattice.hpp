@@ -1,5 +1,5 @@
 // The permutohedral lattice (Adams, Baek and Davis, 2010): which vertices each pixel lies between, with
-// what weights, and which vertices are neighbours.
+// what weights, and which vertices are neighbors.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct Lattice {
     int64_t vertices = 0;      // with the zeroth
     Buffer<Vertex> vertex;     // [points][corners]
     Buffer<float> weight;      // [points][corners], barycentric
-    Buffer<Vertex> neighbour;  // [corners][vertices][2], along each direction
+    Buffer<Vertex> neighbor;  // [corners][vertices][2], along each direction
 };
 
 // The pixels of a picture in the order in which they are worked on: tile by tile, so that pixels at work
@@ -172,17 +172,17 @@ private:
     }
 
     void resize(int64_t size) {
-        Buffer<Key> keys = uninitialised<Key>(size / 2, *memory_);
+        Buffer<Key> keys = uninitialized<Key>(size / 2, *memory_);
         std::copy(keys_.get(), keys_.get() + count_, keys.get());
         keys_ = std::move(keys);
         slots_.reset();
-        slots_ = uninitialised<Slot>(size_ = size, *memory_);
+        slots_ = uninitialized<Slot>(size_ = size, *memory_);
         std::fill(slots_.get(), slots_.get() + size, Slot{0, 0});
         for (int64_t i = 0; i < count_; i++) slots_[probe(keys_[i])] = {keys_[i], Vertex(i + 1)};
     }
 };
 
-// A lattice over the pixels' place and, if D is 5, colour.
+// A lattice over the pixels' place and, if D is 5, color.
 //
 // A vertex without weight, on the edge of a simplex, still lets the blur through: which of them there are
 // must not hang on rounding. So features are rounded at each step, as the paper's authors' code does.
@@ -215,15 +215,15 @@ private:
     const Functions &functions_;
     Team &team_;
     Memory &memory_;
-    std::vector<float> feature_[D];  // of each column, row and level of colour, in lattice units
+    std::vector<float> feature_[D];  // of each column, row and level of color, in lattice units
 
-    // Enough for coordinate `i` of any vertex, of its neighbours, and a sign.
+    // Enough for coordinate `i` of any vertex, of its neighbors, and a sign.
     int coordinate_bits(int i) const {
         float farthest = i == 0 ? 0 : float(i) * feature_[i - 1].back(), above = 0;
         for (int j = i; j < D; j++) above += feature_[j].back();
         farthest = std::max(farthest, above) + 4 * (D + 1);
         if (!(farthest < float(1 << 22)))
-            throw OutOfRange("features so far apart that float32 cannot tell neighbours");
+            throw OutOfRange("features so far apart that float32 cannot tell neighbors");
         return 2 + int(std::log2(farthest));
     }
 
@@ -234,8 +234,8 @@ private:
         const int64_t points = order_.points();
         Lattice lattice;
         lattice.corners = D + 1;
-        lattice.vertex = uninitialised<Vertex>(points * (D + 1), memory_);
-        lattice.weight = uninitialised<float>(points * (D + 1), memory_);
+        lattice.vertex = uninitialized<Vertex>(points * (D + 1), memory_);
+        lattice.weight = uninitialized<float>(points * (D + 1), memory_);
         std::vector<VertexTable<Key>> tables;
         for (int member = 0; member < team_.size(); member++)
             tables.emplace_back(points / team_.size(), memory_);
@@ -260,8 +260,8 @@ private:
             for (int b = 0; b < count; b++, walk.next()) {
                 features[0][b] = feature_[0][size_t(walk.x)];
                 features[1][b] = feature_[1][size_t(walk.y)];
-                const uint8_t *colour = image_ + 3 * walk.pixel();
-                for (int i = 2; i < D; i++) features[i][b] = feature_[i][colour[i - 2]];
+                const uint8_t *color = image_ + 3 * walk.pixel();
+                for (int i = 2; i < D; i++) features[i][b] = feature_[i][color[i - 2]];
             }
             (D == 2 ? functions_.locate2 : functions_.locate5)(features[0], base[0], order[0], weight[0]);
             for (int b = 0; b < count; b++) {
@@ -298,11 +298,11 @@ private:
         });
     }
 
-    // Finds each vertex's neighbours: along direction j, D to coordinate j and -1 to the others.
+    // Finds each vertex's neighbors: along direction j, D to coordinate j and -1 to the others.
     template <class Key>
     void connect(Lattice &lattice, const VertexTable<Key> &table, const Packing<D, Key> &packing) const {
-        lattice.neighbour = uninitialised<Vertex>(lattice.vertices * (D + 1) * 2, memory_);
-        Vertex *all = lattice.neighbour.get();
+        lattice.neighbor = uninitialized<Vertex>(lattice.vertices * (D + 1) * 2, memory_);
+        Vertex *all = lattice.neighbor.get();
         team_.run([&](int member) {
             for (int j = member; j <= D; j += team_.size()) {
                 Vertex(*pairs)[2] = reinterpret_cast<Vertex(*)[2]>(all + j * lattice.vertices * 2);

@@ -33,7 +33,7 @@ struct Functions {
     void (*locate5)(const float *features, int32_t *base, int32_t *order, float *weight);
     bool (*logarithms)(float *values, int64_t count);
     void (*sweep)(const Sweep &job, int64_t first, int64_t last);
-    void (*blur)(const float *from, float *to, const uint32_t *neighbours, int stride, int64_t first,
+    void (*blur)(const float *from, float *to, const uint32_t *neighbors, int stride, int64_t first,
                  int64_t last);
 };
 

@@ -273,17 +273,17 @@ struct Loops {
         }
     }
 
-    // to = from + (one neighbour + the other) / 2, for the vertices from `first` to `last`.
-    static void blur(const float *from, float *to, const uint32_t *neighbours, int stride,
+    // to = from + (one neighbor + the other) / 2, for the vertices from `first` to `last`.
+    static void blur(const float *from, float *to, const uint32_t *neighbors, int stride,
                      int64_t first, int64_t last) {
         const int vectors = V ? V : stride / LANES;
         for (int64_t v = first; v < last; v++) {
-            const uint32_t *soon = neighbours + 2 * (v + AHEAD < last ? v + AHEAD : v);
+            const uint32_t *soon = neighbors + 2 * (v + AHEAD < last ? v + AHEAD : v);
             prefetch(from + PLACE * int64_t(soon[0]), vectors * LANES);
             prefetch(from + PLACE * int64_t(soon[1]), vectors * LANES);
             const float *own = from + v * vectors * LANES;
-            const float *one = from + PLACE * int64_t(neighbours[2 * v]);
-            const float *other = from + PLACE * int64_t(neighbours[2 * v + 1]);
+            const float *one = from + PLACE * int64_t(neighbors[2 * v]);
+            const float *other = from + PLACE * int64_t(neighbors[2 * v + 1]);
             for (int i = 0; i < vectors * LANES; i += LANES)
                 store(to + v * vectors * LANES + i,
                       load<Vec>(own + i) + 0.5f * (load<Vec>(one + i) + load<Vec>(other + i)));

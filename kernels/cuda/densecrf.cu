@@ -29,7 +29,7 @@ static __device__ Vertex find_vertex(const Key *table, const Vertex *number, uns
 
 // The simplex that each pixel lies in (Adams, Baek and Davis, section 4.2). Each step is rounded as on the
 // CPU: which vertices without weight there are must not hang on it.
-//   image   uint8 [points][3]; the first two features are a pixel's place, the others its colour
+//   image   uint8 [points][3]; the first two features are a pixel's place, the others its color
 //   deviation, scale  float [D]: features over the one, times the other, are in lattice units
 //   units   [D + 1]: what 1 in a coordinate is in a key, and what makes all coordinates positive
 //   table   [mask + 1]
@@ -93,18 +93,18 @@ extern "C" __global__ void crf_place5(const unsigned char *image, int width, Ind
     place<5>(image, width, points, scale, deviation, units, table, mask, slot, weight);
 }
 
-// neighbour [corners][vertices][2]: each vertex's two neighbours along each direction.
+// neighbor [corners][vertices][2]: each vertex's two neighbors along each direction.
 //   keys    [vertices], of which the zeroth is not read
 //   steps   [corners], what a step along each direction adds to a key
 //   number  [mask + 1], of the vertex in each slot
-extern "C" __global__ void crf_neighbours(const Key *keys, Index vertices, const Key *steps, int corners,
+extern "C" __global__ void crf_neighbors(const Key *keys, Index vertices, const Key *steps, int corners,
                                           const Key *table, const Vertex *number, unsigned int mask,
-                                          Vertex *neighbour) {
+                                          Vertex *neighbor) {
     for (Index i = first_item(); i < vertices * corners; i += next_items()) {
         const Index vertex = i % vertices;
         const Key step = steps[i / vertices];
-        neighbour[2 * i] = vertex ? find_vertex(table, number, mask, keys[vertex] + step) : 0;
-        neighbour[2 * i + 1] = vertex ? find_vertex(table, number, mask, keys[vertex] - step) : 0;
+        neighbor[2 * i] = vertex ? find_vertex(table, number, mask, keys[vertex] + step) : 0;
+        neighbor[2 * i + 1] = vertex ? find_vertex(table, number, mask, keys[vertex] - step) : 0;
     }
 }
 
@@ -119,14 +119,14 @@ extern "C" __global__ void crf_splat(const float *q, Index points, int labels, c
     }
 }
 
-// to = from + (one neighbour + the other) / 2, [vertices][labels]; neighbour [vertices][2].
-extern "C" __global__ void crf_blur(const float *from, const Vertex *neighbour, Index vertices, int labels,
+// to = from + (one neighbor + the other) / 2, [vertices][labels]; neighbor [vertices][2].
+extern "C" __global__ void crf_blur(const float *from, const Vertex *neighbor, Index vertices, int labels,
                                     float *to) {
     for (Index i = first_item(); i < vertices * labels; i += next_items()) {
         const Index vertex = i / labels;
         const int label = (int)(i % labels);
-        to[i] = from[i] + 0.5f * (from[(Index)neighbour[2 * vertex] * labels + label] +
-                                  from[(Index)neighbour[2 * vertex + 1] * labels + label]);
+        to[i] = from[i] + 0.5f * (from[(Index)neighbor[2 * vertex] * labels + label] +
+                                  from[(Index)neighbor[2 * vertex + 1] * labels + label]);
     }
 }
 
@@ -139,11 +139,11 @@ static __device__ float message(const float *value, const Vertex *vertex, const 
 }
 
 // out [points][labels] = in + the messages of both kernels; one without corners says nothing.
-// With `normalise`, the softmax of that over the labels.
+// With `normalize`, the softmax of that over the labels.
 extern "C" __global__ void crf_slice(const float *in, Index points, int labels,
                                      const float *value2, const Vertex *vertex2, const float *weight2,
                                      int corners2, const float *value5, const Vertex *vertex5,
-                                     const float *weight5, int corners5, int normalise, float *out) {
+                                     const float *weight5, int corners5, int normalize, float *out) {
     for (Index p = first_item(); p < points; p += next_items()) {
         float most = -3.402823466e38f, total = 0;
         float *own = out + p * labels;
@@ -152,7 +152,7 @@ extern "C" __global__ void crf_slice(const float *in, Index points, int labels,
                      message(value5, vertex5, weight5, corners5, p, labels, l);
             most = fmaxf(most, own[l]);
         }
-        if (!normalise) continue;
+        if (!normalize) continue;
         for (int l = 0; l < labels; l++) total += own[l] = expf(own[l] - most);
         for (int l = 0; l < labels; l++) own[l] /= total;
     }

@@ -2,7 +2,7 @@
 // row, and N captions of T tokens; the captions of picture b are first_caption[b] to first_caption[b + 1].
 
 // out [B][3][S][S] = (pixels [B][S][S][3] / 255 - mean [3]) / std [3], rounded step by step.
-extern "C" __global__ void normalise(const unsigned char *pixels, Index batch, Index area, const float *mean,
+extern "C" __global__ void normalize(const unsigned char *pixels, Index batch, Index area, const float *mean,
                                      const float *std, float *out) {
     for (Index i = first_item(); i < batch * 3 * area; i += next_items()) {
         const Index place = i % area, channel = i / area % 3, picture = i / area / 3;

@@ -20,21 +20,21 @@ def test_what_is_done_alone_waits_for_work_beside_the_model_and_keeps_it_out() -
     device = stand_ins.device()
     inside, alone, entered, leave, done = (threading.Event() for _ in range(5))
 
-    def beside() -> None:
-        with device.beside(None):
+    def refining() -> None:
+        with device.side_stream(None):
             inside.set()
             leave.wait(LATE)
 
-    def record() -> None:
-        with device.alone():
+    def recording() -> None:
+        with device.exclusive():
             alone.set()
             done.wait(LATE)
 
     def later() -> None:
-        with device.beside(None):
+        with device.side_stream(None):
             entered.set()
 
-    threads = [threading.Thread(target=one) for one in (beside, record, later)]
+    threads = [threading.Thread(target=one) for one in (refining, recording, later)]
     threads[0].start()
     assert inside.wait(LATE)
     threads[1].start()
@@ -51,7 +51,7 @@ def test_what_is_done_alone_waits_for_work_beside_the_model_and_keeps_it_out() -
 
 def test_several_work_beside_the_model_at_once() -> None:
     device = stand_ins.device()
-    with device.beside(None), device.beside(None):
+    with device.side_stream(None), device.side_stream(None):
         pass
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pnp_ovss.engine import Segmenter, Settings, crf
-from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
-from pnp_ovss.engine.caption import Captioner
+from pnp_ovss.engine import Segmenter, Settings
 from pnp_ovss.engine.device import CPU, Device
-from pnp_ovss.engine.network import Network
+from pnp_ovss.engine.inputs.text import Captioner
+from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
+from pnp_ovss.engine.refine import crf
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
-from pnp_ovss.kernels.cuda_kernels import CudaKernels
+from pnp_ovss.kernels.cuda.kernels import CudaKernels
 
 from tests import thresholds
 from tests.conftest import Exported
@@ -28,7 +29,7 @@ def device(cuda_on_cpu: CudaKernels) -> Device:
 
 
 def load(folder: Path, device: Device) -> Segmenter:
-    model = open_artifact(folder)
+    model = open_model(folder)
     vision, tokens, salience = (
         OnnxRuntimeRunner(folder / name, device) for name in (VISION, VISION_TOKENS, SALIENCE)
     )

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pnp_ovss.engine import BackendError, Segmenter, Settings
-from pnp_ovss.engine.artifact import open_artifact
 from pnp_ovss.engine.device import open_device
+from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.runners.aotinductor import AotInductorRunner
 from pnp_ovss.engine.settings import CHOICES
-from pnp_ovss.export import aotinductor
+from pnp_ovss.export.build import aotinductor
 
 from tests import thresholds
 from tests.conftest import Exported
@@ -30,7 +30,7 @@ def on_gpu(
     open_device("cuda")  # without which none of this can be
     try:
         if request.param == "aotinductor":
-            model = open_artifact(folder)
+            model = open_model(folder)
             aotinductor.build(model, precision="fp32", device="cuda", drop_mode="tokens")
         segmenter = Segmenter.load(folder, backend=request.param, device="cuda")
     except BackendError as error:

@@ -16,10 +16,10 @@ from pnp_ovss.engine import (
     Segmentation,
     Segmenter,
     Settings,
-    network,
 )
-from pnp_ovss.engine.caption import Captioner
-from pnp_ovss.engine.images import preprocess
+from pnp_ovss.engine.inputs.images import preprocess
+from pnp_ovss.engine.inputs.text import Captioner
+from pnp_ovss.engine.methods.pnp_ovss import graphs
 from pnp_ovss.engine.settings import CHOICES
 from pnp_ovss.export import export, validate
 
@@ -186,7 +186,7 @@ def test_classes_that_need_several_captions_share_the_drops(
     names = ["cat", "potted plant"]
     grid, patch = 6, 16
     monkeypatch.setattr(Captioner, "_fits", lambda self, ids, pieces: len(ids) <= 4)
-    monkeypatch.setattr(network, "MAX_CAPTIONS", captions_a_call)
+    monkeypatch.setattr(graphs, "MAX_CAPTIONS", captions_a_call)
     captions = segmenter._network.captioner.write(names)
     assert len(captions) == 2
     pixels = preprocess(picture(4), IMAGE_SIZE)[None]
@@ -289,7 +289,7 @@ def test_backend_or_device_that_cannot_be_had_is_an_error(exported, monkeypatch,
 
 def test_manifest_settings_are_the_default(exported, model_copy, picture):
     import msgspec
-    from pnp_ovss.engine.artifact import MANIFEST
+    from pnp_ovss.engine.model.manifest import MANIFEST
 
     manifest = msgspec.json.decode((model_copy / MANIFEST).read_bytes())
     manifest["settings"] |= {"passes": 2, "crf": None}
@@ -347,7 +347,7 @@ def test_weights_that_are_not_numbers_are_an_error_not_a_mask(
 )
 def test_manifest_of_another_kind_of_model_is_refused(model_copy, changes):
     import msgspec
-    from pnp_ovss.engine.artifact import MANIFEST
+    from pnp_ovss.engine.model.manifest import MANIFEST
 
     manifest = msgspec.json.decode((model_copy / MANIFEST).read_bytes()) | changes
     (model_copy / MANIFEST).write_bytes(msgspec.json.encode(manifest))

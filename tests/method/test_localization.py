@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pnp_ovss.engine import Segmenter, Settings
-from pnp_ovss.engine.artifact import open_artifact
-from pnp_ovss.engine.caption import Captioner
-from pnp_ovss.engine.images import load_rgb, preprocess
+from pnp_ovss.engine.inputs.images import load_rgb, preprocess
+from pnp_ovss.engine.inputs.text import Captioner
+from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.settings import PRESETS
 from pnp_ovss.kernels import reference
 from tokenizers import Tokenizer
@@ -39,7 +39,7 @@ def exact(exported: Exported) -> Any:
 
 @pytest.fixture(scope="module")
 def captioner(exported: Exported) -> Captioner:
-    return Captioner.load(open_artifact(exported.folder))
+    return Captioner.load(open_model(exported.folder))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

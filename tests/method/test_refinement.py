@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pnp_ovss.engine import Settings, crf, refine
+from pnp_ovss.engine import Settings
 from pnp_ovss.engine.device import CPU, Device
+from pnp_ovss.engine.refine import crf
+from pnp_ovss.engine.refine.channels import to_channels
 from pnp_ovss.kernels import reference
 from scipy.ndimage import gaussian_filter
 
@@ -61,9 +63,7 @@ def channels_of(implementation: str, device: Device) -> Refine:
             return eager.refine(maps, image, preset, chosen.background == "always")
 
         return of_baseline
-    return lambda maps, image, chosen: refine.channels(
-        maps, image.height, image.width, chosen, device
-    )
+    return lambda maps, image, chosen: to_channels(maps, image.height, image.width, chosen, device)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_step_8_the_background_is_exact_on_lines_that_meet_a_cell(channels_of, w
     [("always", {1, 2, 3, 9}), ("never", set[int]()), ("auto", {1, 2})],
 )
 def test_step_8_there_is_a_background_by_rule(rule: Any, with_background: set[int], classes: int):
-    channels = refine.channels(maps_above_zero(0, 4, classes), 9, 12, Settings(background=rule))
+    channels = to_channels(maps_above_zero(0, 4, classes), 9, 12, Settings(background=rule))
     assert len(channels) == classes + (classes in with_background)
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from pnp_ovss.engine import artifact
 from pnp_ovss.engine.cli import main
+from pnp_ovss.engine.model import folder as model_folder
+from pnp_ovss.engine.model.folder import SALIENCE, TOKENIZER, VISION, record_of
+from pnp_ovss.engine.model.manifest import MANIFEST
 
 from tests.conftest import Exported
 
@@ -345,9 +347,9 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda m: os.truncate(m / "manifest.json", 200),
         "manifest.json' is damaged",
     ),
-    "missing": (lambda m: (m / artifact.VISION).unlink(), "vision.onnx' is missing"),
-    "truncated": (lambda m: os.truncate(m / artifact.SALIENCE, 99), "has 99 bytes instead of"),
-    "edited": (lambda m: flip_a_bit(m / artifact.TOKENIZER), "was changed: its sha256"),
+    "missing": (lambda m: (m / VISION).unlink(), "vision.onnx' is missing"),
+    "truncated": (lambda m: os.truncate(m / SALIENCE, 99), "has 99 bytes instead of"),
+    "edited": (lambda m: flip_a_bit(m / TOKENIZER), "was changed: its sha256"),
     "newer": (
         lambda m: (m / "manifest.json").write_text('{"schema_version": 2}'),
         "schema version 2",
@@ -379,11 +381,11 @@ def test_a_model_folder_that_cannot_be_used(
 def test_a_graph_that_onnx_runtime_cannot_load(
     refused: Callable[..., str], model_copy: Path
 ) -> None:
-    (model_copy / artifact.VISION).write_bytes(b"not a graph")
-    manifest = json.loads((model_copy / artifact.MANIFEST).read_text())
-    record = artifact.record_of(model_copy / artifact.VISION)
-    manifest["files"][artifact.VISION] = {"size": record.size, "sha256": record.sha256}
-    (model_copy / artifact.MANIFEST).write_text(json.dumps(manifest))
+    (model_copy / VISION).write_bytes(b"not a graph")
+    manifest = json.loads((model_copy / MANIFEST).read_text())
+    record = record_of(model_copy / VISION)
+    manifest["files"][VISION] = {"size": record.size, "sha256": record.sha256}
+    (model_copy / MANIFEST).write_text(json.dumps(manifest))
     assert "cannot load" in refused(*segment("cat.jpg", "--model", model_copy))
 
 
@@ -412,7 +414,7 @@ def test_a_hub_id_without_network(workplace: Path) -> None:
 def test_a_hub_id_without_pytorch(
     refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact, "cache_folder", lambda _: tmp_path / "cache")
+    monkeypatch.setattr(model_folder, "cache_folder", lambda _: tmp_path / "cache")
     monkeypatch.setitem(sys.modules, "pnp_ovss.export", None)
     said = refused(*segment("cat.jpg", "--model", "org/name"))
     assert "pip install 'pnp-ovss[export]'" in said

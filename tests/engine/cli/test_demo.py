@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from pnp_ovss.engine.artifact import open_artifact
 from pnp_ovss.engine.cli import main
+from pnp_ovss.engine.model.folder import open_model
 
 from tests.conftest import SAMPLES
 
@@ -16,7 +16,7 @@ EXPECTED = json.loads((SAMPLES / "samples.json").read_text())
 
 
 def test_every_sample_is_listed_with_names_the_demo_model_was_taught() -> None:
-    known = set(open_artifact("demo").manifest.classes)
+    known = set(open_model("demo").manifest.classes)
     assert {sample["file"] for sample in EXPECTED} == {path.name for path in SAMPLES.glob("*.jpg")}
     for sample in EXPECTED:
         assert set(sample["classes"]) <= known
@@ -33,7 +33,7 @@ def test_the_demo_needs_no_network_and_prints_json_alone(
     assert main(["demo", "-o", str(tmp_path / "out"), "--json"]) == 0
 
     printed = capsys.readouterr()
-    trained = open_artifact("demo").manifest.trained
+    trained = open_model("demo").manifest.trained
     assert ("random weights" in printed.err) is not trained
     reports = json.loads(printed.out)
     assert [Path(report["image"]).name for report in reports] == [s["file"] for s in EXPECTED]

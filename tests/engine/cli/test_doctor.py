@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pnp_ovss.engine import artifact
 from pnp_ovss.engine.cli import doctor, main
+from pnp_ovss.engine.model import folder as model_folder
+from pnp_ovss.engine.model.folder import TOKENIZER, VISION
 
 from tests.conftest import Exported
 from tests.engine.runners import stand_ins
@@ -21,7 +22,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def folder(hub_id: str) -> Path:
         return tmp_path / "models" / hub_id.replace("/", "--")
 
-    monkeypatch.setattr(artifact, "cache_folder", folder)
+    monkeypatch.setattr(model_folder, "cache_folder", folder)
     return tmp_path / "models"
 
 
@@ -118,7 +119,7 @@ def test_exported_models_are_listed_and_a_damaged_one_is_a_warning(
 ) -> None:
     whole = Path(shutil.copytree(exported.folder, cache / "org--whole"))
     damaged = Path(shutil.copytree(exported.folder, cache / "org--damaged"))
-    (damaged / artifact.TOKENIZER).write_text("{")
+    (damaged / TOKENIZER).write_text("{")
     code, report = examine(capsys)
     assert code == 0
     assert report["models"][str(whole)].endswith(" px")
@@ -129,8 +130,8 @@ def test_exported_models_are_listed_and_a_damaged_one_is_a_warning(
 def test_a_damaged_demo_model_is_an_error(
     model_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (model_copy / artifact.VISION).unlink()
-    monkeypatch.setattr(artifact, "find", lambda _: model_copy)
+    (model_copy / VISION).unlink()
+    monkeypatch.setattr(model_folder, "find_model", lambda _: model_copy)
     code, report = examine(capsys)
     assert code == 1
     assert "is missing" in causes(report, "error")

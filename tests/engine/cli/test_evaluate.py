@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from pnp_ovss.engine.cli import main
+from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.export import export
 
-from benchmarks.stickers import recipe
-from benchmarks.stickers.scenes import SIDE
+from benchmarks.demo_model import recipe
 
 FEW = ["--pictures", "4", "--crf", "none"]
 

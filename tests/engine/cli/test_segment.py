@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pnp_ovss.engine.cli import main
-from pnp_ovss.engine.palette import colours
+from pnp_ovss.engine.result.palette import class_colors
 
 from tests import thresholds
 from tests.conftest import SAMPLES, Exported
@@ -63,12 +63,12 @@ def test_label_map_overlay_and_report_agree(segment: Callable[..., Any]) -> None
         assert image.palette is not None
         palette = np.array(image.getpalette()).reshape(-1, 3)
         labels = np.asarray(image)
-    assert (palette[: len(CLASSES) + 1] == colours(len(CLASSES))).all()
+    assert (palette[: len(CLASSES) + 1] == class_colors(len(CLASSES))).all()
     assert [found["name"] for found in report["classes"]] == CLASSES
     for found in [report["background"], *report["classes"]]:
         assert found["pixels"] == np.count_nonzero(labels == found["label"])
     for found in report["classes"]:
-        assert found["colour"] == "#" + bytes(palette[found["label"]].tolist()).hex()
+        assert found["color"] == "#" + bytes(palette[found["label"]].tolist()).hex()
         assert 0 <= found["score"] <= 1
     assert len(np.unique(labels)) > 1
 
@@ -94,7 +94,7 @@ def test_every_kind_of_picture_in_one_batch(
     rgb = picture(1, 40, 30)
     turned = Image.Exif()
     turned[0x0112] = 6
-    grey = np.asarray(rgb.convert("L")).astype(np.uint16) * np.uint16(257)
+    gray = np.asarray(rgb.convert("L")).astype(np.uint16) * np.uint16(257)
     rgb.save("rgb.jpg")
     rgb.resize((1, 1)).save("dot.png")
     rgb.resize((1500, 1)).save("wide.png")
@@ -104,7 +104,7 @@ def test_every_kind_of_picture_in_one_batch(
     rgb.convert("RGBA").save("alpha.png")
     rgb.convert("1").save("bits.bmp")
     rgb.save("turned.jpg", exif=turned)
-    Image.fromarray(grey).save("grey16.png")
+    Image.fromarray(gray).save("grey16.png")
     rgb.save("animated.gif", save_all=True, append_images=[rgb.rotate(90)])
     rgb.save("häß lich 🐈.webp")
     sizes = {"dot": (1, 1), "wide": (1500, 1), "tall": (1, 1500), "turned": (30, 40)}
@@ -131,9 +131,9 @@ def test_labels_do_not_depend_on_the_batch(photo: Path, segment: Callable[..., A
 def test_16_bit_grey_is_segmented_like_its_8_bit_self(
     segment: Callable[..., Any], picture: Callable[..., Image.Image]
 ) -> None:
-    grey = picture().convert("L")
-    grey.save("eight.png")
-    Image.fromarray(np.asarray(grey).astype(np.uint16) * np.uint16(257)).save("sixteen.png")
+    gray = picture().convert("L")
+    gray.save("eight.png")
+    Image.fromarray(np.asarray(gray).astype(np.uint16) * np.uint16(257)).save("sixteen.png")
     eight, sixteen = segment("eight.png", "sixteen.png")
     assert (labels_of(eight) == labels_of(sixteen)).all()
 

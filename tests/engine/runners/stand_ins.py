@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnxruntime as ort
 from pnp_ovss.engine.device import Device
-from pnp_ovss.engine.engines import Profile
+from pnp_ovss.engine.model.signature import Profile
 from pnp_ovss.engine.runners.tensorrt_api import TensorRT
 from pnp_ovss.kernels import reference
 

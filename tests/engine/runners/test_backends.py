@@ -10,16 +10,17 @@ from typing import Any
 
 import onnxruntime as ort
 import pytest
-from pnp_ovss.engine import BackendError, ModelError, Segmenter, Settings, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, Artifact, open_artifact
+from pnp_ovss.engine import BackendError, ModelError, Segmenter, Settings
 from pnp_ovss.engine.device import CPU
-from pnp_ovss.engine.engines import Recipe
+from pnp_ovss.engine.model import builds
+from pnp_ovss.engine.model.builds import Recipe
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, ModelFolder, open_model
 from pnp_ovss.engine.runners import AUTO, BACKENDS, LazyRunner, open_runner, open_runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
-from pnp_ovss.export.engines import build_once
+from pnp_ovss.export.build.store import build_once
 
+from tests.engine.model.test_folder import edit_manifest
 from tests.engine.runners import stand_ins
-from tests.engine.test_artifact import edit_manifest
 
 no_gpu_build = pytest.mark.skipif(
     "CUDAExecutionProvider" in ort.get_available_providers(), reason="this ONNX Runtime has CUDA"
@@ -28,18 +29,18 @@ COMMAND = re.compile(r"pip install |pnp-ovss build '")
 
 
 @pytest.fixture
-def model(model_copy: Path) -> Artifact:
-    return open_artifact(model_copy)
+def model(model_copy: Path) -> ModelFolder:
+    return open_model(model_copy)
 
 
-def built(model: Artifact, target: str, graph: str, **changes: Any) -> None:
+def built(model: ModelFolder, target: str, graph: str, **changes: Any) -> None:
     """A record of an engine, and a file that is none."""
     fields: dict[str, Any] = {
         "target": target,
         "graph": Path(graph).stem,
         "precision": "fp16",
-        "graph_sha256": engines.graph_sha256(model.manifest, graph),
-        "profiles": engines.profiles(graph, [1], [16]),
+        "graph_sha256": builds.graph_sha256(model.manifest, graph),
+        "profiles": builds.profiles(graph, [1], [16]),
         "architectures": ["sm_89"],
         "version": "1.7.1.116",
     }
@@ -64,7 +65,7 @@ MISSING = {
 @no_gpu_build
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_backend_that_is_missing_is_an_error_with_a_command(
-    model: Artifact, backend: str
+    model: ModelFolder, backend: str
 ) -> None:
     with pytest.raises(BackendError) as caught:
         open_runner(model, VISION, backend=backend, device=stand_ins.device())
@@ -75,7 +76,7 @@ def test_a_backend_that_is_missing_is_an_error_with_a_command(
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "openvino"])
 def test_a_precision_that_is_missing_is_an_error_with_a_command(
-    model: Artifact, backend: str, precision: Any
+    model: ModelFolder, backend: str, precision: Any
 ) -> None:
     with pytest.raises(BackendError) as caught:
         open_runner(model, VISION, backend=backend, device=stand_ins.device(), precision=precision)
@@ -86,7 +87,7 @@ def test_a_precision_that_is_missing_is_an_error_with_a_command(
 @pytest.mark.parametrize(
     "backend", ["onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx", "tensorrt-rtx"]
 )
-def test_a_backend_of_gpus_on_the_cpu(model: Artifact, backend: str) -> None:
+def test_a_backend_of_gpus_on_the_cpu(model: ModelFolder, backend: str) -> None:
     if backend == "tensorrt-rtx":
         pytest.importorskip("tensorrt_rtx")
     with pytest.raises(BackendError, match=f"{backend!r} runs on NVIDIA GPUs") as caught:
@@ -94,14 +95,14 @@ def test_a_backend_of_gpus_on_the_cpu(model: Artifact, backend: str) -> None:
     assert "--device cuda" in caught.value.cure
 
 
-def test_a_backend_that_is_none(model: Artifact) -> None:
+def test_a_backend_that_is_none(model: ModelFolder) -> None:
     with pytest.raises(BackendError, match="unknown backend 'abacus'") as caught:
         open_runner(model, VISION, backend="abacus")
     assert all(name in caught.value.cure for name in BACKENDS)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_an_engine_of_another_version_is_refused(model: Artifact, name: str) -> None:
+def test_an_engine_of_another_version_is_refused(model: ModelFolder, name: str) -> None:
     pytest.importorskip(name.replace("-", "_"))
     built(model, name, VISION, version="0.1")
     with pytest.raises(BackendError, match=r"was built by .* 0\.1; installed is") as caught:
@@ -111,7 +112,7 @@ def test_an_engine_of_another_version_is_refused(model: Artifact, name: str) -> 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_an_engine_whose_library_is_missing(
-    model: Artifact, monkeypatch: pytest.MonkeyPatch, name: str
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
     built(model, name, VISION)
@@ -121,7 +122,7 @@ def test_an_engine_whose_library_is_missing(
 
 
 def test_on_the_cpu_auto_is_the_faster_one(
-    model: Artifact, monkeypatch: pytest.MonkeyPatch
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where engines were built."""
     pytest.importorskip("openvino")
@@ -140,7 +141,7 @@ def test_on_the_cpu_auto_is_the_faster_one(
 
 
 def test_low_precision_on_the_cpu_says_what_has_it(
-    model: Artifact, monkeypatch: pytest.MonkeyPatch
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
@@ -150,13 +151,13 @@ def test_low_precision_on_the_cpu_says_what_has_it(
         assert "pip install 'pnp-ovss[openvino]'" in caught.value.cure
 
 
-def test_auto_prefers_what_was_built(model: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_prefers_what_was_built(model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a GPU: engines, then ONNX Runtime; then the CPU."""
     device = stand_ins.device()
     monkeypatch.setattr("pnp_ovss.engine.runners.usable_devices", lambda: [device, CPU])
     tried: list[tuple[str, str]] = []
 
-    def refuse(model: Artifact, graph: str, device: Any, precision: str, *, name: str) -> Any:
+    def refuse(model: ModelFolder, graph: str, device: Any, precision: str, *, name: str) -> Any:
         tried.append((name, device.name))
         raise BackendError(name)
 
@@ -168,11 +169,11 @@ def test_auto_prefers_what_was_built(model: Artifact, monkeypatch: pytest.Monkey
 
 
 def test_a_graph_is_freed_where_the_other_cannot_be_had(
-    model: Artifact, monkeypatch: pytest.MonkeyPatch
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[OnnxRuntimeRunner] = []
 
-    def open_(model: Artifact, graph: str, *_: object) -> OnnxRuntimeRunner:
+    def open_(model: ModelFolder, graph: str, *_: object) -> OnnxRuntimeRunner:
         if graph == SALIENCE:
             raise BackendError("no such graph")
         opened.append(OnnxRuntimeRunner(model.path / graph))
@@ -190,7 +191,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, OnnxRuntimeRunner
     found: list[tuple[str, OnnxRuntimeRunner]] = []
     open_ = BACKENDS["onnxruntime"]
 
-    def spy(model: Artifact, graph: str, *rest: Any) -> Any:
+    def spy(model: ModelFolder, graph: str, *rest: Any) -> Any:
         runner: Any = open_(model, graph, *rest)
         found.append((graph, runner))
         return runner
@@ -200,7 +201,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, OnnxRuntimeRunner
 
 
 def test_the_encoder_of_tokens_is_loaded_when_it_is_needed(
-    model: Artifact, opened: list[tuple[str, OnnxRuntimeRunner]], picture: Any
+    model: ModelFolder, opened: list[tuple[str, OnnxRuntimeRunner]], picture: Any
 ) -> None:
     """Once, whatever thread is the first; and freed with the others."""
     with Segmenter.load(model.path, backend="onnxruntime", device="cpu") as segmenter:
@@ -240,7 +241,7 @@ def test_a_model_of_an_earlier_version(model_copy: Path, picture: Any) -> None:
     )
 
 
-def test_an_engine_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: Artifact) -> None:
+def test_an_engine_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: ModelFolder) -> None:
     """Nothing else takes its place, and the message has the command."""
     runner = LazyRunner(
         lambda: open_runner(model, VISION_TOKENS, backend="aotinductor", device=stand_ins.device()),
@@ -253,7 +254,7 @@ def test_an_engine_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: A
     )
 
 
-def test_what_is_not_built_costs_nothing(model: Artifact) -> None:
+def test_what_is_not_built_costs_nothing(model: ModelFolder) -> None:
     """No library is imported, and nothing waits."""
     code = f"""
 import sys
@@ -263,7 +264,7 @@ from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.device import Device
 from pnp_ovss.kernels import reference
 gpu = Device("cuda:0", 0, None, reference, None, "sm_89")
-model = artifact.open_artifact({str(model.path)!r})
+model = artifact.open_model({str(model.path)!r})
 for backend in ("tensorrt", "tensorrt-rtx"):
     try:
         open_runner(model, artifact.VISION, backend=backend, device=gpu)
@@ -281,6 +282,6 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     assert time.perf_counter() - start < 0.1
 
 
-def test_a_segmenter_takes_any_backend_by_name(model: Artifact) -> None:
+def test_a_segmenter_takes_any_backend_by_name(model: ModelFolder) -> None:
     with pytest.raises(BackendError, match="'onnxruntime-tensorrt' runs on NVIDIA GPUs"):
         Segmenter.load(model.path, backend="onnxruntime-tensorrt", device="cpu")

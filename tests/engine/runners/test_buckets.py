@@ -9,9 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pnp_ovss.engine import ExecutionError, Segmenter, Settings, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS
-from pnp_ovss.engine.runners.buckets import Blocks, Signature, Tensor, plan, split
+from pnp_ovss.engine import ExecutionError, Segmenter, Settings
+from pnp_ovss.engine.model import builds
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS
+from pnp_ovss.engine.model.signature import Signature, Tensor
+from pnp_ovss.engine.runners.buckets import Blocks, plan, split
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.engine.settings import CHOICES
 
@@ -61,7 +63,7 @@ def test_the_buckets_of_a_batch(rows: int, chosen: list[int]) -> None:
 @given(batch=st.integers(1, 60), tokens=st.integers(1, 64), shared=st.booleans())
 @example(batch=1, tokens=64, shared=True)
 def test_the_plan_of_a_call(batch: int, tokens: int, shared: bool) -> None:
-    profiles = engines.profiles(SALIENCE, BATCHES, TOKENS)
+    profiles = builds.profiles(SALIENCE, BATCHES, TOKENS)
     images = 1 if shared else batch
     parts = plan({"batch": batch, "tokens": tokens, "images": images}, profiles)
     assert [row for part in parts for row in range(batch)[part.rows]] == list(range(batch))
@@ -75,7 +77,7 @@ def test_the_plan_of_a_call(batch: int, tokens: int, shared: bool) -> None:
 @given(batch=st.integers(1, 60), kept=st.integers(1, 442))
 @example(batch=1, kept=1)  # nothing but [CLS]
 def test_the_plan_of_a_call_of_some_tokens(batch: int, kept: int) -> None:
-    profiles = engines.profiles(VISION_TOKENS, BATCHES, TOKENS, KEPT)
+    profiles = builds.profiles(VISION_TOKENS, BATCHES, TOKENS, KEPT)
     parts = plan({"batch": batch, "kept": kept}, profiles)
     assert [row for part in parts for row in range(batch)[part.rows]] == list(range(batch))
     longer = min(count for count in KEPT if count >= kept)
@@ -138,7 +140,7 @@ def runners(exported: Exported) -> dict[str, tuple[OnnxRuntimeRunner, OnnxRuntim
             OnnxRuntimeRunner(exported.folder / graph),
             OnnxRuntimeRunner(
                 exported.folder / graph,
-                profiles=engines.profiles(graph, (1, 4), (8, 16), (10, 19, 37)),
+                profiles=builds.profiles(graph, (1, 4), (8, 16), (10, 19, 37)),
             ),
         )
         for graph in (VISION, VISION_TOKENS, SALIENCE)

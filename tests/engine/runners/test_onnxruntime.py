@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime as ort
 import pytest
-from pnp_ovss.engine import BackendError, ExecutionError, ModelError, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
+from pnp_ovss.engine import BackendError, ExecutionError, ModelError
 from pnp_ovss.engine.device import CPU, open_device
+from pnp_ovss.engine.model import builds
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
 from pnp_ovss.engine.runners import onnxruntime_sessions as sessions
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.runners.onnxruntime import Bound, OnnxRuntimeRunner
@@ -22,7 +23,7 @@ from pnp_ovss.engine.runners.onnxruntime_sessions import (
     PROVIDERS,
     TENSORRT_RTX,
     Provider,
-    Request,
+    SessionSpec,
 )
 
 from tests import thresholds
@@ -35,14 +36,14 @@ from tests.engine.runners.test_buckets import SHAPES, VOCABULARY, assert_close
 @pytest.fixture
 def request_for(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Request]:
+) -> Callable[..., SessionSpec]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")  # so that it is put back as it was
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
 
-    def make(graph: str, *, capture: bool = False) -> Request:
-        shapes = engines.profiles(graph, (1, 4), (8, 16), (6, 37))
-        return Request(exported.folder / graph, stand_ins.device(), shapes, capture)
+    def make(graph: str, *, capture: bool = False) -> SessionSpec:
+        shapes = builds.profiles(graph, (1, 4), (8, 16), (6, 37))
+        return SessionSpec(exported.folder / graph, stand_ins.device(), shapes, capture)
 
     return make
 
@@ -71,7 +72,7 @@ def test_a_provider_that_leaves_the_work_to_the_cpu(exported: Exported) -> None:
 
 
 def test_an_onnxruntime_that_is_too_old(
-    request_for: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+    request_for: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort, "__version__", "1.30.1")
     with pytest.raises(BackendError, match=r"version 1\.30\.1 is too old"):
@@ -79,7 +80,7 @@ def test_an_onnxruntime_that_is_too_old(
 
 
 def test_a_plugin_that_finds_no_gpu(
-    request_for: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+    request_for: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = SimpleNamespace(get_library_path=lambda: "a.so")
     monkeypatch.setitem(sys.modules, TENSORRT_RTX.plugin, plugin)
@@ -89,7 +90,7 @@ def test_a_plugin_that_finds_no_gpu(
 
 
 def test_a_plugin_that_onnxruntime_refuses(
-    request_for: Callable[..., Request], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    request_for: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     library = tmp_path / "libplugin.so"
     library.write_bytes(b"no library")
@@ -104,7 +105,7 @@ def test_a_plugin_that_onnxruntime_refuses(
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=list(PROVIDERS))
 def test_providers_share_the_kernels_stream(
-    request_for: Callable[..., Request], provider: Provider
+    request_for: Callable[..., SessionSpec], provider: Provider
 ) -> None:
     request = request_for(VISION)
     assert provider.options(request)["user_compute_stream"] == str(request.device.stream.ptr)
@@ -112,7 +113,7 @@ def test_providers_share_the_kernels_stream(
 
 @pytest.mark.parametrize("capture", [False, True])
 def test_cuda_graphs_are_recorded_where_asked_for(
-    request_for: Callable[..., Request], capture: bool
+    request_for: Callable[..., SessionSpec], capture: bool
 ) -> None:
     options = CUDA.options(request_for(VISION, capture=capture))
     assert options["enable_cuda_graph"] == str(int(capture))
@@ -123,7 +124,7 @@ def test_cuda_graphs_are_recorded_where_asked_for(
     ("provider", "prefix"), [("tensorrt", "trt_profile"), ("tensorrt-rtx", "nv_profile")]
 )
 def test_tensorrt_is_told_the_range_of_the_shapes(
-    request_for: Callable[..., Request], provider: str, prefix: str
+    request_for: Callable[..., SessionSpec], provider: str, prefix: str
 ) -> None:
     options = PROVIDERS[provider].options(request_for(SALIENCE))
     low = "image_embeds:1x37x96,input_ids:1x8,attention_mask:1x8,patch_keep:1x36"
@@ -137,7 +138,7 @@ def test_tensorrt_is_told_the_range_of_the_shapes(
 
 @pytest.mark.parametrize("graph", [VISION, VISION_TOKENS])
 def test_graphs_of_other_weights_have_other_caches(
-    request_for: Callable[..., Request], model_copy: Path, graph: str
+    request_for: Callable[..., SessionSpec], model_copy: Path, graph: str
 ) -> None:
     """TensorRT's provider would run one with the weights of the other."""
     request = request_for(graph)
@@ -208,7 +209,7 @@ def test_graphs_are_recorded_once_in_each_thread_while_nobody_works_beside_the_m
     device = stand_ins.device()
     bound = Bound(session, replace(CPU, _beside=device._beside), arrays, outputs, graph=0)
     bound()
-    with device.beside(None):
+    with device.side_stream(None):
         bound()  # replayed
         recording = threading.Thread(target=bound)
         recording.start()
@@ -225,7 +226,7 @@ def test_graphs_are_recorded_once_in_each_thread_while_nobody_works_beside_the_m
 @pytest.mark.parametrize("graph", [VISION, VISION_TOKENS, SALIENCE])
 def test_a_gpu_gives_what_the_cpu_does(exported: Exported, backend: str, graph: str) -> None:
     device = open_device("cuda")
-    model = open_artifact(exported.folder)
+    model = open_model(exported.folder)
     plain = open_runner(model, graph, device=CPU)
     try:
         runner = open_runner(model, graph, backend=backend, device=device)
@@ -235,7 +236,7 @@ def test_a_gpu_gives_what_the_cpu_does(exported: Exported, backend: str, graph: 
     cases = [(1, 9, 1), (3, 20, 3), (7, 40, 1)]
     if backend == "onnxruntime":  # whose shapes are free
         cases.append((2, 70, 2))
-    with device.use():
+    with device.on_stream():
         for seed in range(3):  # plainly, recorded, replayed
             for batch, tokens, images in cases:
                 sizes = {

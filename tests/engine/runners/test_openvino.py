@@ -10,16 +10,16 @@ import numpy as np
 import openvino as ov
 import pytest
 from pnp_ovss.engine import BackendError, ExecutionError, ModelError, Segmenter
-from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
 from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.evaluation.datasets import DATASETS
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.engine.runners.openvino import OpenVinoRunner
-from pnp_ovss.engine.runners.openvino_model import quantise
+from pnp_ovss.engine.runners.openvino_model import quantize
 
-from benchmarks import precision
-from benchmarks.evaluation.datasets import DATASETS
-from benchmarks.records import RESULTS
+from benchmarks.harness.records import RESULTS
+from benchmarks.measures import precision
 from tests import thresholds
 from tests.conftest import Exported
 from tests.engine.runners import stand_ins
@@ -74,7 +74,7 @@ def test_the_image_encoder_of_some_tokens_is_that_of_onnx_runtime(exported: Expo
 
 def test_weights_stored_as_float16() -> None:
     """Those of the demo model, under casts."""
-    model = open_artifact("demo")
+    model = open_model("demo")
     pixels = np.random.default_rng(0).normal(size=(1, 3, 256, 256)).astype(np.float32)
     embeds = OnnxRuntimeRunner(model.path / VISION).run({"pixel_values": pixels})["image_embeds"]
     feeds = salience_feeds(2, 1, 8, patches=embeds.shape[1] - 1)
@@ -86,7 +86,7 @@ def test_weights_stored_as_float16() -> None:
 
 @pytest.mark.parametrize("low", LOW)
 def test_low_precision(exported: Exported, low: Any) -> None:
-    model = open_artifact(exported.folder)
+    model = open_model(exported.folder)
     wanted = OnnxRuntimeRunner(model.path / VISION).run(vision_feeds(2))["image_embeds"]
     runner = open_runner(model, VISION, backend="openvino", precision=low)
     found = runner.run(vision_feeds(2))["image_embeds"]
@@ -135,12 +135,12 @@ def test_no_further_off_than_eager_pytorch_in_bf16(
     ("graph", "inputs_only", "products"),
     [(VISION, False, 12), (VISION_TOKENS, False, 12), (SALIENCE, True, 8)],
 )
-def test_what_is_quantised(
+def test_what_is_quantized(
     exported: Exported, graph: str, inputs_only: bool, products: int
 ) -> None:
     """Four products a layer of the image encoder; keys and values of four layers of text."""
     model = ov.Core().read_model(exported.folder / graph)
-    assert quantise(model, inputs_only=inputs_only) == 32  # divides widths of 96 and 128
+    assert quantize(model, inputs_only=inputs_only) == 32  # divides widths of 96 and 128
     rounded = [
         node
         for node in model.get_ordered_ops()
@@ -183,14 +183,14 @@ def test_the_whole_engine(exported: Exported, segmenter: Segmenter, picture: Any
 def test_a_gpu(exported: Exported) -> None:
     with pytest.raises(BackendError, match="runs on the CPU, and the device is cuda:0") as caught:
         open_runner(
-            open_artifact(exported.folder), VISION, backend="openvino", device=stand_ins.device()
+            open_model(exported.folder), VISION, backend="openvino", device=stand_ins.device()
         )
     assert "--device cpu" in caught.value.cure
 
 
 def test_fp16(exported: Exported) -> None:
     with pytest.raises(BackendError, match="has no fp16") as caught:
-        open_runner(open_artifact(exported.folder), VISION, backend="openvino", precision="fp16")
+        open_runner(open_model(exported.folder), VISION, backend="openvino", precision="fp16")
     assert "--precision bf16" in caught.value.cure
 
 
@@ -203,7 +203,7 @@ class Old(ov.Core):
 
 def test_a_cpu_without_bf16(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ov, "Core", Old)
-    model = open_artifact(exported.folder)
+    model = open_model(exported.folder)
     with pytest.raises(BackendError, match="this CPU has no bf16 arithmetic") as caught:
         open_runner(model, VISION, backend="openvino", precision="bf16")
     assert "--precision fp32" in caught.value.cure
@@ -281,5 +281,5 @@ def test_without_the_package(exported: Exported, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
     with pytest.raises(BackendError, match="OpenVINO cannot be imported") as caught:
-        open_runner(open_artifact(exported.folder), VISION, backend="openvino")
+        open_runner(open_model(exported.folder), VISION, backend="openvino")
     assert caught.value.cure == "pip install 'pnp-ovss[openvino]'"

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pnp_ovss.engine import BackendError, ExecutionError, InputError, engines
-from pnp_ovss.engine.artifact import SALIENCE, VISION, VISION_TOKENS, open_artifact
-from pnp_ovss.engine.engines import Recipe
+from pnp_ovss.engine import BackendError, ExecutionError, InputError
+from pnp_ovss.engine.model import builds
+from pnp_ovss.engine.model.builds import Recipe
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
 from pnp_ovss.engine.runners import open_runner, tensorrt_api
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.engine.runners.tensorrt import TensorRTRunner
@@ -33,7 +34,7 @@ def opened(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def open_(
         graph: str, *, onnx: Path | None = None, **rules: Any
     ) -> tuple[TensorRTRunner, Library]:
-        library = Library(engines.profiles(graph, BATCHES, TOKENS, KEPT), **rules)
+        library = Library(builds.profiles(graph, BATCHES, TOKENS, KEPT), **rules)
         path = stand_ins.engine_file(tmp_path, onnx or exported.folder / graph)
         runner = TensorRTRunner(
             stand_ins.api(library), path, recipe(graph), stand_ins.device(), Path("blip")
@@ -52,7 +53,7 @@ def recipe(graph: str) -> Recipe:
         graph=Path(graph).stem,
         precision="fp16",
         graph_sha256="0" * 64,
-        profiles=engines.profiles(graph, BATCHES, TOKENS, KEPT),
+        profiles=builds.profiles(graph, BATCHES, TOKENS, KEPT),
         architectures=["sm_89"],
         version="1.0",
     )
@@ -222,16 +223,16 @@ def test_a_built_engine_on_a_gpu(
     except BackendError as error:
         pytest.skip(error.cause)
     from pnp_ovss.engine.device import open_device
-    from pnp_ovss.export.tensorrt import build
+    from pnp_ovss.export.build.tensorrt import build
 
     device = open_device("cuda")
     if api.rtx and device.architecture not in api.named_architectures():
         pytest.skip(f"{target} does not build for {device.architecture}")
-    model = open_artifact(model_copy)
+    model = open_model(model_copy)
     options = {"precision": "fp32", "batches": BATCHES, "tokens": TOKENS, "drop_mode": "tokens"}
     build(model, target=target, **options)
     plain = OnnxRuntimeRunner(exported.folder / graph)
-    with device.use():
+    with device.on_stream():
         runner = open_runner(model, graph, backend=target, device=device)
         assert isinstance(runner, TensorRTRunner)
         for feeds in calls(graph):

@@ -1,0 +1,1 @@
+"""What is measured against what: the engine on its backends, and PyTorch."""

@@ -1,0 +1,296 @@
+"""What runs the K passes: eager and compiled PyTorch, and the engine on each of its backends."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from pnp_ovss.engine.device import Array
+from pnp_ovss.engine.inputs.text import CaptionTokens
+from pnp_ovss.engine.methods.pnp_ovss.captions import CaptionBatch
+from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
+from pnp_ovss.engine.methods.pnp_ovss.passes import salience_dropout
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
+from pnp_ovss.engine.runners import BACKENDS
+from pnp_ovss.engine.runners.base import Runner
+from pnp_ovss.engine.settings import Settings
+from pnp_ovss.export.build import BUILDERS
+from pnp_ovss.export.models.blip import checkpoint as blip
+from transformers import BlipForImageTextRetrieval
+
+from ..baselines import tf32
+from ..baselines.passes import EagerPasses
+from ..harness.models import build
+from .engine import Model, skipped_if_it_fails
+
+TOKENS = 16  # of a caption
+OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+EAGER = [f"eager-{precision}" for precision in DTYPES]
+COMPILED = "compile-bf16"
+CONTENDERS = [
+    *EAGER,
+    COMPILED,
+    *(f"{backend}-{precision}" for backend in BACKENDS for precision in DTYPES),
+]
+
+Run = Callable[[int], Any]
+"""So many passes, waited for: salience summed over them, float32 [B, T, P], on the device."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Of a case, on the host.
+
+    Attributes:
+        pixels: float32 [B, 3, S, S].
+        ids: int64 [B, T].
+    """
+
+    pixels: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def random(cls, model: BlipForImageTextRetrieval, batch: int, size: int) -> Inputs:
+        """The same ones for every contender."""
+        random = np.random.default_rng(batch)
+        words: Any = model.config.text_config
+        pixels = random.normal(size=(batch, 3, size, size)).astype(np.float32)
+        return cls(pixels, random.integers(0, words.vocab_size, (batch, TOKENS)))
+
+
+@dataclass
+class Contender:
+    """Something that can be fed and timed.
+
+    Attributes:
+        feed: puts a case on the device; what it gives may be timed.
+        precision: of its arithmetic.
+        read_back: how it really runs.
+        free_before: bytes that were free on the GPU before it was loaded.
+    """
+
+    feed: Callable[[Inputs], Run]
+    precision: str
+    read_back: Callable[[], dict[str, Any]] = dict
+    free_before: int | None = None
+
+
+@dataclass
+class Bench:
+    """A model at one image size, for which contenders are loaded.
+
+    Attributes:
+        model: resized to it.
+        artifact: its export, for the engine.
+        device: "cpu" or "cuda:N".
+        batches: of the cases to come.
+    """
+
+    model: BlipForImageTextRetrieval
+    artifact: ModelFolder
+    device: str
+    batches: Sequence[int]
+
+    @classmethod
+    def open(cls, made: Model, batches: Sequence[int]) -> Bench:
+        """Load a checkpoint and its export."""
+        model, exported = (
+            blip.load(made.checkpoint).model,
+            open_model(made.folder, verify=False),
+        )
+        blip.resize_positions(model, exported.manifest.image_size)
+        return cls(model, exported, made.device, batches)
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return self.artifact.manifest.image_size
+
+    def load(self, name: str, stack: ExitStack) -> Contender:
+        """A contender of `CONTENDERS`.
+
+        Args:
+            name: of it.
+            stack: closes it.
+
+        Raises:
+            SkippedError: it cannot be had here.
+        """
+        kind, _, precision = name.rpartition("-")
+        self._empty_caches()
+        free = self._free_memory()
+        with skipped_if_it_fails():
+            if kind in ("eager", "compile"):
+                contender = self._pytorch(precision, stack, compiled=kind == "compile")
+            else:
+                contender = self._engine(kind, precision, stack)
+            contender.feed(Inputs.random(self.model, min(self.batches), self.size))(2)
+        contender.free_before = free
+        return contender
+
+    def used_mib(self, contender: Contender, run: Callable[[], object]) -> float | None:
+        """What a contender takes of the GPU's memory for a run, its weights and caches included."""
+        self._empty_caches()
+        run()
+        free = self._free_memory()
+        if free is None or contender.free_before is None:
+            return None
+        return (contender.free_before - free) / 2**20
+
+    def free(self) -> None:
+        """Give back the memory of contenders that are closed, and that nothing holds any more."""
+        gc.collect()  # modules of PyTorch hold themselves
+        self._empty_caches()
+
+    def _empty_caches(self) -> None:
+        """Give back what PyTorch and CuPy keep for later."""
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+            cupy = importlib.import_module("cupy")
+            with cupy.cuda.Device(torch.device(self.device).index):
+                cupy.get_default_memory_pool().free_all_blocks()
+
+    def _free_memory(self) -> int | None:
+        """Bytes free on the GPU."""
+        if self.device == "cpu":
+            return None
+        return torch.cuda.mem_get_info(self.device)[0]
+
+    def _pytorch(self, precision: str, stack: ExitStack, *, compiled: bool) -> Contender:
+        if compiled:
+            stack.callback(torch.compiler.reset)  # it keeps what it compiled
+        layer, head, _ = blip.known_best(self.model)
+        passes = EagerPasses(
+            copy.deepcopy(self.model),
+            layer=layer,
+            head=head,
+            dtype=DTYPES[precision],
+            device=self.device,
+            compiled=compiled,
+        )
+
+        def feed(inputs: Inputs) -> Run:
+            class_token = np.zeros(inputs.ids.shape, bool)
+            class_token[:, [token for _, own in OWNERS for token in own]] = True
+            pixels, ids, owned = (
+                torch.from_numpy(array).to(self.device)
+                for array in (inputs.pixels, inputs.ids, class_token)
+            )
+            mask = torch.ones_like(ids)
+
+            def run(count: int) -> torch.Tensor:
+                total = passes(pixels, ids, mask, owned, count)
+                if self.device != "cpu":
+                    torch.cuda.synchronize(self.device)
+                return total
+
+            return run
+
+        return Contender(feed, precision, lambda: {"tf32": tf32.allowed()})
+
+    def _engine(self, backend: str, precision: str, stack: ExitStack) -> Contender:
+        if backend in BUILDERS:
+            build(
+                self.artifact,
+                backend,
+                precision,
+                device=self.device,
+                batches=self.batches,
+                tokens=[TOKENS],
+            )
+        network = Network.open(
+            self.artifact,
+            backend=backend,
+            device=self.device,
+            precision=precision,  # type: ignore[arg-type]
+        )
+        stack.callback(network.close)
+        read_back = partial(_read_back, network)
+        return Contender(lambda inputs: _fed(network, inputs), precision, read_back)
+
+
+def to_host(total: Any) -> np.ndarray:
+    """What a run gave, in the host's memory."""
+    if isinstance(total, torch.Tensor):
+        return total.cpu().numpy()
+    return total if isinstance(total, np.ndarray) else total.get()
+
+
+def _fed(network: Network, inputs: Inputs) -> Run:
+    device = network.device
+    captions = [[CaptionTokens(ids, OWNERS)] for ids in inputs.ids.tolist()]
+    with device.on_stream():
+        pixels = device.xp.asarray(inputs.pixels)
+        batch = CaptionBatch.of(network.captioner, captions, device)
+
+    def run(count: int) -> Array:
+        with device.on_stream():
+            total = _passes(network, pixels, batch, count)
+            if device.stream is not None:
+                device.stream.synchronize()
+        return total
+
+    return run
+
+
+def _passes(network: Network, pixels: Array, captions: CaptionBatch, count: int) -> Array:
+    embeds = network.embed(pixels)
+    settings = Settings(passes=count, crf=None)
+    return salience_dropout(network, pixels, embeds, captions, settings)[0]
+
+
+class _Standing:
+    """A runner that gives at once what another gave once."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.device = runner.device
+        self._runner = runner
+        self._given: dict[str, Array] = {}
+
+    def run(self, feeds: Any, outputs: Any = None) -> dict[str, Array]:
+        self._given = self._given or self._runner.run(feeds, outputs)
+        return self._given
+
+    def close(self) -> None:
+        pass
+
+
+def _read_back(network: Network) -> dict[str, Any]:
+    found: dict[str, Any] = {"device": network.device.name}
+    if network.device.stream is not None:
+        found["cuda_graphs"] = [
+            sum(replayed for _, replayed in getattr(runner, "captured", []))
+            for runner in (network.vision, network.salience)
+        ]
+        found["host_between_passes_ms"] = _host_between_passes(network)
+    return found
+
+
+def _host_between_passes(network: Network, count: int = 100) -> float:
+    """Milliseconds in which the host queues what lies between two runs of the graphs."""
+    size = network.manifest.image_size
+    standing = replace(
+        network, vision=_Standing(network.vision), salience=_Standing(network.salience)
+    )
+    captions = [[CaptionTokens(list(range(1, TOKENS + 1)), OWNERS)]]
+    with network.device.on_stream():
+        pixels = network.device.xp.zeros((1, 3, size, size), np.float32)
+        batch = CaptionBatch.of(network.captioner, captions, network.device)
+        _passes(standing, pixels, batch, 2)
+        network.device.stream.synchronize()
+        began = time.perf_counter()
+        _passes(standing, pixels, batch, count)
+        elapsed = time.perf_counter() - began
+        network.device.stream.synchronize()
+    return 1000 * elapsed / count

@@ -1,0 +1,123 @@
+"""Whole segmenters in PyTorch, from a picture's file to its labels."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.processors import processors
+
+from ..baselines import eager, tf32
+from ..baselines.compiled import CompiledSegmenter
+from ..baselines.eager import EagerSegmenter, Preset
+from ..harness.stopwatch import Place
+from .engine import COMPILED, LEAN, RELEASED, Model, Task
+
+
+def open_pytorch(name: str, model: Model) -> Eager:
+    """A segmenter of `segmenters.PYTORCH`."""
+    if name in COMPILED:
+        dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
+        return Eager(model, partial(CompiledSegmenter.load, dtype=dtype))
+    form = RELEASED if name == RELEASED else LEAN
+    autocast = name.endswith("bf16")
+    return Eager(model, partial(EagerSegmenter.load, form=form), autocast=autocast)
+
+
+class Eager:
+    """The method in PyTorch.
+
+    Args:
+        model: to load.
+        make: the segmenter, of a checkpoint and options.
+        autocast: to bfloat16.
+    """
+
+    def __init__(
+        self, model: Model, make: Callable[..., EagerSegmenter], *, autocast: bool = False
+    ) -> None:
+        manifest = open_model(model.folder, verify=False).manifest
+        torch.set_num_threads(processors())
+        self._autocast = autocast
+        self._segmenter = make(
+            model.checkpoint,
+            image_size=manifest.image_size,
+            layers=np.atleast_1d(manifest.layer).tolist(),
+            heads=np.atleast_1d(manifest.head).tolist(),
+            device=model.device,
+        )
+
+    def segment(self, task: Task) -> np.ndarray:
+        """See `Subject.segment`."""
+        picture = _decode(task.picture)
+        with self._precision():
+            return self._segmenter.segment(picture, task.classes, _preset(task))
+
+    def maps(self, task: Task) -> np.ndarray:
+        """See `Subject.maps`."""
+        picture = _decode(task.picture)
+        with self._precision():
+            return self._segmenter.maps(picture, task.classes, _preset(task)).class_maps
+
+    def stream(self, task: Task, pictures: int, batch: int) -> None:
+        """See `Subject.stream`."""
+        for _ in range(pictures):
+            self.segment(task)
+
+    def synchronize(self) -> None:
+        """See `Subject.synchronize`."""
+        if self._segmenter.device.type == "cuda":
+            torch.cuda.synchronize(self._segmenter.device)
+
+    def read_back(self) -> dict[str, Any]:
+        """See `Subject.read_back`."""
+        return {
+            "weights": str(next(self._segmenter.model.parameters()).dtype),
+            "autocast": self._autocast,
+            "threads": torch.get_num_threads(),
+            "float32 products": torch.get_float32_matmul_precision(),
+            "bf16 products": torch.backends.mkldnn.is_available(),
+            "tf32": tf32.allowed(),
+            "crf": eager.crf_package(),
+        }
+
+    @property
+    def places(self) -> list[Place]:
+        """See `Subject.places`; back-propagation is counted to the salience."""
+        kind = type(self._segmenter)
+        whole: list[Place] = [
+            (sys.modules[__name__], "_decode", "decode"),
+            (kind, "_pixels", "preprocess"),
+            (kind, "maps", "between passes"),
+            (eager, "refine", "refine"),
+            (eager, "dense_crf", "crf"),
+            (eager, "own_crf", "crf"),
+        ]
+        if isinstance(self._segmenter, CompiledSegmenter):  # what it calls inside is compiled away
+            passes = self._segmenter.passes
+            return [*whole, (passes, "_embed", "vision"), (passes, "_salience", "salience")]
+        encoder = type(self._segmenter.model.vision_model)
+        return [*whole, (encoder, "forward", "vision"), (kind, "_salience", "salience")]
+
+    def _precision(self) -> Any:
+        if not self._autocast:
+            return contextlib.nullcontext()
+        return torch.autocast(self._segmenter.device.type, torch.bfloat16)
+
+
+def _preset(task: Task) -> Preset:
+    return replace(eager.PRESETS["paper"], passes=task.passes, drop_mode=task.drop_mode)
+
+
+def _decode(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")

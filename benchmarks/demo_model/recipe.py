@@ -1,0 +1,44 @@
+"""What becomes of a trained model: the checkpoint that is kept, and the demo model made of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
+from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
+from pnp_ovss.engine.settings import Settings
+from pnp_ovss.export import export
+from transformers import BlipForImageTextRetrieval
+
+from ..harness.random_models import save_checkpoint
+from .model import tokenizer
+
+CHECKPOINT = Path(__file__).parent / "sticker-blip"
+DEMO = Path(__file__).resolve().parents[2] / "engine" / "data" / "demo"
+
+# Located by `python -m benchmarks.demo_model grid-search`.
+LAYERS, HEADS = (0, 1), "all"
+SETTINGS = Settings(passes=2, drop_schedule=10, threshold=0.05, blur=0.05, match_threshold=0.7)
+
+
+def keep(model: BlipForImageTextRetrieval, log: Path) -> None:
+    """Save trained weights, as float16, and the log of their training."""
+    save_checkpoint(model.half(), tokenizer(), CHECKPOINT)
+    shutil.copy(log, CHECKPOINT)
+
+
+def export_demo() -> None:
+    """Export the checkpoint as the model that the package ships."""
+    export(
+        str(CHECKPOINT),
+        DEMO,
+        image_size=SIDE,
+        layer=LAYERS,
+        head=HEADS,
+        settings=SETTINGS,
+        weights="float16",
+        classes=CLASSES,
+        overwrite=True,
+        say=print,
+    )

@@ -1,0 +1,1 @@
+"""What every measure uses: clocks, records, tables, models."""

@@ -1,0 +1,107 @@
+"""Models to measure: a checkpoint, or the shape of one with random weights; and its export."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pnp_ovss.engine.errors import ModelError
+from pnp_ovss.engine.model import builds
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, ModelFolder, open_model
+from pnp_ovss.engine.model.manifest import MANIFEST
+from pnp_ovss.export import export
+from pnp_ovss.export.build import BUILDERS
+from pnp_ovss.export.models.blip import checkpoint as blip
+from pnp_ovss.export.models.wordpiece import bert
+
+from ..contenders.engine import Model
+from .random_models import SEED, SHAPES, random_blip, save_checkpoint
+
+RANDOM = "random:"
+
+
+def check_name(name: str) -> None:
+    """Refuse the name of a shape that there is none of.
+
+    Raises:
+        ModelError: so.
+    """
+    if name.startswith(RANDOM) and name.removeprefix(RANDOM) not in SHAPES:
+        known = ", ".join(RANDOM + shape for shape in SHAPES)
+        raise ModelError(f"unknown model {name!r}", f"there are: {known}, or name a checkpoint")
+
+
+def prepare(
+    name: str, *, image_size: int, device: str, folder: Path, say: Callable[[str], None]
+) -> Model:
+    """A checkpoint and its export, made in a folder unless they are there.
+
+    Args:
+        name: "random:" and a key of `SHAPES`, which `check_name` sees to, or a checkpoint as for
+            `export`.
+        image_size: S.
+        device: where it will run.
+        folder: for what is made.
+        say: is told of each step.
+
+    Raises:
+        ModelError: the checkpoint cannot be used.
+    """
+    checkpoint = name
+    stem = name.replace(":", "-").replace("/", "--").strip("-.")
+    if name.startswith(RANDOM):
+        checkpoint = str(folder / f"{stem}-checkpoint")
+        if not Path(checkpoint).exists():
+            say(f"making {name}")
+            shape = SHAPES[name.removeprefix(RANDOM)]
+            model = random_blip(shape["vision"], shape["text"], seed=SEED)
+            blip.resize_positions(model, image_size)
+            save_checkpoint(model, bert(), Path(checkpoint))
+    target = folder / f"{stem}-{image_size}"
+    if not (target / MANIFEST).exists():
+        say(f"exporting {name}")
+        trained = not name.startswith(RANDOM)
+        export(checkpoint, target, image_size=image_size, trained=trained, overwrite=True)
+    return Model(checkpoint, target, device)
+
+
+def build(
+    model: ModelFolder,
+    backend: str,
+    precision: str,
+    *,
+    device: str,
+    batches: Sequence[int],
+    tokens: Sequence[int],
+) -> None:
+    """Build what a backend runs, in the model's folder, unless it is there.
+
+    Args:
+        model: the model folder.
+        backend: a key of `BUILDERS`.
+        precision: of the arithmetic.
+        device: that it is to run on.
+        batches: pictures, or captions, in a call.
+        tokens: of a caption.
+
+    Raises:
+        PnpOvssError: it cannot be built here.
+        ImportError: a package is missing that builds it.
+    """
+    builder = importlib.import_module(f"pnp_ovss.export.{BUILDERS[backend]}")
+    options: dict[str, Any] = {"batches": list(batches), "tokens": list(tokens)}
+    if backend == "aotinductor":  # the others build for the first GPU
+        options["device"] = device
+    builder.build(model, target=backend, precision=precision, **options)
+
+
+def identity(name: str, model: Model) -> dict[str, str]:
+    """The model in a row of results: its name, and sha256 of graphs and weights."""
+    manifest = open_model(model.folder, verify=False).manifest
+    graphs = {"vision": VISION, "salience": SALIENCE}
+    return {
+        "name": name,
+        **{f"{key}_sha256": builds.graph_sha256(manifest, one) for key, one in graphs.items()},
+    }

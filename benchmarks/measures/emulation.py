@@ -1,0 +1,86 @@
+"""What a graph in low precision computes on a GPU, found on a CPU.
+
+ONNX Runtime's CPU provider multiplies no bfloat16 matrices, and rounds the sums of float16 ones as
+it adds. A tensor core multiplies numbers of low precision exactly, adds in float32, and the result
+is rounded once. So every node in low precision becomes one in float32 whose result is rounded, by
+being cast and cast back; its inputs are then numbers that low precision holds. What a GPU does
+otherwise is the order of additions, and that it skips the rounding between nodes it fuses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import ShapeInferencePass
+from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.inputs.text import Captioner
+from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
+from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, ModelFolder
+from pnp_ovss.engine.precision import Precision
+from pnp_ovss.engine.runners import LazyRunner
+from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.export.graphs import loading
+from pnp_ovss.export.graphs.precision import FLOAT, LOW, MOVES, convert
+
+
+def open_emulated(model: ModelFolder, precision: Precision, folder: Path) -> Network:
+    """The graphs of a model in a precision.
+
+    Args:
+        model: a model folder.
+        precision: in "fp32" nothing is emulated.
+        folder: where the graphs are written.
+    """
+
+    def load(graph: str) -> OnnxRuntimeRunner:
+        path = folder / precision / graph
+        path.parent.mkdir(parents=True, exist_ok=True)
+        emulated = emulate(convert(loading.load(model.path / graph), precision))
+        ir.save(emulated, path, external_data=f"{path.name}_data")
+        return OnnxRuntimeRunner(path)
+
+    vision_tokens = LazyRunner(lambda: load(VISION_TOKENS), CPU)
+    captioner = Captioner.load(model)
+    return Network(load(VISION), vision_tokens, load(SALIENCE), captioner, model.manifest)
+
+
+def emulate(model: ir.Model) -> ir.Model:
+    """A graph in mixed precision as one that computes the same numbers in float32.
+
+    Args:
+        model: what `precision.convert` gave. It is changed, and returned.
+    """
+    ShapeInferencePass()(model)
+    for weight in model.graph.initializers.values():
+        if _is_low(weight):
+            assert weight.const_value
+            exact = weight.const_value.numpy().astype(np.float32)
+            weight.const_value, weight.dtype = ir.tensor(exact, name=weight.name), FLOAT
+    for node in list(model.graph):
+        for value in filter(_is_low, node.outputs):
+            _round(node, value)
+    return model
+
+
+def _round(node: ir.Node, value: ir.Value) -> None:
+    """Give those who use a node's result its rounding, as float32."""
+    if node.op_type in MOVES:
+        value.dtype = FLOAT
+        return
+    users = list(value.uses())
+    nodes = []
+    rounded = value
+    if node.op_type != "Cast":
+        nodes.append(ir.node("Cast", [value], {"to": value.dtype}))
+        rounded = nodes[-1].outputs[0]
+        rounded.dtype, value.dtype = value.dtype, FLOAT
+    nodes.append(ir.node("Cast", [rounded], {"to": FLOAT}))
+    node.append(nodes)
+    for user, index in users:
+        user.replace_input_with(index, nodes[-1].outputs[0])
+
+
+def _is_low(value: ir.Value) -> bool:
+    return value.dtype in LOW.values()

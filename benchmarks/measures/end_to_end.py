@@ -1,0 +1,254 @@
+"""Whole segmenters against eager PyTorch: from a picture's file to the file of its labels.
+
+Timing contract: the clock of a run starts before the picture is opened and stops when the PNG of
+its labels is written; decoding, the K passes, refinement and the dense CRF are in it, loading the
+model and the first run are not. Every contender is a process of its own, and they take turns: one
+run of each, then the next of each. The settings are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
+
+import msgspec
+import numpy as np
+from pnp_ovss.engine.errors import ExecutionError, InputError
+
+from ..contenders.engine import (
+    ENGINE,
+    LEAN,
+    LIMITS,
+    MODES,
+    NAMES,
+    PIXELS,
+    RELEASED,
+    Model,
+    Task,
+    precision_of,
+)
+from ..contenders.worker import Skipped, Watched, Worker, loaded
+from ..harness.timing import bootstrap_interval, in_turns
+
+CONTRACT = "picture file to label file: decode, K passes, refine, CRF, write; model loaded, warm"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A contender. Ratios say how many times as fast as that other one it is, round by round.
+
+    Attributes:
+        contender: the segmenter, and after a slash a drop mode other than "pixels".
+        contract: what the clock includes.
+        drop_mode: what dropping a patch means; only "pixels" is the paper's method.
+        precision: of the arithmetic.
+        median_s: seconds of a picture.
+        p05_s: 5th percentile.
+        p95_s: 95th.
+        rounds: runs that were timed.
+        ratio_to_released: the median of the ratios; None where there was no such contender.
+        ratio_to_released_interval: where that median lies, by 95 % of a bootstrap.
+        ratio_to_lean: likewise.
+        ratio_to_lean_interval: likewise.
+        stages: seconds of each, in a run apart; of the passes all together.
+        peak_memory_mib: of its process, in a run.
+        load_s: seconds to load the model and segment the first picture.
+        maps_error: of the class maps against `lean`, as `LIMITS` has it.
+        same_labels: part of the pixels that `lean` labels alike.
+        read_back: how it really runs.
+        case: picture, classes, passes, image size.
+        model: its name and sha256.
+        machine: processor, versions.
+        command: that repeats it.
+    """
+
+    contender: str
+    contract: str
+    drop_mode: str
+    precision: str
+    median_s: float
+    p05_s: float
+    p95_s: float
+    rounds: int
+    ratio_to_released: float | None
+    ratio_to_released_interval: tuple[float, float] | None
+    ratio_to_lean: float | None
+    ratio_to_lean_interval: tuple[float, float] | None
+    stages: dict[str, float]
+    peak_memory_mib: float
+    load_s: float
+    maps_error: float | None
+    same_labels: float | None
+    read_back: dict[str, Any]
+    case: dict[str, Any]
+    model: dict[str, Any]
+    machine: dict[str, Any]
+    command: str
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A process and its task."""
+
+    worker: Worker
+    task: Task
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        name, mode = self.worker.name, self.task.drop_mode
+        return name if mode == PIXELS else f"{name}/{mode}"
+
+    @property
+    def precision(self) -> str:
+        """Of its arithmetic."""
+        return precision_of(self.worker.name)
+
+
+Watch = Callable[[Worker, Task], Watched]
+Maps = Callable[[Worker, Task], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of a contender with eager PyTorch in fp32 and the same drop mode."""
+
+    maps_error: float
+    same_labels: float
+
+    @classmethod
+    def of(cls, contender: Contender, oracle: Worker, watch: Watch, maps: Maps) -> Agreement:
+        """Compare labels, and the class maps of many classes, as one may have no salience at all.
+
+        Args:
+            contender: to be compared.
+            oracle: PyTorch.
+            watch: `Worker.watch`, or what it gave before.
+            maps: `Worker.maps`, likewise.
+
+        Raises:
+            InputError: the oracle finds nothing in the picture.
+        """
+        task, worker = contender.task, contender.worker
+        found, wanted = (watch(one, task).labels for one in (worker, oracle))
+        same_labels = float(np.mean(found == wanted))
+        passes = task.passes if contender.precision == "fp32" else 1
+        task = replace(task, classes=NAMES, passes=passes)
+        wanted = maps(oracle, task)
+        if not wanted.any():
+            raise InputError(
+                f"PyTorch finds nothing in '{task.picture}' to compare with",
+                "take another --picture, or --no-refcheck",
+            )
+        return cls(float(np.abs(maps(worker, task) - wanted).max() / wanted.max()), same_labels)
+
+
+def measure(
+    model: Model,
+    task: Task,
+    names: Sequence[str],
+    *,
+    modes: Sequence[str] = MODES,
+    rounds: int,
+    refcheck: bool,
+    about: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Iterator[Row | Skipped]:
+    """A row for each contender.
+
+    Args:
+        model: that they load.
+        task: what they do.
+        names: of `segmenters.SUBJECTS`.
+        modes: what dropping a patch may mean to the engine; PyTorch drops pixels.
+        rounds: turns of each, at least; see `timing`.
+        refcheck: first compare what each finds with `lean`, and time none that is wrong.
+        about: fields of every row.
+        say: is told of each step.
+
+    Raises:
+        ExecutionError: there is nothing to compare with, or a process died.
+    """
+    with loaded(names, model, task, say) as (workers, skipped):
+        yield from skipped
+        contenders = [
+            Contender(worker, replace(task, drop_mode=mode))
+            for worker in workers
+            for mode in (modes if worker.name in ENGINE else [PIXELS])
+        ]
+        for one in contenders:
+            say(f"running {one.name}")  # before any is watched: one may load a graph for another
+            one.worker.run(one.task)
+        watch, maps = cache(Worker.watch), cache(Worker.maps)
+        for one in contenders:
+            say(f"watching {one.name}")
+            if one.task.drop_mode != PIXELS:  # as often as the others: a GPU records the second run
+                one.worker.run(one.task)
+            watch(one.worker, one.task)
+        agreements: dict[str, Agreement] = {}
+        oracle = next((worker for worker in workers if worker.name == LEAN), None)
+        if refcheck:
+            if oracle is None:
+                raise ExecutionError(
+                    f"there is no {LEAN} to compare with: {_why(LEAN, skipped)}",
+                    "mend that, or take --no-refcheck",
+                )
+            for one in contenders:
+                say(f"checking {one.name}")
+                agreements[one.name] = Agreement.of(one, oracle, watch, maps)
+        for one in list(contenders):
+            agreement = agreements.get(one.name)
+            if agreement and not agreement.maps_error <= LIMITS[one.precision]:
+                contenders.remove(one)
+                why = f"wrong: its class maps are off by {agreement.maps_error:.1e}"
+                yield Skipped(one.name, model.device, why, failed=True)
+        say(f"timing {', '.join(one.name for one in contenders)}")
+        runs = {one.name: partial(one.worker.run, one.task) for one in contenders}
+        seconds = in_turns(runs, rounds, warm_up=False)  # all have run
+        for one in contenders:
+            watched = watch(one.worker, one.task)
+            yield _row(one, seconds, watched, agreements.get(one.name), about)
+
+
+def _why(name: str, skipped: Sequence[Skipped]) -> str:
+    return next((one.skipped for one in skipped if one.contender == name), "it was not named")
+
+
+_BASE = (RELEASED, LEAN)
+
+
+def _row(
+    contender: Contender,
+    seconds: Mapping[str, np.ndarray],
+    watched: Watched,
+    agreement: Agreement | None,
+    about: Mapping[str, Any],
+) -> Row:
+    own = seconds[contender.name]
+    low, middle, high = np.percentile(own, [5, 50, 95]).tolist()
+    ratios: dict[str, Any] = {}
+    for other in _BASE:
+        there = other in seconds
+        ratios[f"ratio_to_{other}"] = float(np.median(seconds[other] / own)) if there else None
+        ratios[f"ratio_to_{other}_interval"] = (
+            bootstrap_interval(seconds[other], own) if there else None
+        )
+    return Row(
+        contender=contender.name,
+        contract=CONTRACT,
+        drop_mode=contender.task.drop_mode,
+        precision=contender.precision,
+        median_s=middle,
+        p05_s=low,
+        p95_s=high,
+        rounds=len(own),
+        **ratios,
+        stages=watched.stages,
+        peak_memory_mib=watched.peak_memory_mib,
+        load_s=contender.worker.load_s,
+        maps_error=agreement.maps_error if agreement else None,
+        same_labels=agreement.same_labels if agreement else None,
+        read_back=contender.worker.read_back(),
+        **about,
+    )

@@ -1,0 +1,113 @@
+"""The method taken apart, as in the paper's table of ablations."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from ..errors import ModelError
+from ..model.folder import SALIENCE, ModelFolder, record_of
+from ..model.manifest import MANIFEST
+from ..settings import CHOICES, Settings
+
+ONE = "gradient_left_out"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table.
+
+    Attributes:
+        name: what the row adds to the one above, or what it does otherwise.
+        settings: in force.
+        gradient: whether salience is attention times gradient, or attention alone.
+    """
+
+    name: str
+    settings: Settings
+    gradient: bool = True
+
+
+def stages(settings: Settings) -> list[Variant]:
+    """The method stage by stage, from bare attention to all of `settings`.
+
+    Where those do without Salience DropOut, it is shown all the same, and left out at the end.
+    """
+    passes = _several_passes(settings)
+    bare = replace(settings, passes=1, blur=0.0, crf=None)
+    dropping = replace(bare, passes=passes)
+    blurred = replace(dropping, blur=settings.blur)
+    whole = replace(settings, passes=passes)
+    variants = [
+        Variant("attention only", bare, gradient=False),
+        Variant("+ GradCAM", bare),
+        Variant("+ Salience DropOut", dropping),
+        Variant("+ blur", blurred),
+    ]
+    if settings.crf:
+        variants.append(Variant("+ dense CRF", whole))
+    if settings != whole:
+        variants.append(Variant("- Salience DropOut", settings))
+    return variants
+
+
+def drop_modes(settings: Settings) -> list[Variant]:
+    """Every reading of what dropping a patch means; one pass drops none, so there are more."""
+    passes = _several_passes(settings)
+    return [
+        Variant(f"drop mode {mode!r}", replace(settings, passes=passes, drop_mode=mode))
+        for mode in CHOICES["drop_mode"]
+    ]
+
+
+def _several_passes(settings: Settings) -> int:
+    return settings.passes if settings.passes > 1 else Settings().passes
+
+
+@contextmanager
+def attention_only(model: ModelFolder) -> Iterator[Path]:
+    """A copy of a model folder in which salience is the attention A, not A * max(G, 0)."""
+    with tempfile.TemporaryDirectory() as room:
+        folder = Path(room)
+        (folder / SALIENCE).parent.mkdir()
+        for name in model.manifest.files:
+            shutil.copyfile(model.path / name, folder / name)
+        path = folder / SALIENCE
+        graph = onnx.load(path, load_external_data=False)
+        _leave_out_gradient(graph.graph)
+        onnx.save(graph, path)
+        files = {**model.manifest.files, SALIENCE: record_of(path)}
+        (folder / MANIFEST).write_bytes(msgspec.json.encode(replace(model.manifest, files=files)))
+        yield folder
+
+
+def _leave_out_gradient(graph: onnx.GraphProto) -> None:
+    """Every max(G, 0) becomes 1 in the scale of the graph, which has no other use for Relu."""
+    positive = {node.output[0] for node in graph.node if node.op_type == "Relu"}
+    if not positive:
+        raise ModelError("its graph has no gradient to leave out", "export the model again")
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            if name in positive:
+                node.input[position] = ONE
+    one = np.asarray(1 / _unscaling(graph), np.float32)
+    graph.initializer.append(numpy_helper.from_array(one, ONE))
+
+
+def _unscaling(graph: onnx.GraphProto) -> float:
+    """What takes the scale of the gradient back: the rows of salience are multiplied by it."""
+    constants = {one.name: one for one in graph.initializer}
+    masks = {node.output[0] for node in graph.node if "attention_mask" in node.input}
+    for node in graph.node:
+        if node.op_type == "Mul" and node.input[0] in masks and node.input[1] in constants:
+            return float(numpy_helper.to_array(constants[node.input[1]]))
+    return 1.0  # a graph of an earlier export, which has no scale

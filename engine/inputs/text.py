@@ -1,0 +1,159 @@
+"""Class names to caption tokens, and which tokens belong to which class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ..errors import InputError, ModelError
+from ..model.folder import TOKENIZER, ModelFolder
+from ..model.manifest import Caption
+
+
+@dataclass(frozen=True)
+class CaptionTokens:
+    """One caption of one picture.
+
+    Attributes:
+        ids: token ids, [ENC] first and [SEP] last.
+        owners: for each class in the caption, its index in the caller's list and the positions of
+            its word pieces in `ids`.
+    """
+
+    ids: list[int]
+    owners: list[tuple[int, list[int]]]
+
+
+class Captioner:
+    """Writes captions for one model.
+
+    A caption is `"A picture of " + " ".join(classes)`, lower-cased. Classes are taken in the order
+    given; one that no longer fits in the model's context opens the next caption, and none is split.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, caption: Caption, known: Sequence[str] = ()):
+        self._tokenizer = tokenizer
+        self._caption = caption
+        self._known = known
+        self._barred = {
+            tokenizer.token_to_id("[UNK]"),
+            caption.enc_id,
+            caption.sep_id,
+            caption.pad_id,
+        }
+        self._prompt = self._pieces(caption.prompt)
+        if self._barred.intersection(self._prompt):
+            raise ModelError(
+                f"the prompt {caption.prompt!r} cannot be written in this model's vocabulary",
+                "export it again with the model's own tokenizer",
+            )
+
+    @classmethod
+    def load(cls, model: ModelFolder) -> Captioner:
+        """The captioner of a model folder.
+
+        Raises:
+            ModelError: its tokenizer cannot be read.
+        """
+        path = model.path / TOKENIZER
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(
+                f"'{path}' cannot be read: {error}", "export the model again"
+            ) from error
+        return cls(tokenizer, model.manifest.caption, model.manifest.classes)
+
+    def write(
+        self, classes: Sequence[str], *, indices: Sequence[int] | None = None, join: bool = False
+    ) -> list[CaptionTokens]:
+        """Captions that together name `classes`, in order.
+
+        Args:
+            classes: names as `clean_names` returns them.
+            indices: what each class is called in the captions' `owners`; its position by default.
+            join: write each name as one word.
+
+        Raises:
+            InputError: a name has no pieces, pieces the vocabulary lacks, or more than fit.
+        """
+        captions: list[CaptionTokens] = []
+        for index, name in zip(indices or range(len(classes)), classes, strict=True):
+            pieces = self._pieces_of_class(name, join)
+            if not captions or not self._fits(captions[-1].ids, pieces):
+                captions.append(CaptionTokens([self._caption.enc_id, *self._prompt], []))
+            start = len(captions[-1].ids)
+            captions[-1].ids.extend(pieces)
+            captions[-1].owners.append((index, list(range(start, start + len(pieces)))))
+        for caption in captions:
+            caption.ids.append(self._caption.sep_id)
+        return captions
+
+    def pad(self, captions: Sequence[CaptionTokens]) -> tuple[np.ndarray, np.ndarray]:
+        """input_ids and attention_mask of a batch, both int64 [B, T], T being the longest."""
+        length = max(len(caption.ids) for caption in captions)
+        ids = np.full((len(captions), length), self._caption.pad_id, np.int64)
+        mask = np.zeros((len(captions), length), np.int64)
+        for row, caption in enumerate(captions):
+            ids[row, : len(caption.ids)] = caption.ids
+            mask[row, : len(caption.ids)] = 1
+        return ids, mask
+
+    def _fits(self, ids: list[int], pieces: list[int]) -> bool:
+        return len(ids) + len(pieces) + 1 <= self._caption.max_tokens
+
+    def _pieces(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text.lower(), add_special_tokens=False).ids
+
+    def _pieces_of_class(self, name: str, join: bool) -> list[int]:
+        if self._known and name.lower() not in self._known:
+            raise InputError(
+                f"class {name!r} was not taught to this model",
+                f"it knows: {', '.join(self._known)}; for other names take another model",
+            )
+        written = re.sub(r"[\s-]+", "", name) if join else name
+        pieces = self._pieces(written)
+        if not pieces or self._barred.intersection(pieces):
+            raise InputError(
+                f"class {written!r} cannot be written in this model's vocabulary",
+                "join_words made one word of it" if written != name else "use another word for it",
+            )
+        if not self._fits([self._caption.enc_id, *self._prompt], pieces):
+            raise InputError(
+                f"class {name!r} is {len(pieces)} word pieces long",
+                f"a caption of this model holds {self._caption.max_tokens} tokens: shorten it",
+            )
+        return pieces
+
+
+def clean_names(classes: Iterable[str]) -> list[str]:
+    """Class names with outer and repeated white space removed.
+
+    Raises:
+        InputError: there is none, one is empty, or two are the same but for case and spaces.
+    """
+    given = list(classes) if isinstance(classes, Iterable) else [classes]
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in given):
+        raise InputError(f"classes is {classes!r}", 'give a list of names: ["cat", "potted plant"]')
+    names = [" ".join(name.split()) for name in given]
+    if not names:
+        raise InputError("no class was named", 'name at least one: --classes "cat,potted plant"')
+    seen: set[str] = set()
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise InputError(f"class {position} of {len(names)} has an empty name", "remove it")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise InputError(f"class {name!r} is not valid text", "give it in UTF-8")
+        if name.lower() in seen:
+            raise InputError(f"class {name!r} is named twice", "name each class once")
+        seen.add(name.lower())
+    if len(names) > MAX_CLASSES:
+        raise InputError(f"{len(names)} classes", f"a label map holds {MAX_CLASSES} at most")
+    return names
+
+
+MAX_CLASSES = np.iinfo(np.uint16).max

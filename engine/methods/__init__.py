@@ -1,0 +1,1 @@
+"""What makes class maps of an image and the names of classes."""

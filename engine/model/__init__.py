@@ -1,0 +1,1 @@
+"""The model folder: what `export/` writes and everything else reads."""

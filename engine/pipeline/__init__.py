@@ -1,0 +1,1 @@
+"""The stages of a segmentation, and what runs them side by side."""

@@ -1,0 +1,88 @@
+"""Three stages, overlapped: pictures are prepared and finished on workers, batches run between."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Ready = TypeVar("Ready")
+Half = TypeVar("Half")
+Result = TypeVar("Result")
+
+
+def overlap(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Ready],
+    batched: Callable[[Sequence[Ready]], Sequence[Half]],
+    finish: Callable[[Half], Result],
+    batch_size: int,
+    workers: int = 1,
+) -> Generator[Result, None, None]:
+    """`finish` of each of `batched`'s results, in the order of `items`.
+
+    `batched` runs on the caller's thread, `prepare` and `finish` on `workers` others. No more than
+    three batches are under way, one in each stage, so memory is bounded and `items` is read no
+    faster than results are taken. An error, of `items` or of a stage, is raised when its turn
+    comes, and ends the iteration.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pnp-ovss-worker")
+    batches = _one_ahead(_batches(items, batch_size), lambda item: pool.submit(prepare, item))
+    pending: deque[Future[Result]] = deque()
+    try:
+        while True:
+            waiting = len(pending)
+            try:
+                batch = next(batches, None)
+                halves = None if batch is None else batched([item.result() for item in batch])
+            except Exception:
+                while pending:
+                    yield pending.popleft().result()
+                raise
+            if halves is None:
+                break
+            pending.extend(pool.submit(finish, half) for half in halves)
+            for _ in range(waiting):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_ahead(
+    batches: Iterator[list[Item]], submit: Callable[[Item], Future[Ready]]
+) -> Iterator[list[Future[Ready]]]:
+    """Each batch, submitted before the one ahead of it is given; what raises comes last."""
+    held: list[Future[Ready]] | None = None
+    try:
+        for batch in batches:
+            submitted = [submit(item) for item in batch]
+            if held is not None:
+                yield held
+            held = submitted
+    except Exception:
+        if held is not None:
+            yield held
+        raise
+    if held is not None:
+        yield held
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size`; where `items` raises, what it gave before comes first."""
+    batch: list[Item] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

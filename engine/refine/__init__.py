@@ -1,0 +1,1 @@
+"""Class maps to labels: one pure function, that needs no model."""

@@ -1,0 +1,96 @@
+"""Class maps to full-size channels: threshold, upsampling, background, blur."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ...kernels import reference
+from ..device import CPU, Array, Device
+from ..memory import require_memory
+from ..settings import Settings
+
+FEW_CLASSES = 3  # in Context-style sets, fewer named classes than this leave room for a background
+
+# peak bytes beside the channels themselves, measured: for a pixel, and for a pixel of each side and
+# cell of the grid
+_PIXEL_BYTES = 16
+_SIDE_BYTES = 160
+
+_ROUNDING = 1e-5  # a channel is constant where it spans no more of its largest magnitude
+_FFT_ROUNDING = 1e-14  # seen: 2e-16 where there is nothing, 3e-13 where there is least
+
+
+def has_background(classes: int, settings: Settings) -> bool:
+    """Whether a background channel is added when `classes` classes are named."""
+    if settings.background == "auto":
+        return classes < FEW_CLASSES
+    return settings.background == "always"
+
+
+def to_channels(
+    class_maps: Array, height: int, width: int, settings: Settings, device: Device = CPU
+) -> Array:
+    """Blurred channels at the picture's own size, each scaled to [0, 1].
+
+    Upsampling and blur are both linear and separable, so for a class map M they are the two small
+    products R_h M R_w^T. The background, 1 where no class has any salience, is constant within
+    each cell of the grid and each gap between cells, so its blur is two small products as well.
+
+    Args:
+        class_maps: float32 [C, p, p], on the device.
+        height: of the picture.
+        width: of the picture.
+        settings: threshold, blur, background.
+        device: where to compute.
+
+    Returns:
+        float32 [C, height, width], or [1 + C, ...] with the background first; on the device.
+
+    Raises:
+        InputError: the channels would not fit in the host's memory.
+    """
+    classes, grid, _ = class_maps.shape
+    background = has_background(classes, settings)
+    if not device.on_gpu:
+        _require_memory(classes, classes + background, height, width, grid)
+    kernels, xp = device.kernels, device.xp
+    sigma = settings.blur * max(height, width)
+    kept = kernels.threshold(class_maps, settings.threshold)
+    out = xp.empty((classes + background, height, width), np.float32)
+    levels = xp.empty(len(out), np.float64)
+    if background:
+        rows, columns = (_blurred_cells(grid, size, sigma) for size in (height, width))
+        kernels.resample(rows, kernels.background(kept)[None], columns, out[:1], levels[:1])
+    rows, columns = (_blurred_upsampling(grid, size, sigma) for size in (height, width))
+    kernels.resample(rows, kept, columns, out[background:], levels[background:])
+    kernels.scale_channels(out, levels, _ROUNDING)
+    return out
+
+
+@lru_cache(maxsize=16)
+def _blurred_upsampling(grid: int, size: int, sigma: float) -> np.ndarray:
+    """R, float64 [size, grid]: upsampling and blur of a line."""
+    return _blurred(reference.upsampling_matrix(grid, size), sigma)
+
+
+@lru_cache(maxsize=16)
+def _blurred_cells(grid: int, size: int, sigma: float) -> np.ndarray:
+    """Float64 [size, 2 * grid - 1]: blur of a line that is constant in each cell and each gap."""
+    return _blurred(reference.cells_matrix(grid, size), sigma)
+
+
+def _blurred(matrix: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur along the rows. What is 0 stays exactly 0, so that empty channels stay equal there."""
+    blurred = reference.gaussian_blur(matrix, sigma, 0)
+    blurred[np.abs(blurred) < _FFT_ROUNDING] = 0
+    return blurred
+
+
+def _require_memory(classes: int, channels: int, height: int, width: int, grid: int) -> None:
+    require_memory(
+        height * width * (4 * channels + _PIXEL_BYTES) + (height + width) * grid * _SIDE_BYTES,
+        f"{classes} classes on {width}x{height} pixels",
+        "name fewer classes, or scale the picture down",
+    )

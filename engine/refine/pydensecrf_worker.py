@@ -1,0 +1,148 @@
+"""The pydensecrf package, in processes of its own: it holds the GIL for all of an inference."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import IO, Any
+
+import numpy as np
+
+from ..errors import BackendError
+
+Kernels = Mapping[str, Mapping[str, float]]
+
+CURE = (
+    "pip install 'pnp-ovss[crf]' (needs a C++ compiler), or use the CRF that needs nothing:"
+    " --crf densecrf"
+    if sys.version_info < (3, 13)
+    else "it does not support this Python: use 3.12, or the CRF that needs nothing: --crf densecrf"
+)
+
+
+def require() -> Any:
+    """The package's module.
+
+    Raises:
+        BackendError: it is not installed.
+    """
+    try:
+        return importlib.import_module("pydensecrf.densecrf")
+    except ImportError as error:
+        raise BackendError(f"--crf pydensecrf needs pydensecrf2: {error}", CURE) from error
+
+
+def infer(
+    image: np.ndarray, probabilities: np.ndarray, iterations: int, kernels: Kernels
+) -> np.ndarray:
+    """Mean-field marginals, float32 [C, H, W], by the package itself, on this thread.
+
+    Args:
+        image: uint8 [H, W, 3].
+        probabilities: float32 [C, H, W], above 0.
+        iterations: of the mean field.
+        kernels: "gaussian" and "bilateral", each with the arguments that the package takes.
+    """
+    labels, height, width = probabilities.shape
+    crf = require().DenseCRF2D(width, height, labels)
+    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(probabilities).reshape(labels, -1), np.float32))
+    crf.addPairwiseGaussian(**kernels["gaussian"])
+    crf.addPairwiseBilateral(**kernels["bilateral"], rgbim=np.ascontiguousarray(image))
+    return np.array(crf.inference(iterations), np.float32).reshape(labels, height, width)
+
+
+class Processes:
+    """As many processes as there are callers at once; they stay for the next ones."""
+
+    def __init__(self) -> None:
+        self._idle: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+
+    def infer(self, *job: Any) -> np.ndarray:
+        """`infer` in a process.
+
+        Raises:
+            BackendError: the process failed, or could not be started.
+        """
+        process = self._take()
+        try:
+            _send(process.stdin, job)
+            result = _receive(process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise BackendError(
+                f"the process that runs pydensecrf ended (exit status {_end(process)})",
+                "it may have run out of memory: scale the picture down, or use --crf densecrf",
+            ) from error
+        except BaseException:
+            _end(process)
+            raise
+        with self._lock:
+            self._idle.append(process)
+        if isinstance(result, Exception):
+            raise BackendError(f"pydensecrf failed: {result}", "use --crf densecrf") from result
+        return result
+
+    def close(self) -> None:
+        """End the processes that nobody is using."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for process in idle:
+            _end(process)
+
+    def _take(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the caller, who ends this process
+            )
+        except OSError as error:
+            raise BackendError(
+                f"no process could be started for pydensecrf: {error}", "use --crf densecrf"
+            ) from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    process.kill()
+    with process:
+        return process.wait()
+
+
+def _send(stream: IO[bytes] | None, what: Any) -> None:
+    assert stream is not None
+    pickle.dump(what, stream, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes] | None) -> Any:
+    assert stream is not None
+    return pickle.load(stream)
+
+
+def serve() -> None:
+    """Take jobs on standard input and give results on standard output, until the input ends."""
+    jobs, results = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # what a library prints must not be taken for a result
+    while True:
+        try:
+            job = _receive(jobs)
+        except EOFError:
+            return
+        try:
+            result: Any = infer(*job)
+        except Exception as error:
+            result = RuntimeError(f"{type(error).__name__}: {error}")
+        _send(results, result)
+
+
+PROCESSES = Processes()
+atexit.register(PROCESSES.close)

@@ -1,0 +1,1 @@
+"""The result of a segmentation, and what becomes of it."""

@@ -1,0 +1,142 @@
+"""A result on disk: `<stem>.png`, `<stem>.overlay.png`, `<stem>.json`, each whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from PIL import Image
+
+from ..errors import writing_to
+from ..model.manifest import Manifest
+from ..segmenter import Segmenter
+from ..settings import Settings
+from .palette import class_colors
+from .segmentation import Segmentation
+
+
+def paths(folder: Path, stem: str) -> dict[str, Path]:
+    """The files of one picture, the one with the longest name first."""
+    return {
+        "overlay": folder / f"{stem}.overlay.png",
+        "labels": folder / f"{stem}.png",
+        "report": folder / f"{stem}.json",
+    }
+
+
+def report(
+    result: Segmentation, name: str, settings: Settings, segmenter: Segmenter
+) -> dict[str, Any]:
+    """What was found in a picture and how, ready for JSON.
+
+    Args:
+        result: of the picture.
+        name: of the picture.
+        settings: those in force.
+        segmenter: that made it.
+    """
+    areas = result.areas().tolist()
+    height, width = result.labels.shape
+    palette = class_colors(len(result.classes))
+    return {
+        "image": name,
+        "width": width,
+        "height": height,
+        "background": {"label": 0, "pixels": areas[0]},
+        "classes": [
+            {
+                "name": class_name,
+                "label": index + 1,
+                "color": "#" + palette[index + 1].tobytes().hex(),
+                "present": result.present[index],
+                "score": round(float(result.scores[index]), 6),
+                "pixels": areas[index + 1],
+                "share": round(areas[index + 1] / (width * height), 6),
+            }
+            for index, class_name in enumerate(result.classes)
+        ],
+        "match": [round(float(p), 6) for p in result.match],
+        "settings": asdict(settings),
+        "model": describe(segmenter.model.manifest, segmenter.device),
+    }
+
+
+def describe(manifest: Manifest, device: str) -> dict[str, Any]:
+    """Which model made a result, and where it ran, ready for JSON."""
+    return {
+        "checkpoint": manifest.checkpoint.source,
+        "revision": manifest.checkpoint.revision,
+        "trained": manifest.trained,
+        "weights": manifest.weights,
+        "image_size": manifest.image_size,
+        "layer": manifest.layer,
+        "head": manifest.head,
+        "device": device,
+    }
+
+
+def save(
+    result: Segmentation, image: Image.Image, record: dict[str, Any], folder: Path, stem: str
+) -> dict[str, Path]:
+    """Write the three files of one picture; return where they are.
+
+    Args:
+        result: of the picture.
+        image: the picture, for the overlay.
+        record: what `report` returned.
+        folder: made if need be.
+        stem: of the file names.
+
+    Raises:
+        OutputError: a file cannot be written. Nothing half-written is left behind.
+    """
+    files = paths(folder, stem)
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    with writing_to(folder, "choose another folder with --output"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(files) as parts:
+            result.label_image().save(parts["labels"], format="PNG", optimize=True)
+            result.overlay(image).save(parts["overlay"], format="PNG")
+            parts["report"].write_bytes(text)
+    return files
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report that `save` wrote."""
+    try:
+        record = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return False
+    return isinstance(record, dict) and {"image", "classes", "match", "model"} <= record.keys()
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder and find out whether files can be written there.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    with writing_to(folder, "choose another folder with --output"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+
+
+@contextlib.contextmanager
+def replacing(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
+    """Temporary paths that take the place of `files` together, once all are complete."""
+    folder = next(iter(files.values())).parent
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
+        parts = {kind: Path(work) / kind for kind in files}
+        yield parts
+        for path in files.values():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"'{path.name}' is a folder")
+        for kind, path in files.items():
+            parts[kind].replace(path)

@@ -1,0 +1,290 @@
+"""Model folder to engines of TensorRT or TensorRT-RTX."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import onnx_ir as ir
+import platformdirs
+from filelock import FileLock
+
+from ...engine.model import builds
+from ...engine.model.folder import WEIGHTS
+from ...engine.model.folder import ModelFolder
+from ...engine.model.folder import weights_of
+from ...engine.model.folder import graphs_to_build
+from ...engine.model.folder import graph_name
+from ...engine.device import open_device
+from ...engine.model.builds import Build
+from ...engine.model.signature import Profile
+from ...engine.model.builds import Recipe
+from ...engine.errors import BackendError
+from ...engine.errors import ExecutionError
+from ...engine.memory import memory
+from ...engine.memory import require_memory
+from ...engine.precision import Precision
+from ...engine.runners import tensorrt_api
+from ...engine.runners.tensorrt_api import TensorRT
+from .store import build_once
+from ..graphs.loading import load
+from ..graphs.precision import convert
+
+_COPIES = 3  # of the weights, that a build holds at once; seen: 3.1 for BLIP-large's shape
+
+
+def build(
+    model: ModelFolder,
+    *,
+    target: str,
+    precision: Precision | None = None,
+    batches: Sequence[int],
+    tokens: Sequence[int],
+    architectures: Sequence[str] = (),
+    drop_mode: str = "pixels",
+    graphs: Sequence[str] = (),
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Build]:
+    """Build the graphs of a model into engines, unless they are there.
+
+    Args:
+        model: the model folder; the engines come to lie in its `engines/`.
+        target: "tensorrt" or "tensorrt-rtx".
+        precision: of the arithmetic, by default fp16; inputs and outputs are as exported.
+        batches: pictures, or captions, in a call, to build for.
+        tokens: of a caption, padding included, to build for.
+        architectures: "sm_86" and the like; by default that of the first GPU. TensorRT builds for
+            no other.
+        drop_mode: build the graphs that it runs.
+        graphs: build these instead, by their names in a recipe.
+        overwrite: build engines that are there, too.
+        say: is told of each step.
+
+    Returns:
+        The engine of each graph, as `artifact.graphs` has them.
+
+    Raises:
+        ModelError: the model folder is of an earlier version, which had no such graph.
+        BackendError: the target, or the architecture, cannot be had.
+        InputError: there is no such graph; or one is too large for this machine's memory.
+        ExecutionError: a graph cannot be built.
+        OutputError: an engine cannot be written.
+    """
+    api = tensorrt_api.load(target)
+    architectures = _architectures(api, architectures)
+    tokens = _fitting(tokens, model.manifest.caption.max_tokens, say)
+    built: list[Build] = []
+    for graph in graphs_to_build(model, drop_mode, graphs):
+        recipe = Recipe(
+            target=target,
+            graph=graph_name(graph),
+            precision=precision or "fp16",
+            graph_sha256=builds.graph_sha256(model.manifest, graph),
+            profiles=builds.profiles(graph, batches, tokens, builds.kept_tokens(model.manifest)),
+            architectures=architectures,
+            version=api.version,
+        )
+        make = partial(_build, api, model.path / graph, recipe, say)
+        built.append(build_once(model, recipe, make, overwrite=overwrite))
+    return built
+
+
+def _architectures(api: TensorRT, wanted: Sequence[str]) -> list[str]:
+    """Those to build for, in order.
+
+    Raises:
+        BackendError: it cannot build for one; or there is no GPU, and it needs one to know.
+    """
+    buildable = set(api.named_architectures()) or {_of_the_gpu(api)}
+    chosen = set(wanted) or {_of_the_gpu(api)}
+    if not chosen <= buildable:
+        raise BackendError(
+            f"{api.target} {api.version} builds here for {', '.join(_ordered(buildable))},"
+            f" not for {', '.join(_ordered(chosen - buildable))}",
+            "name GPUs that it builds for with --compute-capability",
+        )
+    return _ordered(chosen)
+
+
+def _of_the_gpu(api: TensorRT) -> str:
+    try:
+        return open_device("cuda:0").architecture
+    except BackendError as error:
+        cure = (
+            "name GPUs to build for with --compute-capability"
+            if api.rtx
+            else "build on the machine that has the GPU; --target tensorrt-rtx needs none"
+        )
+        raise BackendError(
+            f"{api.target} finds no GPU to build for: {error.cause}", cure
+        ) from error
+
+
+def _ordered(architectures: Iterable[str]) -> list[str]:
+    return sorted(architectures, key=lambda name: int(name.removeprefix("sm_")))
+
+
+def _fitting(tokens: Sequence[int], most: int, say: Callable[[str], None]) -> list[int]:
+    """No more than a caption has."""
+    if max(tokens) > most:
+        say(f"note: captions of this model have {most} tokens at most; built for no more")
+    return [min(count, most) for count in tokens]
+
+
+def _build(
+    api: TensorRT, onnx: Path, recipe: Recipe, say: Callable[[str], None], path: Path
+) -> None:
+    """Build one engine, at `path`."""
+    say(
+        f"building the {recipe.precision} {recipe.target} engine of {recipe.graph}"
+        f" for {', '.join(recipe.architectures)}; shapes: {len(recipe.profiles)}"
+    )
+    require_memory(
+        _COPIES * weights_of(onnx).stat().st_size,
+        f"building the engine of {recipe.graph}",
+        "build on a machine that has more",
+    )
+    api.said()  # of earlier work
+    with _timings(api, recipe) as kept, _interruptible() as stop:
+        builder = api.trt.Builder(api.logger)
+        network = builder.create_network()
+        parser = api.trt.OnnxParser(network, api.logger)  # owns the weights
+        if not parser.parse_from_file(str(_in_precision(onnx, recipe.precision, path.parent))):
+            raise ExecutionError(
+                f"{api.target} {api.version} cannot read '{onnx}': {api.said()}",
+                f"pip install --upgrade 'pnp-ovss[{api.target}]', or export the model again",
+            )
+        timings = kept.read_bytes() if kept and kept.exists() else b""
+        config = api.builder_config(builder, recipe.architectures, timings)
+        for profile in recipe.profiles:
+            config.add_optimization_profile(_optimization_profile(builder, network, profile))
+        monitor = _monitor(api.trt, stop)
+        config.progress_monitor = monitor
+        if not _serialize(api.trt, builder, network, config, path):
+            raise ExecutionError(
+                f"{api.target} {api.version} cannot build the engine of {recipe.graph}"
+                f" ({_memory(api, config)}): {api.said()}",
+                "if memory ran out, build for smaller batches and fewer shapes with --batch"
+                " and --tokens; else try another --precision",
+            )
+        if kept:
+            new = kept.with_suffix(".new")
+            new.write_bytes(api.timings(config))
+            new.replace(kept)
+
+
+@contextmanager
+def _timings(api: TensorRT, recipe: Recipe) -> Iterator[Path | None]:
+    """Where TensorRT's timings are kept for the next build; a build beside it would falsify them.
+
+    TensorRT-RTX has none.
+    """
+    if api.rtx:
+        yield None
+        return
+    name = f"tensorrt-{api.version}-{'+'.join(recipe.architectures)}.timings"
+    kept = platformdirs.user_cache_path("pnp-ovss") / name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        yield kept
+
+
+def _in_precision(onnx: Path, precision: Precision, folder: Path) -> Path:
+    """The graph in a precision; where that is not its own, as a file of this folder."""
+    if precision == "fp32":
+        return onnx
+    path = folder / onnx.name
+    ir.save(convert(load(onnx), precision), path, external_data=path.name + WEIGHTS)
+    return path
+
+
+def _optimization_profile(builder: Any, network: Any, profile: Profile) -> Any:
+    """One shape and no other: its kernels are specialized, and CUDA graphs can be captured."""
+    shapes = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        value = network.get_input(index)
+        shape = [
+            profile[value.get_dimension_name(axis)] if size < 0 else size
+            for axis, size in enumerate(value.shape)
+        ]
+        shapes.set_shape(value.name, shape, shape, shape)
+    return shapes
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Collect Ctrl-C, of which only the main thread hears, and raise it at the end.
+
+    Raised in a callback of the library, it would be lost.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+
+def _monitor(trt: ModuleType, stop: threading.Event) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        """Ends a build that is to stop."""
+
+        def phase_start(self, *_: Any) -> None:
+            pass
+
+        def phase_finish(self, *_: Any) -> None:
+            pass
+
+        def step_complete(self, *_: Any) -> bool:
+            return not stop.is_set()
+
+    return Monitor()
+
+
+def _serialize(trt: ModuleType, builder: Any, network: Any, config: Any, path: Path) -> bool:
+    """Write the engine while it is built, so that it is not held in memory as well.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    failures: list[OSError] = []
+    with path.open("wb") as file:
+
+        class Writer(trt.IStreamWriter):
+            def write(self, data: bytes) -> int:
+                try:
+                    return file.write(data)
+                except OSError as error:  # the library takes no notice of what is raised here
+                    failures.append(error)
+                    return 0
+
+        built = builder.build_serialized_network_to_stream(network, config, Writer())
+    if failures:
+        raise failures[0]
+    return built
+
+
+def _memory(api: TensorRT, config: Any) -> str:
+    """How much there is where the library builds."""
+    if api.rtx:
+        return f"memory of this machine: {(memory() or 0) / 2**30:.1f} GiB"
+    device = open_device("cuda:0")
+    with device.on_stream():
+        free, total = device.xp.cuda.runtime.memGetInfo()
+    workspace = config.get_memory_pool_limit(api.trt.MemoryPoolType.WORKSPACE)
+    return (
+        f"free on {device.name}: {free / 2**30:.1f} of {total / 2**30:.1f} GiB,"
+        f" workspace limit: {workspace / 2**30:.1f} GiB"
+    )

@@ -1,0 +1,1 @@
+"""The commands `pnp-ovss export` and `pnp-ovss build`."""

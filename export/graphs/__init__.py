@@ -1,0 +1,1 @@
+"""ONNX graphs: how they are built, read, and written in another precision."""

@@ -1,0 +1,114 @@
+"""A small ONNX graph builder: operators as methods, weights under their PyTorch names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnx_ir.tape import Tape
+from torch import nn
+
+from ...engine.model.folder import weights_of
+
+OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and TensorRT 10 both read it
+IR_VERSION = 10
+FLOAT = ir.DataType.FLOAT
+
+_STORED = {torch.float32: FLOAT, torch.float16: ir.DataType.FLOAT16}
+
+
+class Graph(Tape):
+    """Collects nodes and initializers; `graph.Softmax(x, axis=-1)` appends a node.
+
+    Weights are stored under the name that the PyTorch module gives them, in its precision, and
+    written lazily, so that building a graph copies none of them. All arithmetic is in float32.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._names = {id(parameter): name for name, parameter in module.named_parameters()}
+        self._values: dict[object, ir.Value] = {}
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+        return lambda *inputs, **attributes: self.op(op_type, inputs, attributes)
+
+    def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+        """A graph input; dimensions given as strings are dynamic."""
+        return ir.val(name, dtype=dtype, shape=shape)
+
+    def weight(self, parameter: torch.Tensor, *, transpose: bool = False) -> ir.Value:
+        """A parameter as float32, transposed where the operator wants it so."""
+        name = self._names[id(parameter)] + (".transposed" if transpose else "")
+        if name not in self._values:
+            data = parameter.detach()
+            data = data.t() if transpose else data
+            stored = self.initializer(
+                ir.LazyTensor(
+                    lambda: ir.tensor(data.contiguous().numpy(), name=name),
+                    dtype=_STORED[data.dtype],
+                    shape=ir.Shape(data.shape),
+                    name=name,
+                )
+            )
+            self._values[name] = stored if stored.dtype == FLOAT else self.Cast(stored, to=FLOAT)
+        return self._values[name]
+
+    def scalar(self, value: float) -> ir.Value:
+        """A float32 constant of rank 0."""
+        return self._constant(np.asarray(value, np.float32))
+
+    def integer(self, value: int) -> ir.Value:
+        """An int64 constant of rank 0."""
+        return self._constant(np.asarray(value, np.int64))
+
+    def ints(self, *values: int) -> ir.Value:
+        """An int64 vector constant: axes, shapes, slice bounds."""
+        return self._constant(np.asarray(values, np.int64))
+
+    def _constant(self, array: np.ndarray) -> ir.Value:
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._values:
+            name = f"constant_{len(self._values)}"
+            self._values[key] = self.initializer(ir.tensor(array, name=name))
+        return self._values[key]
+
+    def finish(
+        self, inputs: Sequence[ir.Value], outputs: dict[str, tuple[ir.Value, Any]]
+    ) -> ir.Model:
+        """The model; `outputs` maps a name to a value and its shape (float32)."""
+        for name, (value, shape) in outputs.items():
+            value.name = name
+            value.dtype = FLOAT
+            value.shape = ir.Shape(shape)
+        graph = ir.Graph(
+            inputs,
+            [value for value, _ in outputs.values()],
+            nodes=self.nodes,
+            initializers=self.initializers,
+            opset_imports={"": OPSET},
+            name="pnp_ovss",
+        )
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="pnp-ovss")
+
+
+def save(model: ir.Model, path: Path) -> list[Path]:
+    """Write `path` and, beside it, its weights as `<name>_data`; return the files written."""
+    data = weights_of(path)
+    ir.save(model, path, external_data=data.name)
+    return [path, data]
+
+
+def save_sharing(model: ir.Model, path: Path, owner: Path) -> list[Path]:
+    """Write `path` alone: its weights are, by name, among those of a graph saved beside it."""
+    stored = ir.load(owner).graph.initializers  # as places in a file; `loading.load` has arrays
+    for name, value in model.graph.initializers.items():
+        if name in stored and isinstance(stored[name].const_value, ir.ExternalTensor):
+            value.const_value = stored[name].const_value
+    ir.save(model, path)
+    return [path]

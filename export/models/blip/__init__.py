@@ -1,0 +1,1 @@
+"""BLIP's image-text-matching model."""

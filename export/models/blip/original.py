@@ -1,0 +1,149 @@
+"""Original BLIP checkpoints (`model_*_retrieval_*.pth`): their keys under Hugging Face's names."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from transformers import BlipConfig, BlipForImageTextRetrieval
+
+from ....engine.errors import ModelError, reason
+
+_HEAD_WIDTH = 64  # of every ViT and BERT that BLIP was published with
+_VISION_EPS = 1e-6  # BLIP's own; Hugging Face's configuration says 1e-5
+
+# Only training reads these: momentum twins, queues of negatives, the contrastive temperature; and a
+# buffer of 0, 1, 2, ...
+_UNUSED = re.compile(
+    r"(visual_encoder|text_encoder|vision_proj|text_proj)_m\..+"
+    r"|image_queue|text_queue|idx_queue|queue_ptr|ptr_queue|temp"
+    r"|text_encoder\.embeddings\.position_ids"
+)
+_RENAMES = (
+    (r"visual_encoder\.cls_token", "vision_model.embeddings.class_embedding"),
+    (r"visual_encoder\.pos_embed", "vision_model.embeddings.position_embedding"),
+    (r"visual_encoder\.patch_embed\.proj\.(.+)", r"vision_model.embeddings.patch_embedding.\1"),
+    (r"visual_encoder\.norm\.(.+)", r"vision_model.post_layernorm.\1"),
+    (
+        r"visual_encoder\.blocks\.(\d+)\.norm([12])\.(.+)",
+        r"vision_model.encoder.layers.\1.layer_norm\2.\3",
+    ),
+    (
+        r"visual_encoder\.blocks\.(\d+)\.attn\.qkv\.(.+)",
+        r"vision_model.encoder.layers.\1.self_attn.qkv.\2",
+    ),
+    (
+        r"visual_encoder\.blocks\.(\d+)\.attn\.proj\.(.+)",
+        r"vision_model.encoder.layers.\1.self_attn.projection.\2",
+    ),
+    (r"visual_encoder\.blocks\.(\d+)\.mlp\.(.+)", r"vision_model.encoder.layers.\1.mlp.\2"),
+    (r"((?:text_encoder|vision_proj|text_proj|itm_head)\..+)", r"\1"),
+)
+
+
+def load(path: Path) -> BlipForImageTextRetrieval:
+    """Read an original checkpoint; every key is either used or known to matter to training only.
+
+    Raises:
+        ModelError: it cannot be read, or has keys too many or too few.
+    """
+    content = _read(path)
+    try:
+        weights = rename(content, path)
+        model = BlipForImageTextRetrieval(_config(weights))
+        missing = model.state_dict().keys() - weights.keys()
+        if missing:
+            raise KeyError(sorted(missing)[0])
+        model.load_state_dict(weights, assign=True)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever shapes and types that are not a model's lead to
+        raise ModelError(
+            f"'{path}' is no image-text-matching checkpoint of BLIP: {reason(error)}",
+            "take a retrieval checkpoint, such as model_large_retrieval_flickr.pth",
+        ) from error
+    return model
+
+
+def rename(weights: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """The weights under Hugging Face's names, without those that only training reads.
+
+    Raises:
+        ModelError: a key is known to neither.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    unknown: list[str] = []
+    for key, value in weights.items():
+        new = next(
+            (match.expand(to) for start, to in _RENAMES if (match := re.fullmatch(start, key))),
+            None,
+        )
+        if _UNUSED.fullmatch(key):
+            continue
+        if new is None:
+            unknown.append(key)
+        else:
+            renamed[new] = value.float()
+    if unknown:
+        raise ModelError(
+            f"'{path}' has {len(unknown)} keys that no BLIP retrieval checkpoint has,"
+            f" among them {unknown[0]!r}",
+            "take a retrieval checkpoint, such as model_large_retrieval_flickr.pth",
+        )
+    return renamed
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        zipped = zipfile.is_zipfile(
+            path
+        )  # files of PyTorch before 1.6 are not, and cannot be mapped
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # of many kinds: pickle, zip, torch
+        raise ModelError(
+            f"'{path}' cannot be read as a PyTorch checkpoint: {reason(error)}",
+            "download it again; files that hold more than weights are refused",
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise ModelError(f"'{path}' has no key 'model'", "take an original BLIP checkpoint")
+    return content["model"]
+
+
+def _config(weights: dict[str, torch.Tensor]) -> BlipConfig:
+    """The shape of the model, read off its weights."""
+    positions = weights["vision_model.embeddings.position_embedding"]
+    patch_embedding = weights["vision_model.embeddings.patch_embedding.weight"]
+    words = weights["text_encoder.embeddings.word_embeddings.weight"]
+    width, patch = patch_embedding.shape[0], patch_embedding.shape[-1]
+    return BlipConfig(
+        vision_config={
+            "hidden_size": width,
+            "intermediate_size": weights["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+            "num_hidden_layers": _depth(weights, "vision_model.encoder.layers."),
+            "num_attention_heads": width // _HEAD_WIDTH,
+            "image_size": round((positions.shape[1] - 1) ** 0.5) * patch,
+            "patch_size": patch,
+            "layer_norm_eps": _VISION_EPS,
+        },
+        text_config={
+            "vocab_size": words.shape[0],
+            "hidden_size": words.shape[1],
+            "encoder_hidden_size": width,
+            "intermediate_size": weights[
+                "text_encoder.encoder.layer.0.intermediate.dense.weight"
+            ].shape[0],
+            "num_hidden_layers": _depth(weights, "text_encoder.encoder.layer."),
+            "num_attention_heads": words.shape[1] // _HEAD_WIDTH,
+            "max_position_embeddings": weights[
+                "text_encoder.embeddings.position_embeddings.weight"
+            ].shape[0],
+            "bos_token_id": words.shape[0] - 2,  # [DEC], and [ENC] after it, close the vocabulary
+        },
+        image_text_hidden_size=weights["vision_proj.weight"].shape[0],
+    )
+
+
+def _depth(weights: dict[str, torch.Tensor], prefix: str) -> int:
+    return 1 + max(int(k[len(prefix) :].split(".")[0]) for k in weights if k.startswith(prefix))

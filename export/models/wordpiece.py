@@ -1,0 +1,77 @@
+"""WordPiece tokenizers: a checkpoint's own, or BERT's."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from ...engine.errors import ModelError
+
+FILES = ("tokenizer.json", "vocab.txt")
+BERT_SIZES = (30522, 30524)  # of the vocabulary, as published; and with BLIP's [DEC] and [ENC]
+
+
+def read(source: Path) -> Tokenizer | None:
+    """A tokenizer from its file, or from a folder's `FILES`; None where there is none.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    for path in [source / name for name in FILES] if source.is_dir() else [source]:
+        if not path.is_file():
+            continue
+        try:
+            if path.suffix == ".json":
+                return Tokenizer.from_file(str(path))
+            return word_piece(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(
+                f"'{path}' cannot be read as a tokenizer: {error}", "give a BERT WordPiece one"
+            ) from error
+    return None
+
+
+def bert() -> Tokenizer:
+    """BERT's uncased tokenizer, which BLIP has with two tokens more."""
+    vocabulary = resources.files("pnp_ovss.export") / "data" / "bert-base-uncased-vocab.txt"
+    return word_piece(vocabulary.read_text(encoding="utf-8"))
+
+
+def word_piece(vocabulary: str) -> Tokenizer:
+    """An uncased WordPiece tokenizer over a vocabulary of one piece a line."""
+    ids = {piece: index for index, piece in enumerate(vocabulary.rstrip("\n").split("\n"))}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def check(tokenizer: Tokenizer, vocabulary_size: int) -> None:
+    """Make sure that a model with so many word embeddings can use a tokenizer.
+
+    Raises:
+        ModelError: it lacks a special token, or has ids beyond the embeddings.
+    """
+    for token in ("[UNK]", "[SEP]", "[PAD]"):
+        special_id(tokenizer, token)
+    largest = max(tokenizer.get_vocab(with_added_tokens=False).values())
+    if largest >= vocabulary_size:
+        raise ModelError(
+            f"the tokenizer has ids up to {largest}, the model's vocabulary"
+            f" {vocabulary_size} entries",
+            "give the model's own tokenizer with --tokenizer",
+        )
+
+
+def special_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a special token.
+
+    Raises:
+        ModelError: the tokenizer has none.
+    """
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise ModelError(f"the tokenizer has no {token}", "give a BERT WordPiece one")
+    return found

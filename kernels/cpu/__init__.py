@@ -1,0 +1,1 @@
+"""The kernels in C++, with a C ABI."""

@@ -1,0 +1,206 @@
+"""The kernels on a GPU: `cuda/passes.cu` and `cuda/refine.cu`, launched on arrays of the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from ..interface import Array, Launch
+from . import densecrf as cuda_crf
+
+BLOCK = 256  # threads
+_SOURCES = ("grid.cuh", "passes.cu", "refine.cu", "densecrf.cu")
+_PIECE = 4096  # floats that a block reduces at a time, as in refine.cu
+
+
+def source() -> str:
+    """All the kernels, as one source of CUDA C."""
+    folder = resources.files("pnp_ovss.kernels") / "cuda"
+    return "\n".join((folder / name).read_text() for name in _SOURCES)
+
+
+@dataclass(frozen=True)
+class CudaKernels:
+    """See `reference` for what each computes, and for shapes and dtypes.
+
+    Nothing here but the CRF waits for the device. Pixels and salience may be float16.
+
+    Attributes:
+        xp: the array module, CuPy.
+        launch: runs a kernel.
+    """
+
+    xp: Any
+    launch: Launch
+
+    def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
+        """uint8 [B, S, S, 3] -> float32 [B, 3, S, S]."""
+        batch, height, width, channels = pixels.shape
+        out = self.xp.empty((batch, channels, height, width), np.float32)
+        self.launch(
+            "normalize",
+            out.size,
+            pixels,
+            np.int64(batch),
+            np.int64(height * width),
+            self.xp.asarray(mean),
+            self.xp.asarray(std),
+            out,
+        )
+        return out
+
+    def blank_patches(self, pixels: Array, dropped: Array, patch: int) -> Array:
+        """[B, 3, S, S], [B, P] -> [B, 3, S, S], float32 or float16."""
+        batch, _, size, _ = pixels.shape
+        out = self.xp.empty_like(pixels)
+        self.launch(
+            f"blank_patches_{pixels.dtype}",
+            out.size,
+            pixels,
+            dropped,
+            np.int64(batch),
+            np.int32(size),
+            np.int32(patch),
+            out,
+        )
+        return out
+
+    def accumulate(
+        self,
+        total: Array,
+        salience: Array,
+        dropped: Array,
+        class_token: Array,
+        first_caption: Array,
+        weight: float,
+    ) -> Array:
+        """Adds to total [N, T, P]; returns scores [B, P]."""
+        batch, patches = dropped.shape
+        scores = self.xp.empty((batch, patches), np.float32)
+        self.launch(
+            f"accumulate_{salience.dtype}",
+            scores.size,
+            salience,
+            dropped,
+            class_token,
+            first_caption,
+            np.int64(batch),
+            np.int32(salience.shape[1]),
+            np.int64(patches),
+            np.float32(weight),
+            total,
+            scores,
+        )
+        return scores
+
+    def drop_salient(self, scores: Array, dropped: Array, count: int | None) -> Array:
+        """[B, P], [B, P] -> [B, P]."""
+        batch, patches = dropped.shape
+        out = self.xp.empty_like(dropped)
+        self.launch(
+            "drop_salient",
+            batch * -(-patches // BLOCK) * BLOCK,
+            scores,
+            dropped,
+            np.int64(batch),
+            np.int32(patches),
+            np.int32(-1 if count is None else min(count, patches)),
+            out,
+        )
+        return out
+
+    def class_maps(self, total: Array, members: Array, first_member: Array, summed: Array) -> Array:
+        """[N, T, P] -> [C, P]."""
+        classes, patches = len(summed), total.shape[-1]
+        maps = self.xp.empty((classes, patches), np.float32)
+        self.launch(
+            "class_maps",
+            maps.size,
+            total,
+            members,
+            first_member,
+            summed,
+            np.int64(classes),
+            np.int64(patches),
+            maps,
+        )
+        return maps
+
+    def threshold(self, maps: Array, level: float) -> Array:
+        """[C, p, p] -> [C, p, p]."""
+        out = self.xp.empty_like(maps)
+        classes, patches = len(maps), maps[0].size
+        self.launch(
+            "threshold",
+            classes * BLOCK,
+            maps,
+            np.int64(classes),
+            np.int64(patches),
+            np.float64(level),
+            out,
+        )
+        return out
+
+    def background(self, maps: Array) -> Array:
+        """[C, p, p] -> [2p - 1, 2p - 1]."""
+        grid = maps.shape[1]
+        out = self.xp.empty((2 * grid - 1, 2 * grid - 1), np.float32)
+        self.launch("background", out.size, maps, np.int64(len(maps)), np.int64(grid), out)
+        return out
+
+    def resample(
+        self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
+    ) -> None:
+        """[H, p], [C, p, p], [W, p] -> out [C, H, W], levels [C]."""
+        count, height, width = out.shape
+        grid = maps.shape[1]
+        rows, columns = (
+            self.xp.ascontiguousarray(self.xp.asarray(one)) for one in (rows, columns.T)
+        )
+        tall = self.xp.empty((count, height, grid), np.float64)
+        units = self.xp.empty(count, np.float64)
+        shape = tuple(map(np.int64, (count, height, grid)))
+        self.launch("units", count * BLOCK, maps, np.int64(count), np.int64(grid * grid), units)
+        self.launch("resample_rows", tall.size, rows, maps, units, *shape, tall)
+        shape += (np.int64(width),)
+        self.launch("first_pixels", count, tall, columns, *shape, levels)
+        self.launch("resample_columns", out.size, tall, columns, levels, *shape, out)
+
+    def scale_channels(self, channels: Array, levels: Array, rounding: float) -> None:
+        """[C, H, W], [C]; in place."""
+        count, pixels = len(channels), channels[0].size
+        extents = self.xp.asarray(np.tile(np.array([2**32 - 1, 0], np.uint32), (count, 1)))
+        pieces = count * -(-pixels // _PIECE)
+        shape = (np.int64(count), np.int64(pixels))
+        self.launch("extents", pieces * BLOCK, channels, *shape, extents)
+        self.launch(
+            "scale_channels", channels.size, channels, *shape, levels, extents, np.float64(rounding)
+        )
+
+    def softmax(self, channels: Array) -> Array:
+        """[C, H, W] -> [C, H, W]."""
+        out = self.xp.empty_like(channels)
+        pixels = channels[0].size
+        self.launch("softmax", pixels, channels, np.int64(len(channels)), np.int64(pixels), out)
+        return out
+
+    def choose_labels(self, channels: Array, numbers: np.ndarray) -> Array:
+        """float32 [C, H, W], uint16 [C] -> uint16 [H, W]."""
+        out = self.xp.empty(channels.shape[1:], np.uint16)
+        self.launch(
+            "choose_labels",
+            out.size,
+            channels,
+            np.int64(len(channels)),
+            np.int64(out.size),
+            self.xp.asarray(numbers),
+            out,
+        )
+        return out
+
+    def densecrf(self, image: Array, probabilities: Array, **terms: Any) -> Array:
+        """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; see `cuda_crf.densecrf`."""
+        return cuda_crf.densecrf(image, probabilities, xp=self.xp, launch=self.launch, **terms)

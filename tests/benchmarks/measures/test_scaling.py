@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.contenders.engine import Model, Task
+from benchmarks.harness import tables as report
+from benchmarks.harness.records import machine, read, recorded
+from benchmarks.measures import scaling, stages
+from tests.conftest import SAMPLES, Exported
+
+TASK = Task(SAMPLES / "beach.jpg", ("person", "boat"), passes=2)
+CASE = {"image_size": 96, "device": "cpu", "width": 640, "height": 480, "classes": [], "passes": 2}
+ABOUT = {
+    "case": CASE,
+    "model": {"name": "random:blip-tiny"},
+    "machine": machine(),
+    "command": "python -m benchmarks scaling",
+}
+NAMES = ["onnxruntime-fp32", "tensorrt-fp16"]
+
+
+@pytest.fixture
+def model(exported: Exported) -> Model:
+    return Model(str(exported.checkpoint), exported.folder, "cpu")
+
+
+def test_a_row_for_each_point(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {"classes": (1, 3), "passes": (1, 8), "batch": (1, 2)}
+    monkeypatch.setattr(scaling, "AXES", axes)
+    path = tmp_path / "scaling.jsonl"
+    measured = scaling.measure(model, TASK, NAMES, rounds=1, about=ABOUT, say=lambda _: None)
+    recorded(measured, path)
+    rows = read(path)
+    timed = [row for row in rows if "seconds" in row]
+    assert {(row["axis"], row["value"]) for row in timed} == {
+        (axis, value) for axis, values in axes.items() for value in values
+    }
+    assert all(row["contender"] == NAMES[0] and row["seconds"] > 0 for row in timed)
+    assert [row["contender"] for row in rows if "skipped" in row] == NAMES[1:]
+    assert "| seconds a picture, by passes | 1 | 8 |" in scaling.table(rows)
+    scaling.draw(rows, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_stages_one_by_one(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "stages.jsonl"
+    recorded(stages.measure(model, TASK, NAMES, rounds=2, about=ABOUT, say=lambda _: None), path)
+    timed, skipped = rows = read(path)
+    assert {"vision", "salience", "crf", "write"} <= timed["stages"].keys()
+    assert skipped["contender"] == NAMES[1]
+    text = report.stages(rows)
+    assert "| onnxruntime-fp32 |" in text
+    assert "- tensorrt-fp16: " in text

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import tracemalloc
+from typing import Literal
+
+import numpy as np
+import pytest
+from pnp_ovss.engine import InputError, Settings, memory
+from pnp_ovss.engine.refine import channels
+from pnp_ovss.engine.refine.channels import to_channels
+
+Background = Literal["auto", "always", "never"]
+GIB = 2**30
+
+
+def sparse_maps(seed: int, classes: int, grid: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    maps = rng.random((classes, grid, grid), dtype=np.float32)
+    return maps * (rng.random(maps.shape) < rng.choice([0, 0.2, 1]))
+
+
+@pytest.mark.parametrize("background", ["always", "never"])
+@pytest.mark.parametrize("size", [(1, 1), (17, 30), (333, 500), (480, 641), (427, 640), (31, 997)])
+def test_all_zero_maps_give_all_zero_channels(background: Background, size):
+    height, width = size
+    maps = np.zeros((2, 6, 6), np.float32)
+    assert not to_channels(maps, height, width, Settings(background=background)).any()
+
+
+@pytest.mark.parametrize("width", [50, 53, 640])
+def test_a_channel_without_contrast_is_all_zero_not_amplified_rounding(width):
+    maps = np.zeros((1, 6, 6), np.float32)
+    maps[0, 0] = 0.7
+    assert not to_channels(maps, 1, width, Settings(background="never")).any()
+
+
+@pytest.mark.parametrize("size", [(600, 800), (1, 100_003), (64, 64)])
+@pytest.mark.parametrize("classes", [1, 2, 10])
+def test_memory_that_is_asked_for_is_no_less_than_what_is_used(
+    monkeypatch: pytest.MonkeyPatch, classes: int, size: tuple[int, int]
+):
+    asked = []
+    channels._blurred_upsampling.cache_clear()
+    channels._blurred_cells.cache_clear()
+    monkeypatch.setattr(channels, "require_memory", lambda needed, *_: asked.append(needed))
+    maps = sparse_maps(0, classes, 24)
+    tracemalloc.start()
+    try:
+        to_channels(maps, *size, Settings(background="always"))
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert used <= asked[0]
+
+
+def test_channels_that_do_not_fit_in_memory_are_refused():
+    with pytest.raises(InputError, match="2 classes on 10000000x10000000 pixels needs about"):
+        to_channels(np.zeros((2, 4, 4), np.float32), 10**7, 10**7, Settings())
+
+
+@pytest.fixture
+def eight_gib(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 8 * GIB // 4096}
+    monkeypatch.setattr(memory.os, "sysconf", values.__getitem__)
+
+
+@pytest.mark.usefixtures("eight_gib")
+def test_require_memory_refuses_what_the_machine_does_not_have():
+    memory.require_memory(8 * GIB, "this", "do less")
+    with pytest.raises(InputError, match=r"this needs about 9 GiB .* there are 8") as caught:
+        memory.require_memory(9 * GIB, "this", "do less")
+    assert caught.value.cure == "do less"
+
+
+@pytest.mark.usefixtures("eight_gib")
+def test_require_memory_never_says_that_as_much_is_needed_as_there_is():
+    with pytest.raises(InputError) as caught:
+        memory.require_memory(8 * GIB + 1, "this", "do less")
+    assert "needs about 8 GiB of memory; this machine there are 8" not in caught.value.cause
+
+
+@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
+def test_require_memory_passes_where_the_system_does_not_tell(monkeypatch, error):
+    def unknown(_name: str) -> int:
+        raise error
+
+    monkeypatch.setattr(memory.os, "sysconf", unknown)
+    memory.require_memory(2**80, "this", "do less")

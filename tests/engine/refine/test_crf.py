@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from pnp_ovss.engine import BackendError, InputError
+from pnp_ovss.engine.refine import crf
+
+from benchmarks.baselines import eager
+from tests import thresholds
+
+SHAPES = [(1, 1, 1), (3, 1, 1), (1, 8, 9), (2, 1, 30), (2, 40, 1), (3, 40, 51), (21, 17, 30)]
+
+
+def random_channels(labels: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(labels).random((labels, height, width), dtype=np.float32)
+
+
+@pytest.mark.parametrize("kind", ["densecrf", "pydensecrf"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_marginals_are_those_of_the_eager_baseline(picture, shape, kind):
+    _, height, width = shape
+    image, channels = picture(0, width, height), random_channels(*shape)
+    marginals = crf.marginals(image, channels, kind)
+    assert marginals.dtype == np.float32
+    np.testing.assert_allclose(
+        marginals, eager.dense_crf(image, channels), rtol=0, atol=thresholds.CRF_MARGINALS
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("level", [0, 1])
+def test_marginals_sum_to_one(picture, shape, level):
+    _, height, width = shape
+    channels = np.maximum(random_channels(*shape), np.float32(level))
+    marginals = crf.marginals(picture(1, width, height), channels)
+    assert (marginals >= 0).all()
+    np.testing.assert_allclose(marginals.sum(axis=0), 1, rtol=0, atol=thresholds.SOFTMAX)
+
+
+def test_marginals_leave_their_input_alone(picture):
+    image, channels = picture(0, 12, 9), random_channels(3, 9, 12)
+    before = image.tobytes(), channels.copy()
+    crf.marginals(image, channels)
+    assert image.tobytes() == before[0]
+    np.testing.assert_array_equal(channels, before[1])
+
+
+def test_the_boundary_moves_to_the_edge_in_the_picture():
+    image = np.zeros((30, 60, 3), np.uint8)
+    image[:, 30:] = 255
+    channels = np.zeros((2, 30, 60), np.float32)
+    channels[0, :, :34] = channels[1, :, 34:] = 1
+    labels = crf.marginals(Image.fromarray(image), channels).argmax(axis=0)
+    np.testing.assert_array_equal(labels, np.repeat([[0, 1]], 30, axis=0).repeat(30, axis=1))
+
+
+def test_more_pixels_than_memory_are_refused():
+    channels = np.broadcast_to(np.float32(0), (2, 10**7, 10**7))
+    with pytest.raises(InputError, match="dense CRF on 10000000x10000000 pixels and 2 labels"):
+        crf.marginals(Image.new("RGB", (1, 1)), channels)
+
+
+def test_a_lattice_larger_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch, picture):
+    monkeypatch.setattr(crf, "memory", lambda: 2**20)
+    with pytest.raises(InputError, match="dense CRF on 300x200 pixels and 3 labels needs more"):
+        crf.marginals(picture(0, 300, 200), random_channels(3, 200, 300))
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
+    crf.require("pydensecrf")
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(BackendError, match=r"pydensecrf2.*\n.*pnp-ovss\[crf\]"):
+        crf.marginals(Image.new("RGB", (1, 1)), np.zeros((1, 1, 1), np.float32), "pydensecrf")
+
+
+@pytest.mark.parametrize("error", [ImportError("gone"), OSError("damaged")])
+def test_an_extension_that_cannot_be_loaded_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(crf, "load", fail)
+    with pytest.raises(BackendError, match=r"cannot be loaded.*\n.*--force-reinstall"):
+        crf.require("densecrf")
