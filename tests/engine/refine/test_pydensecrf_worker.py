@@ -33,9 +33,11 @@ def processes():
 
 def children() -> set[int]:
     found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())],
+        capture_output=True,
+        text=True,
     )
-    lines = [line for line in found.stdout.splitlines() if "engine.pydensecrf" in line]
+    lines = [line for line in found.stdout.splitlines() if "pydensecrf_worker" in line]
     return {int(line.split()[0]) for line in lines}
 
 
@@ -81,8 +83,8 @@ def test_no_process_outlives_the_interpreter():
     program = (
         "import subprocess, sys\n"
         "sys.path.insert(0, '.')\n"
-        "from tests.engine.test_pydensecrf import job, children, pydensecrf\n"
-        "pydensecrf.PROCESSES.infer(*job(0))\n"
+        "from tests.engine.refine.test_pydensecrf_worker import children, job, pydensecrf_worker\n"
+        "pydensecrf_worker.PROCESSES.infer(*job(0))\n"
         "print(*children())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -21,8 +21,9 @@ from pnp_ovss.kernels.cpu import densecrf as crf
 from benchmarks.harness.timing import longest_wait
 from tests import thresholds
 
-CPU = Path(__file__).parents[2] / "kernels" / "cpu"
-SAMPLES = sorted((Path(__file__).parents[2] / "engine" / "data" / "samples").glob("*.jpg"))
+ROOT = Path(__file__).parents[3]
+CPU = ROOT / "kernels" / "cpu"
+SAMPLES = sorted((ROOT / "engine" / "data" / "samples").glob("*.jpg"))
 TERMS: tuple[dict[str, Any], ...] = (
     {},
     {"gaussian_sxy": 1, "gaussian_compat": 3, "bilateral_sxy": 20, "bilateral_srgb": 3},

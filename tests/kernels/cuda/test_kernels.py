@@ -288,5 +288,5 @@ def test_threads_that_part_at_a_barrier_or_a_shuffle_are_caught(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_kernel_compiles_for_every_gpu(architecture: str):
-    nvrtc = pytest.importorskip("tests.kernels.nvrtc")
+    nvrtc = pytest.importorskip("tests.kernels.cuda.nvrtc")
     assert nvrtc.compile(SOURCE, f"sm_{architecture}")
