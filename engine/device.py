@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import reference
+from ..kernels.cpu import kernels as cpu_kernels
 from ..kernels.interface import Array, Kernels
 from .errors import BackendError, ExecutionError, reason
 
@@ -131,7 +131,7 @@ class Device:
             ) from error
 
 
-CPU = Device("cpu", None, np, reference, None, "cpu")
+CPU = Device("cpu", None, np, cpu_kernels, None, "cpu")
 
 
 def address(array: Array) -> int:

@@ -1,4 +1,4 @@
-"""The numeric kernels: `reference` defines them in NumPy, `cuda/` is for GPUs, the CRF is C++."""
+"""The numeric kernels: `reference` defines them in NumPy; `cpu` and `cuda` run them."""
 
 from .cpu.densecrf import densecrf
 

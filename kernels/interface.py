@@ -8,6 +8,12 @@ import numpy as np
 
 Array = Any  # of the set's own module: on the CPU NumPy's, on a GPU CuPy's
 
+# The dense CRF's, unless it is told otherwise: its iterations, and of its two kernels the standard
+# deviations (sxy in pixels, srgb in levels of 0 to 255) and the weight.
+ITERATIONS = 10
+GAUSSIAN = {"sxy": 3, "compat": 7}
+BILATERAL = {"sxy": 50, "srgb": 5, "compat": 10}
+
 
 class Launch(Protocol):
     """What runs a kernel."""
@@ -21,7 +27,7 @@ class Launch(Protocol):
 
 
 class Kernels(Protocol):
-    """`reference`, whose docstrings define each kernel, and `CudaKernels`."""
+    """`cpu.kernels` and `CudaKernels`; the docstrings of `reference` define each kernel."""
 
     def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
         """uint8 [B, S, S, 3] -> float32 [B, 3, S, S]."""
@@ -75,4 +81,24 @@ class Kernels(Protocol):
 
     def choose_labels(self, channels: Array, numbers: np.ndarray) -> Array:
         """[C, H, W], uint16 [C] -> uint16 [H, W]."""
+        ...
+
+    def densecrf(
+        self,
+        image: Array,
+        probabilities: Array,
+        *,
+        iterations: int = ITERATIONS,
+        gaussian_sxy: float = GAUSSIAN["sxy"],
+        gaussian_compat: float = GAUSSIAN["compat"],
+        bilateral_sxy: float = BILATERAL["sxy"],
+        bilateral_srgb: float = BILATERAL["srgb"],
+        bilateral_compat: float = BILATERAL["compat"],
+        threads: int = 1,
+        memory: int = 0,
+    ) -> Array:
+        """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; `cpu.densecrf` defines it.
+
+        On a GPU `threads` and `memory` have no effect.
+        """
         ...

@@ -7,20 +7,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...kernels import densecrf, reference
 from ...kernels.cpu.densecrf import load
-from ...kernels.cuda.kernels import CudaKernels
+from ...kernels.interface import BILATERAL, GAUSSIAN, ITERATIONS
 from ..device import CPU, Array, Device
 from ..errors import BackendError
 from ..memory import memory, require_memory, too_large
 from ..settings import Crf
 from . import pydensecrf_worker
 
-ITERATIONS = 10
-KERNELS = {
-    "gaussian": {"sxy": 3, "compat": 7},
-    "bilateral": {"sxy": 50, "srgb": 5, "compat": 10},
-}
+KERNELS = {"gaussian": GAUSSIAN, "bilateral": BILATERAL}
 
 # Of pydensecrf: its peak on noise, the worst case, from 0.2 to 3 megapixels and 3 to 21 labels.
 _BYTES_PER_PIXEL = 700
@@ -75,32 +70,34 @@ def marginals(
     """
     require(kind)
     labels, height, width = channels.shape
-    if isinstance(place.kernels, CudaKernels):
-        likely = place.kernels.softmax(channels)
-        seen = place.xp.asarray(np.asarray(image))
-        return place.kernels.densecrf(seen, likely, iterations=ITERATIONS, **_terms())
+    if place.on_gpu:
+        return _densecrf(image, channels, place)
     purpose = f"the dense CRF on {width}x{height} pixels and {labels} labels"
     if kind == "pydensecrf":
         bytes_per_pixel = _BYTES_PER_PIXEL + labels * _BYTES_PER_PIXEL_AND_LABEL
         require_memory(height * width * bytes_per_pixel, purpose, _CURE)
-        likely = reference.softmax(channels)
+        likely = place.kernels.softmax(channels)
         return pydensecrf_worker.PROCESSES.infer(np.array(image), likely, ITERATIONS, KERNELS)
     require_memory(height * width * labels * 8, purpose, _CURE)
     limit = memory() or 0
     try:
-        return densecrf(
-            np.asarray(image),
-            reference.softmax(channels),
-            iterations=ITERATIONS,
-            threads=threads,
-            memory=limit,
-            **_terms(),
-        )
+        return _densecrf(image, channels, place, threads, limit)
     except MemoryError as error:
         raise too_large(f"more than {limit / 2**30:.0f} GiB", limit, purpose, _CURE) from error
 
 
-def _terms() -> dict[str, Any]:
-    return {
+def _densecrf(
+    image: Image.Image, channels: Array, place: Device, threads: int = 1, limit: int = 0
+) -> Array:
+    """The package's own, at a place; `limit` is the memory that it may take on the CPU."""
+    terms: dict[str, Any] = {
         f"{kernel}_{name}": value for kernel, own in KERNELS.items() for name, value in own.items()
     }
+    return place.kernels.densecrf(
+        place.xp.asarray(np.asarray(image)),
+        place.kernels.softmax(channels),
+        iterations=ITERATIONS,
+        threads=threads,
+        memory=limit,
+        **terms,
+    )

@@ -1,1 +1,1 @@
-"""The kernels in C++, with a C ABI."""
+"""The kernels on the CPU; those in C++ have a C ABI."""

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from ..interface import BILATERAL, GAUSSIAN, ITERATIONS
+
 
 class _Parameters(ctypes.Structure):
     _fields_ = (
@@ -50,12 +52,12 @@ def densecrf(
     image: np.ndarray,
     probabilities: np.ndarray,
     *,
-    iterations: int = 10,
-    gaussian_sxy: float = 3,
-    gaussian_compat: float = 7,
-    bilateral_sxy: float = 50,
-    bilateral_srgb: float = 5,
-    bilateral_compat: float = 10,
+    iterations: int = ITERATIONS,
+    gaussian_sxy: float = GAUSSIAN["sxy"],
+    gaussian_compat: float = GAUSSIAN["compat"],
+    bilateral_sxy: float = BILATERAL["sxy"],
+    bilateral_srgb: float = BILATERAL["srgb"],
+    bilateral_compat: float = BILATERAL["compat"],
     threads: int = 1,
     memory: int = 0,
     profile: Profile | None = None,

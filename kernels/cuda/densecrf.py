@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..interface import Array, Launch
+from ..interface import BILATERAL, GAUSSIAN, ITERATIONS, Array, Launch
 
 _FREE = np.uint64(2**64 - 1)
 _SMALLEST = np.finfo(np.float32).tiny
@@ -40,12 +40,12 @@ def densecrf(
     *,
     xp: Any,
     launch: Launch,
-    iterations: int = 10,
-    gaussian_sxy: float = 3,
-    gaussian_compat: float = 7,
-    bilateral_sxy: float = 50,
-    bilateral_srgb: float = 5,
-    bilateral_compat: float = 10,
+    iterations: int = ITERATIONS,
+    gaussian_sxy: float = GAUSSIAN["sxy"],
+    gaussian_compat: float = GAUSSIAN["compat"],
+    bilateral_sxy: float = BILATERAL["sxy"],
+    bilateral_srgb: float = BILATERAL["srgb"],
+    bilateral_compat: float = BILATERAL["compat"],
 ) -> Array:
     """Mean-field marginals of a fully connected CRF; what `kernels.densecrf` computes.
 

@@ -201,6 +201,11 @@ class CudaKernels:
         )
         return out
 
-    def densecrf(self, image: Array, probabilities: Array, **terms: Any) -> Array:
-        """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; see `cuda_crf.densecrf`."""
+    def densecrf(
+        self, image: Array, probabilities: Array, *, threads: int = 1, memory: int = 0, **terms: Any
+    ) -> Array:
+        """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; terms: of `cuda_crf.densecrf`.
+
+        `threads` and `memory` are for the CPU, and have no effect here.
+        """
         return cuda_crf.densecrf(image, probabilities, xp=self.xp, launch=self.launch, **terms)

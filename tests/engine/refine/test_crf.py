@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from pnp_ovss.engine import BackendError, InputError
+from pnp_ovss.engine import BackendError, InputError, memory
+from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.refine import crf
+from pnp_ovss.kernels.cuda.kernels import CudaKernels
 
 from benchmarks.baselines import eager
 from tests import thresholds
@@ -67,6 +70,37 @@ def test_a_lattice_larger_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(crf, "memory", lambda: 2**20)
     with pytest.raises(InputError, match="dense CRF on 300x200 pixels and 3 labels needs more"):
         crf.marginals(picture(0, 300, 200), random_channels(3, 200, 300))
+
+
+def test_the_memory_of_the_host_does_not_count_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, picture, cuda_on_cpu: CudaKernels
+):
+    monkeypatch.setattr(memory, "memory", lambda: 1)
+    monkeypatch.setattr(crf, "memory", lambda: 1)
+    image, channels = picture(0, 12, 9), random_channels(3, 9, 12)
+    with pytest.raises(InputError, match="dense CRF on 12x9 pixels"):
+        crf.marginals(image, channels)
+    gpu = replace(CPU, name="cuda:0", kernels=cuda_on_cpu)
+    np.testing.assert_allclose(
+        crf.marginals(image, channels, place=gpu),
+        eager.dense_crf(image, channels),
+        rtol=0,
+        atol=thresholds.CRF_MARGINALS,
+    )
+
+
+def test_a_gpu_that_runs_out_of_memory_is_left_to_its_device(
+    monkeypatch: pytest.MonkeyPatch, picture, cuda_on_cpu: CudaKernels
+):
+    """CuPy's error is a MemoryError, which `Device` takes for what it is."""
+
+    def fail(*_, **__):
+        raise MemoryError("of the GPU")
+
+    monkeypatch.setattr(CudaKernels, "densecrf", fail)
+    gpu = replace(CPU, name="cuda:0", kernels=cuda_on_cpu)
+    with pytest.raises(MemoryError, match="of the GPU"):
+        crf.marginals(picture(0, 12, 9), random_channels(3, 9, 12), place=gpu)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):

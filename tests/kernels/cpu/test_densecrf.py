@@ -183,6 +183,18 @@ def test_what_cannot_be_used_is_refused(change: dict, message: str):
         densecrf(**given)
 
 
+def test_the_extension_is_loaded_when_it_is_first_used():
+    program = (
+        "from pnp_ovss.kernels.cpu import densecrf, kernels\n"
+        "import numpy as np\n"
+        "before = densecrf.load.cache_info().currsize\n"
+        "kernels.densecrf(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1, 1), np.float32))\n"
+        "print(before, densecrf.load.cache_info().currsize)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "0 1\n", done.stderr
+
+
 def test_a_profile_is_filled_in():
     rng = np.random.default_rng(0)
     profile = crf.Profile()

@@ -47,6 +47,14 @@ def test_it_is_the_crf_of_the_cpu(
     np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CUDA_CRF)
 
 
+def test_what_is_for_the_cpu_has_no_effect(cuda_on_cpu: CudaKernels):
+    image, likely = problem(3, 8, 9)
+    found = cuda_on_cpu.densecrf(image, likely, threads=0, memory=1, **GENTLE)
+    np.testing.assert_allclose(
+        found, densecrf(image, likely, **GENTLE), rtol=0, atol=thresholds.CUDA_CRF
+    )
+
+
 def test_deviations_that_need_longer_keys_are_refused(cuda_on_cpu: CudaKernels):
     image, likely = problem(2, 4, 5)
     with pytest.raises(ValueError, match="outgrow 64-bit keys"):
