@@ -30,11 +30,11 @@ class Kernels(Protocol):
     """`cpu.kernels` and `CudaKernels`; the docstrings of `reference` define each kernel."""
 
     def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
-        """uint8 [B, S, S, 3] -> float32 [B, 3, S, S]."""
+        """uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         ...
 
     def blank_patches(self, pixels: Array, dropped: Array, patch: int) -> Array:
-        """[B, 3, S, S], [B, P] -> [B, 3, S, S]."""
+        """[B, 3, H, W], [B, P] -> [B, 3, H, W]."""
         ...
 
     def accumulate(
@@ -58,17 +58,17 @@ class Kernels(Protocol):
         ...
 
     def threshold(self, maps: Array, level: float) -> Array:
-        """[C, p, p] -> [C, p, p]."""
+        """[C, gh, gw] -> [C, gh, gw]."""
         ...
 
     def background(self, maps: Array) -> Array:
-        """[C, p, p] -> [2p - 1, 2p - 1]."""
+        """[C, gh, gw] -> [2gh - 1, 2gw - 1]."""
         ...
 
     def resample(
         self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
     ) -> None:
-        """[H, p], [C, p, p], [W, p] -> out [C, H, W], levels [C]."""
+        """[H, gh], [C, gh, gw], [W, gw] -> out [C, H, W], levels [C]."""
         ...
 
     def scale_channels(self, channels: Array, levels: Array, rounding: float) -> None:

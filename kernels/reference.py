@@ -1,8 +1,8 @@
 """The numeric kernels in NumPy: the definition that every other implementation is held to.
 
 A batch has B pictures and N captions of T tokens, padding included; the captions of picture b are
-those from first_caption[b] to first_caption[b + 1]. P patches stand in a p x p grid, row by row. C
-classes, H x W pixels. Nothing here knows of models, files or settings.
+those from first_caption[b] to first_caption[b + 1]. P patches stand in a grid of gh rows and gw
+columns, row by row. C classes, H x W pixels. Nothing here knows of models, files or settings.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ def normalize(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> F
     """(pixels / 255 - mean) / std, channels first.
 
     Args:
-        pixels: [B, S, S, 3].
+        pixels: [B, H, W, 3].
         mean: float32 [3].
         std: float32 [3].
 
     Returns:
-        float32 [B, 3, S, S].
+        float32 [B, 3, H, W].
     """
     scaled = pixels.astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(((scaled - mean) / std).transpose(0, 3, 1, 2))
@@ -32,17 +32,17 @@ def blank_patches(pixels: FloatArray, dropped: NDArray[np.bool_], patch: int) ->
     """Zero the normalized pixels of dropped patches, so that they show the mean color.
 
     Args:
-        pixels: [B, 3, S, S].
+        pixels: [B, 3, H, W]; H and W are gh and gw patches.
         dropped: [B, P].
         patch: side of a patch in pixels.
 
     Returns:
         A copy of `pixels` with the patches blanked.
     """
-    batch, channels, size, _ = pixels.shape
-    grid = size // patch
-    tiles = pixels.copy().reshape(batch, channels, grid, patch, grid, patch)
-    keep = ~dropped.reshape(batch, 1, grid, 1, grid, 1)
+    batch, channels, height, width = pixels.shape
+    rows, columns = height // patch, width // patch
+    tiles = pixels.copy().reshape(batch, channels, rows, patch, columns, patch)
+    keep = ~dropped.reshape(batch, 1, rows, 1, columns, 1)
     tiles *= keep
     return tiles.reshape(pixels.shape)
 
@@ -142,11 +142,11 @@ def threshold(maps: FloatArray, level: float) -> FloatArray:
     scaled form of a map of equal values is 0 everywhere.
 
     Args:
-        maps: float32 [C, p, p]; they are scaled in float64.
+        maps: float32 [C, gh, gw]; they are scaled in float64.
         level: from 0 to 1.
 
     Returns:
-        float32 [C, p, p].
+        float32 [C, gh, gw].
     """
     below = np.stack([min_max(one.astype(np.float64)) for one in maps]) < level
     return np.where(below, np.float32(0), maps)
@@ -159,11 +159,11 @@ def background(maps: FloatArray) -> FloatArray:
     cell and each gap between neighbors, and `cells_matrix` says where a pixel is.
 
     Args:
-        maps: [C, p, p], at least 0.
+        maps: [C, gh, gw], at least 0.
 
     Returns:
-        float32 [2p - 1, 2p - 1]: of every second row and column a cell's own, between them 1 where
-        the cells on both sides are.
+        float32 [2gh - 1, 2gw - 1]: of every second row and column a cell's own, between them 1
+        where the cells on both sides are.
     """
     empty = ~maps.any(axis=0)
     for axis in (0, 1):
@@ -183,9 +183,9 @@ def resample(
     makes any contrast as large as another.
 
     Args:
-        rows: float64 [H, p].
-        maps: float32 [C, p, p].
-        columns: float64 [W, p].
+        rows: float64 [H, gh].
+        maps: float32 [C, gh, gw].
+        columns: float64 [W, gw].
         out: float32 [C, H, W], is filled.
         levels: float64 [C], is filled with the values at the first pixel.
     """

@@ -13,8 +13,8 @@ from ..settings import Settings
 
 FEW_CLASSES = 3  # in Context-style sets, fewer named classes than this leave room for a background
 
-# peak bytes beside the channels themselves, measured: for a pixel, and for a pixel of each side and
-# cell of the grid
+# peak bytes beside the channels themselves, measured: for a pixel, and along each side for a pixel
+# and a cell of the grid
 _PIXEL_BYTES = 16
 _SIDE_BYTES = 160
 
@@ -39,7 +39,7 @@ def to_channels(
     each cell of the grid and each gap between cells, so its blur is two small products as well.
 
     Args:
-        class_maps: float32 [C, p, p], on the device.
+        class_maps: float32 [C, gh, gw], on the device.
         height: of the picture.
         width: of the picture.
         settings: threshold, blur, background.
@@ -51,19 +51,20 @@ def to_channels(
     Raises:
         InputError: the channels would not fit in the host's memory.
     """
-    classes, grid, _ = class_maps.shape
+    classes, grid_height, grid_width = class_maps.shape
+    axes = (grid_height, height), (grid_width, width)
     background = has_background(classes, settings)
     if not device.on_gpu:
-        _require_memory(classes, classes + background, height, width, grid)
+        _require_memory(classes, classes + background, axes)
     kernels, xp = device.kernels, device.xp
     sigma = settings.blur * max(height, width)
     kept = kernels.threshold(class_maps, settings.threshold)
     out = xp.empty((classes + background, height, width), np.float32)
     levels = xp.empty(len(out), np.float64)
     if background:
-        rows, columns = (_blurred_cells(grid, size, sigma) for size in (height, width))
+        rows, columns = (_blurred_cells(grid, size, sigma) for grid, size in axes)
         kernels.resample(rows, kernels.background(kept)[None], columns, out[:1], levels[:1])
-    rows, columns = (_blurred_upsampling(grid, size, sigma) for size in (height, width))
+    rows, columns = (_blurred_upsampling(grid, size, sigma) for grid, size in axes)
     kernels.resample(rows, kept, columns, out[background:], levels[background:])
     kernels.scale_channels(out, levels, _ROUNDING)
     return out
@@ -88,9 +89,11 @@ def _blurred(matrix: np.ndarray, sigma: float) -> np.ndarray:
     return blurred
 
 
-def _require_memory(classes: int, channels: int, height: int, width: int, grid: int) -> None:
+def _require_memory(classes: int, channels: int, axes: tuple[tuple[int, int], ...]) -> None:
+    (_, height), (_, width) = axes
+    sides = sum(grid * size for grid, size in axes)
     require_memory(
-        height * width * (4 * channels + _PIXEL_BYTES) + (height + width) * grid * _SIDE_BYTES,
+        height * width * (4 * channels + _PIXEL_BYTES) + sides * _SIDE_BYTES,
         f"{classes} classes on {width}x{height} pixels",
         "name fewer classes, or scale the picture down",
     )

@@ -37,7 +37,7 @@ class CudaKernels:
     launch: Launch
 
     def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
-        """uint8 [B, S, S, 3] -> float32 [B, 3, S, S]."""
+        """uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         batch, height, width, channels = pixels.shape
         out = self.xp.empty((batch, channels, height, width), np.float32)
         self.launch(
@@ -53,8 +53,8 @@ class CudaKernels:
         return out
 
     def blank_patches(self, pixels: Array, dropped: Array, patch: int) -> Array:
-        """[B, 3, S, S], [B, P] -> [B, 3, S, S], float32 or float16."""
-        batch, _, size, _ = pixels.shape
+        """[B, 3, H, W], [B, P] -> [B, 3, H, W], float32 or float16."""
+        batch, _, height, width = pixels.shape
         out = self.xp.empty_like(pixels)
         self.launch(
             f"blank_patches_{pixels.dtype}",
@@ -62,7 +62,8 @@ class CudaKernels:
             pixels,
             dropped,
             np.int64(batch),
-            np.int32(size),
+            np.int32(height),
+            np.int32(width),
             np.int32(patch),
             out,
         )
@@ -130,7 +131,7 @@ class CudaKernels:
         return maps
 
     def threshold(self, maps: Array, level: float) -> Array:
-        """[C, p, p] -> [C, p, p]."""
+        """[C, gh, gw] -> [C, gh, gw]."""
         out = self.xp.empty_like(maps)
         classes, patches = len(maps), maps[0].size
         self.launch(
@@ -145,27 +146,28 @@ class CudaKernels:
         return out
 
     def background(self, maps: Array) -> Array:
-        """[C, p, p] -> [2p - 1, 2p - 1]."""
-        grid = maps.shape[1]
-        out = self.xp.empty((2 * grid - 1, 2 * grid - 1), np.float32)
-        self.launch("background", out.size, maps, np.int64(len(maps)), np.int64(grid), out)
+        """[C, gh, gw] -> [2gh - 1, 2gw - 1]."""
+        _, grid_height, grid_width = maps.shape
+        out = self.xp.empty((2 * grid_height - 1, 2 * grid_width - 1), np.float32)
+        self.launch("background", out.size, maps, *map(np.int64, maps.shape), out)
         return out
 
     def resample(
         self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
     ) -> None:
-        """[H, p], [C, p, p], [W, p] -> out [C, H, W], levels [C]."""
+        """[H, gh], [C, gh, gw], [W, gw] -> out [C, H, W], levels [C]."""
         count, height, width = out.shape
-        grid = maps.shape[1]
+        _, grid_height, grid_width = maps.shape
         rows, columns = (
             self.xp.ascontiguousarray(self.xp.asarray(one)) for one in (rows, columns.T)
         )
-        tall = self.xp.empty((count, height, grid), np.float64)
+        tall = self.xp.empty((count, height, grid_width), np.float64)
         units = self.xp.empty(count, np.float64)
-        shape = tuple(map(np.int64, (count, height, grid)))
-        self.launch("units", count * BLOCK, maps, np.int64(count), np.int64(grid * grid), units)
+        cells = np.int64(grid_height * grid_width)
+        self.launch("units", count * BLOCK, maps, np.int64(count), cells, units)
+        shape = tuple(map(np.int64, (count, height, grid_height, grid_width)))
         self.launch("resample_rows", tall.size, rows, maps, units, *shape, tall)
-        shape += (np.int64(width),)
+        shape = tuple(map(np.int64, (count, height, grid_width, width)))
         self.launch("first_pixels", count, tall, columns, *shape, levels)
         self.launch("resample_columns", out.size, tall, columns, levels, *shape, out)
 

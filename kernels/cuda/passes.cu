@@ -1,7 +1,7 @@
 // Between two passes of Salience DropOut. A batch has B pictures of P patches, which stand in a grid row by
 // row, and N captions of T tokens; the captions of picture b are first_caption[b] to first_caption[b + 1].
 
-// out [B][3][S][S] = (pixels [B][S][S][3] / 255 - mean [3]) / std [3], rounded step by step.
+// out [B][3][H][W] = (pixels [B][H][W][3] / 255 - mean [3]) / std [3], rounded step by step.
 extern "C" __global__ void normalize(const unsigned char *pixels, Index batch, Index area, const float *mean,
                                      const float *std, float *out) {
     for (Index i = first_item(); i < batch * 3 * area; i += next_items()) {
@@ -11,25 +11,25 @@ extern "C" __global__ void normalize(const unsigned char *pixels, Index batch, I
     }
 }
 
-// out [B][3][S][S] = pixels, zero where dropped [B][P].
+// out [B][3][H][W] = pixels, zero where dropped [B][P].
 template <class Number>
-static __device__ void blank(const Number *pixels, const bool *dropped, Index batch, int size, int patch,
-                             Number *out) {
-    const Index area = (Index)size * size, grid = size / patch;
+static __device__ void blank(const Number *pixels, const bool *dropped, Index batch, int height, int width,
+                             int patch, Number *out) {
+    const Index area = (Index)height * width, rows = height / patch, columns = width / patch;
     for (Index i = first_item(); i < batch * 3 * area; i += next_items()) {
-        const Index y = i % area / size / patch, x = i % size / patch, picture = i / area / 3;
-        out[i] = dropped[picture * grid * grid + y * grid + x] ? (Number)0 : pixels[i];
+        const Index row = i % area / width / patch, column = i % width / patch, picture = i / area / 3;
+        out[i] = dropped[(picture * rows + row) * columns + column] ? (Number)0 : pixels[i];
     }
 }
 
 extern "C" __global__ void blank_patches_float32(const float *pixels, const bool *dropped, Index batch,
-                                                 int size, int patch, float *out) {
-    blank(pixels, dropped, batch, size, patch, out);
+                                                 int height, int width, int patch, float *out) {
+    blank(pixels, dropped, batch, height, width, patch, out);
 }
 
 extern "C" __global__ void blank_patches_float16(const Half *pixels, const bool *dropped, Index batch,
-                                                 int size, int patch, Half *out) {
-    blank(pixels, dropped, batch, size, patch, out);
+                                                 int height, int width, int patch, Half *out) {
+    blank(pixels, dropped, batch, height, width, patch, out);
 }
 
 // total [N][T][P] += weight * salience [N][T][P] where dropped [B][P] is not; scores [B][P] = the sum of that

@@ -1,4 +1,5 @@
-// From class maps to labels: C classes on a grid of p x p patches, a picture of H x W pixels.
+// From class maps to labels: C classes on a grid of gh rows and gw columns of patches, a picture of H x W
+// pixels.
 
 // out [C][P]: each map, and zero where it is below `level` once scaled to [0, 1]; equal values count as 0.
 extern "C" __global__ void threshold(const float *maps, Index classes, Index patches, double level,
@@ -18,22 +19,23 @@ extern "C" __global__ void threshold(const float *maps, Index classes, Index pat
     }
 }
 
-// out [2p - 1][2p - 1] = 1 where every map of maps [C][p][p] is 0: of even rows and columns in that cell, of
-// odd ones in the cells on both sides.
-extern "C" __global__ void background(const float *maps, Index classes, Index grid, float *out) {
-    const Index side = 2 * grid - 1;
-    for (Index i = first_item(); i < side * side; i += next_items()) {
-        const Index row = i / side, column = i % side;
+// out [2gh - 1][2gw - 1] = 1 where every map of maps [C][gh][gw] is 0: of even rows and columns in that cell,
+// of odd ones in the cells on both sides.
+extern "C" __global__ void background(const float *maps, Index classes, Index grid_height, Index grid_width,
+                                      float *out) {
+    const Index rows = 2 * grid_height - 1, columns = 2 * grid_width - 1;
+    for (Index i = first_item(); i < rows * columns; i += next_items()) {
+        const Index row = i / columns, column = i % columns;
         bool empty = true;
         for (Index own = 0; own < classes && empty; own++)
             for (Index y = row / 2; y <= (row + 1) / 2; y++)
                 for (Index x = column / 2; x <= (column + 1) / 2; x++)
-                    empty = empty && maps[(own * grid + y) * grid + x] == 0;
+                    empty = empty && maps[(own * grid_height + y) * grid_width + x] == 0;
         out[i] = empty;
     }
 }
 
-// units [C]: what brings the largest value of maps [C][p][p] to 0.5 or more, below 1: a power of two.
+// units [C]: what brings the largest value of maps [C][gh][gw] to 0.5 or more, below 1: a power of two.
 extern "C" __global__ void units(const float *maps, Index count, Index cells, double *units) {
     for (Index map = blockIdx.x; map < count; map += gridDim.x) {
         float low = 0, high = 0;
@@ -48,39 +50,42 @@ extern "C" __global__ void units(const float *maps, Index count, Index cells, do
     }
 }
 
-// tall [C][H][p] = rows [H][p] @ maps [C][p][p], times units [C].
+// tall [C][H][gw] = rows [H][gh] @ maps [C][gh][gw], times units [C].
 extern "C" __global__ void resample_rows(const double *rows, const float *maps, const double *units,
-                                         Index count, Index height, Index grid, double *tall) {
-    for (Index i = first_item(); i < count * height * grid; i += next_items()) {
-        const Index column = i % grid, row = i / grid % height, map = i / grid / height;
+                                         Index count, Index height, Index grid_height, Index grid_width,
+                                         double *tall) {
+    for (Index i = first_item(); i < count * height * grid_width; i += next_items()) {
+        const Index column = i % grid_width, row = i / grid_width % height, map = i / grid_width / height;
         double sum = 0;
-        for (Index k = 0; k < grid; k++)
-            sum += rows[row * grid + k] * maps[(map * grid + k) * grid + column];
+        for (Index k = 0; k < grid_height; k++)
+            sum += rows[row * grid_height + k] * maps[(map * grid_height + k) * grid_width + column];
         tall[i] = sum * units[map];
     }
 }
 
-// The value of a pixel: tall [C][H][p] @ columns [p][W].
-static __device__ double resampled(const double *tall, const double *columns, Index line, Index grid,
+// The value of a pixel: tall [C][H][gw] @ columns [gw][W].
+static __device__ double resampled(const double *tall, const double *columns, Index line, Index grid_width,
                                    Index width, Index column) {
     double sum = 0;
-    for (Index k = 0; k < grid; k++) sum += tall[line * grid + k] * columns[k * width + column];
+    for (Index k = 0; k < grid_width; k++) sum += tall[line * grid_width + k] * columns[k * width + column];
     return sum;
 }
 
 // levels [C]: the value of the first pixel of each channel.
 extern "C" __global__ void first_pixels(const double *tall, const double *columns, Index count, Index height,
-                                        Index grid, Index width, double *levels) {
+                                        Index grid_width, Index width, double *levels) {
     for (Index i = first_item(); i < count; i += next_items())
-        levels[i] = resampled(tall, columns, i * height, grid, width, 0);
+        levels[i] = resampled(tall, columns, i * height, grid_width, width, 0);
 }
 
 // out [C][H][W]: the channels less their levels [C].
 extern "C" __global__ void resample_columns(const double *tall, const double *columns, const double *levels,
-                                            Index count, Index height, Index grid, Index width, float *out) {
+                                            Index count, Index height, Index grid_width, Index width,
+                                            float *out) {
     for (Index i = first_item(); i < count * height * width; i += next_items()) {
         const Index line = i / width;
-        out[i] = (float)(resampled(tall, columns, line, grid, width, i % width) - levels[line / height]);
+        const double value = resampled(tall, columns, line, grid_width, width, i % width);
+        out[i] = (float)(value - levels[line / height]);
     }
 }
 

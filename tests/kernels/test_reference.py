@@ -75,17 +75,18 @@ def test_drop_salient_of_no_count_drops_half_of_what_is_left(case):
 
 @given(
     batch=st.integers(1, 3),
-    grid=st.integers(1, 4),
+    rows=st.integers(1, 4),
+    columns=st.integers(1, 4),
     patch=st.integers(1, 5),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_blank_patches_zeroes_just_the_dropped_patches(batch, grid, patch, seed):
+def test_blank_patches_zeroes_just_the_dropped_patches(batch, rows, columns, patch, seed):
     rng = np.random.default_rng(seed)
-    pixels = rng.normal(size=(batch, 3, grid * patch, grid * patch)).astype(np.float32)
-    dropped = rng.random((batch, grid * grid)) < 0.5
+    pixels = rng.normal(size=(batch, 3, rows * patch, columns * patch)).astype(np.float32)
+    dropped = rng.random((batch, rows * columns)) < 0.5
     expected = pixels.copy()
     for image, index in np.argwhere(dropped):
-        y, x = divmod(int(index), grid)
+        y, x = divmod(int(index), columns)
         expected[image, :, y * patch : (y + 1) * patch, x * patch : (x + 1) * patch] = 0
     before = pixels.copy()
     blanked = reference.blank_patches(pixels, dropped, patch)
@@ -142,25 +143,28 @@ def test_a_map_of_equal_values_counts_as_nothing(value):
     arrays(3, 0, 1, side=6), st.integers(1, 60), st.integers(1, 60), st.floats(0, 1), st.booleans()
 )
 def test_background_is_where_the_upsampled_maps_are_zero(maps, height, width, share, seed):
-    maps = maps[:, : min(maps.shape[1:]), : min(maps.shape[1:])]
     maps = maps * (np.random.default_rng(seed).random(maps.shape) < share)
-    size = maps.shape[1]
-    rows, columns = (reference.upsampling_matrix(size, length) for length in (height, width))
+    axes = tuple(zip(maps.shape[1:], (height, width), strict=True))
+    rows, columns = (reference.upsampling_matrix(cells, pixels) for cells, pixels in axes)
     empty = ~(np.einsum("yi,cij,xj->cyx", rows, maps > 0, columns).any(axis=0))
-    rows, columns = (reference.cells_matrix(size, length) for length in (height, width))
+    rows, columns = (reference.cells_matrix(cells, pixels) for cells, pixels in axes)
     np.testing.assert_array_equal(rows @ reference.background(maps) @ columns.T, empty)
 
 
 @given(
     st.integers(1, 20),
+    st.integers(1, 20),
     st.integers(1, 100),
     st.sampled_from([0, 1, 1000]),
     st.sampled_from([1e-43, 1e-30, 1, 1e30]),
 )
-def test_resample_keeps_the_digits_of_small_maps_and_contrasts(size, length, level, scale):
-    rng = np.random.default_rng(size)
-    rows, columns = (reference.upsampling_matrix(size, some) for some in (length, 7))
-    maps = ((level + rng.random((2, size, size)) * 1e-3) * scale).astype(np.float32)
+def test_resample_keeps_the_digits_of_small_maps_and_contrasts(
+    grid_height, grid_width, length, level, scale
+):
+    rng = np.random.default_rng(grid_height)
+    rows = reference.upsampling_matrix(grid_height, length)
+    columns = reference.upsampling_matrix(grid_width, 7)
+    maps = ((level + rng.random((2, grid_height, grid_width)) * 1e-3) * scale).astype(np.float32)
     out, levels = np.empty((2, length, 7), np.float32), np.empty(2)
     reference.resample(rows, maps, columns, out, levels)
     unit = 2.0 ** np.frexp(maps.max(axis=(1, 2)))[1]

@@ -25,18 +25,20 @@ from tests.method import refinement as steps
 FEW = settings(max_examples=25)
 IMPLEMENTATIONS = ("cpu", "cuda kernels", "eager")
 Refine = Callable[[np.ndarray, Image.Image, Settings], np.ndarray]
-"""Class maps [C, p, p], image, settings -> channels [C (+ 1), H, W]."""
+"""Class maps [C, gh, gw], image, settings -> channels [C (+ 1), H, W]."""
 
 seeds = st.integers(0, 2**32 - 1)
+cells = st.integers(1, 24)
+grids = st.tuples(cells, cells)  # rows, columns
 
 
-def maps_above_zero(seed: int, grid: int, classes: int = 3) -> np.ndarray:
+def maps_above_zero(seed: int, grid: tuple[int, int], classes: int = 3) -> np.ndarray:
     """Class maps as models give them: smooth or not, sparse or not; most have a minimum above 0."""
     rng = np.random.default_rng(seed)
-    maps = rng.random((classes, grid, grid)) ** rng.choice([1, 8])
+    maps = rng.random((classes, *grid)) ** rng.choice([1, 8])
     maps *= rng.random(maps.shape) < rng.choice([0.2, 1])
     if rng.random() < 0.5:
-        maps = np.stack([gaussian_filter(one, grid / 8) for one in maps])
+        maps = np.stack([gaussian_filter(one, max(grid) / 8) for one in maps])
     offset = rng.choice([0, 0.03, 0.5, 20], (classes, 1, 1))
     scale = 10.0 ** rng.integers(-25, 25, (classes, 1, 1))
     return ((maps + offset) * scale).astype(np.float32)
@@ -75,7 +77,7 @@ def threshold(implementation: str, device: Device) -> Callable[..., np.ndarray]:
     return device.kernels.threshold
 
 
-@given(seed=seeds, grid=st.integers(1, 24), level=st.sampled_from([0, 0.05, 0.15, 0.45, 1]))
+@given(seed=seeds, grid=grids, level=st.sampled_from([0, 0.05, 0.15, 0.45, 1]))
 def test_step_6_the_threshold_keeps_the_values_of_the_map(threshold, seed, grid, level):
     maps = maps_above_zero(seed, grid)
     np.testing.assert_array_equal(threshold(maps, level), steps.threshold(maps, level))
@@ -99,7 +101,7 @@ def with_settings(image: Image.Image, **changes: Any) -> tuple[Settings, dict[st
     }
 
 
-@given(seed=seeds, grid=st.integers(1, 24), width=st.integers(1, 90), height=st.integers(1, 90))
+@given(seed=seeds, grid=grids, width=st.integers(1, 90), height=st.integers(1, 90))
 def test_step_7_upsampling_aligns_corners(channels_of, seed, grid, width, height):
     """Seen without a threshold and without blur."""
     maps, image = maps_above_zero(seed, grid), Image.new("RGB", (width, height))
@@ -130,14 +132,14 @@ def test_step_8_the_background_is_exact_on_lines_that_meet_a_cell(channels_of, w
     [("always", {1, 2, 3, 9}), ("never", set[int]()), ("auto", {1, 2})],
 )
 def test_step_8_there_is_a_background_by_rule(rule: Any, with_background: set[int], classes: int):
-    channels = to_channels(maps_above_zero(0, 4, classes), 9, 12, Settings(background=rule))
+    channels = to_channels(maps_above_zero(0, (4, 5), classes), 9, 12, Settings(background=rule))
     assert len(channels) == classes + (classes in with_background)
 
 
 @FEW
 @given(
     seed=seeds,
-    grid=st.integers(2, 24),
+    grid=grids,
     width=st.integers(1, 150),
     height=st.integers(1, 150),
     level=st.sampled_from([0.0, 0.05, 0.15, 0.45]),
@@ -172,7 +174,7 @@ def test_step_9_a_channel_of_less_contrast_than_rounding_is_constant(channels_of
 def test_step_10_the_dense_crf_has_these_terms(picture):
     image = picture(3, 60, 40)
     channels = steps.channels_of(
-        maps_above_zero(0, 6), 40, 60, least=0.15, sigma=0.05, with_background=True
+        maps_above_zero(0, (6, 6)), 40, 60, least=0.15, sigma=0.05, with_background=True
     )
     wanted = steps.dense_crf(np.asarray(image), channels)
     found = crf.marginals(image, channels.astype(np.float32))
@@ -203,7 +205,8 @@ def test_step_11_labels_of_maps_whose_minimum_is_above_0(
     """All steps together, over some images of the sizes and grids that models have."""
     different = pixels = 0
     seen: set[int] = set()
-    for seed, (width, height, grid) in enumerate([(120, 90, 6), (91, 121, 21), (128, 128, 24)]):
+    sizes = [(120, 90, (6, 6)), (91, 121, (28, 21)), (128, 128, (24, 24)), (120, 90, (18, 24))]
+    for seed, (width, height, grid) in enumerate(sizes):
         image, maps = picture(seed, width, height), maps_above_zero(seed, grid) + np.float32(0.2)
         assert maps.min() > 0
         chosen, plain = with_settings(image, background=background)

@@ -13,9 +13,9 @@ Background = Literal["auto", "always", "never"]
 GIB = 2**30
 
 
-def sparse_maps(seed: int, classes: int, grid: int) -> np.ndarray:
+def sparse_maps(seed: int, classes: int, grid: tuple[int, int]) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    maps = rng.random((classes, grid, grid), dtype=np.float32)
+    maps = rng.random((classes, *grid), dtype=np.float32)
     return maps * (rng.random(maps.shape) < rng.choice([0, 0.2, 1]))
 
 
@@ -36,14 +36,15 @@ def test_a_channel_without_contrast_is_all_zero_not_amplified_rounding(width):
 
 @pytest.mark.parametrize("size", [(600, 800), (1, 100_003), (64, 64)])
 @pytest.mark.parametrize("classes", [1, 2, 10])
+@pytest.mark.parametrize("grid", [(24, 24), (3, 40), (40, 3)])
 def test_memory_that_is_asked_for_is_no_less_than_what_is_used(
-    monkeypatch: pytest.MonkeyPatch, classes: int, size: tuple[int, int]
+    monkeypatch: pytest.MonkeyPatch, classes: int, size: tuple[int, int], grid: tuple[int, int]
 ):
     asked = []
     channels._blurred_upsampling.cache_clear()
     channels._blurred_cells.cache_clear()
     monkeypatch.setattr(channels, "require_memory", lambda needed, *_: asked.append(needed))
-    maps = sparse_maps(0, classes, 24)
+    maps = sparse_maps(0, classes, grid)
     tracemalloc.start()
     try:
         to_channels(maps, *size, Settings(background="always"))

@@ -24,6 +24,7 @@ FEW = settings(max_examples=25)
 seeds = st.integers(0, 2**32 - 1)
 counts = st.integers(1, 4)
 sides = st.integers(1, 70)
+grids = st.tuples(st.integers(1, 20), st.integers(1, 20))  # rows, columns
 numbers = st.sampled_from([np.float32, np.float16])
 
 
@@ -45,21 +46,28 @@ def host(array: Any) -> np.ndarray:
 
 
 @FEW
-@given(batch=counts, size=sides, seed=seeds)
-def test_normalize(cuda: Any, batch: int, size: int, seed: int):
+@given(batch=counts, height=sides, width=sides, seed=seeds)
+def test_normalize(cuda: Any, batch: int, height: int, width: int, seed: int):
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
+    pixels = rng.integers(0, 256, (batch, height, width, 3), np.uint8)
     mean, std = rng.random(3, np.float32), rng.random(3, np.float32) + np.float32(0.1)
     found = host(cuda.normalize(cuda.xp.asarray(pixels), mean, std))
     np.testing.assert_array_equal(found, reference.normalize(pixels, mean, std))
 
 
 @FEW
-@given(batch=counts, grid=st.integers(1, 9), patch=st.integers(1, 9), dtype=numbers, seed=seeds)
-def test_blank_patches(cuda: Any, batch, grid, patch, dtype, seed):
+@given(
+    batch=counts,
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    patch=st.integers(1, 9),
+    dtype=numbers,
+    seed=seeds,
+)
+def test_blank_patches(cuda: Any, batch, rows, columns, patch, dtype, seed):
     rng = np.random.default_rng(seed)
-    pixels = rng.normal(size=(batch, 3, grid * patch, grid * patch)).astype(dtype)
-    dropped = rng.random((batch, grid * grid)) < 0.5
+    pixels = rng.normal(size=(batch, 3, rows * patch, columns * patch)).astype(dtype)
+    dropped = rng.random((batch, rows * columns)) < 0.5
     found = host(cuda.blank_patches(*map(cuda.xp.asarray, (pixels, dropped)), patch))
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, reference.blank_patches(pixels, dropped, patch))
@@ -128,15 +136,15 @@ def test_class_maps(cuda: Any, sizes, rows, patches, seed):
     np.testing.assert_array_equal(found, reference.class_maps(total, members, first, summed))
 
 
-def some_maps(rng: np.random.Generator, classes: int, grid: int) -> np.ndarray:
-    maps = rng.random((classes, grid, grid), np.float32)
+def some_maps(rng: np.random.Generator, classes: int, grid: tuple[int, int]) -> np.ndarray:
+    maps = rng.random((classes, *grid), np.float32)
     return maps * (rng.random(maps.shape) < rng.choice([0, 0.2, 1])).astype(np.float32)
 
 
 @FEW
 @given(
     classes=counts,
-    grid=st.integers(1, 20),
+    grid=grids,
     level=st.floats(0, 1, allow_subnormal=False),
     least=st.sampled_from([0, 0.01, 7, 1e4]),
     seed=seeds,
@@ -148,10 +156,10 @@ def test_threshold(cuda: Any, classes, grid, level, least, seed):
 
 
 @FEW
-@given(classes=counts, grid=st.integers(1, 20), seed=seeds)
+@given(classes=counts, grid=grids, seed=seeds)
 def test_background(cuda: Any, classes, grid, seed):
     rng = np.random.default_rng(seed)
-    maps = some_maps(rng, classes, grid) * (rng.random((classes, grid, grid)) < 0.5)
+    maps = some_maps(rng, classes, grid) * (rng.random((classes, *grid)) < 0.5)
     maps = maps.astype(np.float32)
     found = host(cuda.background(cuda.xp.asarray(maps)))
     np.testing.assert_array_equal(found, reference.background(maps))
@@ -160,7 +168,7 @@ def test_background(cuda: Any, classes, grid, seed):
 @FEW
 @given(
     classes=counts,
-    grid=st.integers(1, 20),
+    grid=grids,
     height=sides,
     width=sides,
     least=st.sampled_from([0, 1, 1000]),
@@ -168,9 +176,9 @@ def test_background(cuda: Any, classes, grid, seed):
 )
 def test_resample(cuda: Any, classes, grid, height, width, least, seed):
     rng = np.random.default_rng(seed)
-    rows, columns = rng.random((height, grid)), rng.random((width, grid))
+    rows, columns = rng.random((height, grid[0])), rng.random((width, grid[1]))
     rows, columns = (m / m.sum(axis=1, keepdims=True) for m in (rows, columns))
-    maps = rng.random((classes, grid, grid), np.float32) + np.float32(least)
+    maps = rng.random((classes, *grid), np.float32) + np.float32(least)
     found = cuda.xp.empty((classes, height, width), np.float32)
     levels = cuda.xp.empty(classes, np.float64)
     wanted, wanted_levels = np.empty(found.shape, np.float32), np.empty(classes)
@@ -230,7 +238,7 @@ def test_every_bit_pattern_of_float16_is_read_right(cuda: Any):
     ("right", "wrong"),
     [
         ("tile[threadIdx.x] = other < patches && ", "tile[threadIdx.x] = "),
-        ("i < side * side; i +=", "i <= side * side; i +="),
+        ("i < rows * columns; i +=", "i <= rows * columns; i +="),
         ("i < pixels; i += next_items()", "i <= pixels; i += next_items()"),
     ],
 )
