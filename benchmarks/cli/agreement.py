@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from pnp_ovss.engine.device import open_device, usable_devices
 
-from ..contenders.engine import ENGINE
-from ..contenders.worker import Skipped
+from ..contenders.base import Skipped
+from ..contenders.registry import ENGINE_SEGMENTERS
 from ..harness.records import machine
 from .options import (
     chosen,
@@ -66,7 +66,7 @@ def command(
     place = usable_devices()[0] if device == "auto" else open_device(device)
     with work_folder(work) as folder:
         rows = agreement.measure(
-            chosen(names or DEFAULT, ENGINE),
+            chosen(names or DEFAULT, ENGINE_SEGMENTERS),
             device=place.name,
             folder=folder,
             build_first=build_first,

@@ -8,7 +8,8 @@ from typing import Any
 import click
 from pnp_ovss.engine.runners import AUTO
 
-from ..contenders.engine import LEAN, MODES, PIXELS, RELEASED, SUBJECTS
+from ..contenders.base import DROP_MODES, LEAN, PIXELS, RELEASED
+from ..contenders.registry import SEGMENTERS
 from .options import (
     case_of,
     case_options,
@@ -36,7 +37,7 @@ _QUICK_ROUNDS = 3
     "--drop-mode",
     "modes",
     multiple=True,
-    type=click.Choice(MODES),
+    type=click.Choice(DROP_MODES),
     help="Repeatable; of the engine's contenders. By default all; only pixels is the paper's.",
 )
 @rounds_option(7)
@@ -69,7 +70,7 @@ def command(
     from ..measures import end_to_end
 
     case = case_of(options, quick=quick)
-    contenders = chosen(names, SUBJECTS)
+    contenders = chosen(names, SEGMENTERS)
     if quick and not names:
         contenders = [RELEASED, LEAN, *(f"{backend}-fp32" for backend in AUTO)]
     if refcheck and LEAN not in contenders:
@@ -82,7 +83,7 @@ def command(
             model,
             case.task,
             contenders,
-            modes=modes or ([PIXELS] if quick else MODES),
+            modes=modes or ([PIXELS] if quick else DROP_MODES),
             rounds=rounds,
             refcheck=refcheck,
             about=about,

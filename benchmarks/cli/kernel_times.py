@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..contenders.engine import ENGINE
-from ..contenders.worker import Skipped
+from ..contenders.base import Skipped
+from ..contenders.registry import ENGINE_SEGMENTERS
 from .options import (
     case_of,
     case_options,
@@ -34,7 +34,7 @@ def command(name: str, rounds: int, json_file: Path | None, output: Path, **opti
     from ..measures import kernel_times
 
     case, say = case_of(options), say_with_time()
-    (contender,) = chosen([name], ENGINE)
+    (contender,) = chosen([name], ENGINE_SEGMENTERS)
     rows = case.measured(
         lambda model, about: kernel_times.measure(
             model, case.task, contender, rounds=rounds, about=about, say=say

@@ -17,7 +17,8 @@ from PIL import Image
 from pnp_ovss.engine.device import open_device, usable_devices
 from pnp_ovss.engine.inputs.images import load_rgb
 
-from ..contenders.engine import Model, Task
+from ..contenders.base import Task
+from ..harness.prepared import PreparedModel
 from ..harness.records import RESULTS, Row, describe, machine, recorded
 
 _PLACES = ("-o", "--output", "--json", "--work")
@@ -117,7 +118,9 @@ class Case:
     work: Path | None
 
     def measured(
-        self, measure: Callable[[Model, dict[str, Any]], Iterable[Row]], say: Callable[[str], None]
+        self,
+        measure: Callable[[PreparedModel, dict[str, Any]], Iterable[Row]],
+        say: Callable[[str], None],
     ) -> Iterator[Row]:
         """Rows of each device.
 
@@ -148,7 +151,7 @@ class Case:
         """What contenders do."""
         return Task(self.picture, self.classes, self.passes)
 
-    def _about(self, model: Model) -> dict[str, Any]:
+    def _about(self, model: PreparedModel) -> dict[str, Any]:
         from ..harness.models import identity
 
         with Image.open(self.picture) as image:

@@ -18,7 +18,8 @@ from .options import contender_options, measure_contenders
 )
 def command(**options: Any) -> int:
     """Seconds a picture by the number of classes, of passes, and of pictures in a batch."""
-    from ..contenders.engine import ENGINE, LEAN
+    from ..contenders.base import LEAN
+    from ..contenders.registry import ENGINE_SEGMENTERS
     from ..measures import scaling
 
-    return measure_contenders("scaling", scaling.measure, [LEAN, *ENGINE], options)
+    return measure_contenders("scaling", scaling.measure, [LEAN, *ENGINE_SEGMENTERS], options)

@@ -13,7 +13,7 @@ from .options import contender_options, measure_contenders
 @contender_options("stages", rounds=5, all_of_them="all")
 def command(**options: Any) -> int:
     """Decode, image encoder, matching branch, refinement, CRF: seconds of each, one by one."""
-    from ..contenders.engine import SUBJECTS
+    from ..contenders.registry import SEGMENTERS
     from ..measures import stages
 
-    return measure_contenders("stages", stages.measure, SUBJECTS, options)
+    return measure_contenders("stages", stages.measure, SEGMENTERS, options)

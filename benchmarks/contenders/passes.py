@@ -30,7 +30,8 @@ from transformers import BlipForImageTextRetrieval
 from ..baselines import tf32
 from ..baselines.passes import EagerPasses
 from ..harness.models import build
-from .engine import Model, skipped_if_it_fails
+from ..harness.prepared import PreparedModel
+from .base import skipped_if_it_fails
 
 TOKENS = 16  # of a caption
 OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
@@ -103,7 +104,7 @@ class Bench:
     batches: Sequence[int]
 
     @classmethod
-    def open(cls, made: Model, batches: Sequence[int]) -> Bench:
+    def open(cls, made: PreparedModel, batches: Sequence[int]) -> Bench:
         """Load a checkpoint and its export."""
         model, exported = (
             blip.load(made.checkpoint).model,

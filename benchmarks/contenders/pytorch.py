@@ -19,21 +19,22 @@ from pnp_ovss.engine.processors import processors
 from ..baselines import eager, tf32
 from ..baselines.compiled import CompiledSegmenter
 from ..baselines.eager import EagerSegmenter, Preset
+from ..harness.prepared import PreparedModel
 from ..harness.stopwatch import Place
-from .engine import COMPILED, LEAN, RELEASED, Model, Task
+from .base import COMPILED_SEGMENTERS, LEAN, RELEASED, Task
 
 
-def open_pytorch(name: str, model: Model) -> Eager:
-    """A segmenter of `segmenters.PYTORCH`."""
-    if name in COMPILED:
+def open_pytorch(name: str, model: PreparedModel) -> PyTorchSegmenter:
+    """Load a segmenter of `PYTORCH_SEGMENTERS`."""
+    if name in COMPILED_SEGMENTERS:
         dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
-        return Eager(model, partial(CompiledSegmenter.load, dtype=dtype))
+        return PyTorchSegmenter(model, partial(CompiledSegmenter.load, dtype=dtype))
     form = RELEASED if name == RELEASED else LEAN
     autocast = name.endswith("bf16")
-    return Eager(model, partial(EagerSegmenter.load, form=form), autocast=autocast)
+    return PyTorchSegmenter(model, partial(EagerSegmenter.load, form=form), autocast=autocast)
 
 
-class Eager:
+class PyTorchSegmenter:
     """The method in PyTorch.
 
     Args:
@@ -43,7 +44,7 @@ class Eager:
     """
 
     def __init__(
-        self, model: Model, make: Callable[..., EagerSegmenter], *, autocast: bool = False
+        self, model: PreparedModel, make: Callable[..., EagerSegmenter], *, autocast: bool = False
     ) -> None:
         manifest = open_model(model.folder, verify=False).manifest
         torch.set_num_threads(processors())
@@ -57,29 +58,29 @@ class Eager:
         )
 
     def segment(self, task: Task) -> np.ndarray:
-        """See `Subject.segment`."""
+        """See `TimedSegmenter.segment`."""
         picture = _decode(task.picture)
         with self._precision():
             return self._segmenter.segment(picture, task.classes, _preset(task))
 
     def maps(self, task: Task) -> np.ndarray:
-        """See `Subject.maps`."""
+        """See `TimedSegmenter.maps`."""
         picture = _decode(task.picture)
         with self._precision():
             return self._segmenter.maps(picture, task.classes, _preset(task)).class_maps
 
     def stream(self, task: Task, pictures: int, batch: int) -> None:
-        """See `Subject.stream`."""
+        """See `TimedSegmenter.stream`."""
         for _ in range(pictures):
             self.segment(task)
 
     def synchronize(self) -> None:
-        """See `Subject.synchronize`."""
+        """See `TimedSegmenter.synchronize`."""
         if self._segmenter.device.type == "cuda":
             torch.cuda.synchronize(self._segmenter.device)
 
     def read_back(self) -> dict[str, Any]:
-        """See `Subject.read_back`."""
+        """See `TimedSegmenter.read_back`."""
         return {
             "weights": str(next(self._segmenter.model.parameters()).dtype),
             "autocast": self._autocast,
@@ -92,7 +93,7 @@ class Eager:
 
     @property
     def places(self) -> list[Place]:
-        """See `Subject.places`; back-propagation is counted to the salience."""
+        """See `TimedSegmenter.places`; back-propagation is counted to the salience."""
         kind = type(self._segmenter)
         whole: list[Place] = [
             (sys.modules[__name__], "_decode", "decode"),

@@ -17,18 +17,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import msgspec
 import numpy as np
 from PIL import Image
 from pnp_ovss.engine.errors import ExecutionError
 
+from ..harness.prepared import PreparedModel
 from ..harness.stopwatch import Stopwatch
-from .engine import Model, SkippedError, Subject, Task, load, skipped_if_it_fails
+from .base import Skipped, SkippedError, Task, TimedSegmenter, skipped_if_it_fails
+from .registry import load
 
 Result = TypeVar("Result")
 
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-_subject: Subject
+_segmenter: TimedSegmenter
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,11 @@ class Watched:
     peak_memory_mib: float
 
 
-class Skipped(msgspec.Struct, frozen=True):
-    """A contender that was not timed on a device; whether because it broke or is wrong."""
-
-    contender: str
-    device: str
-    skipped: str
-    failed: bool = False
-
-
 class Worker:
-    """The process. Used as a context manager, it ends with it.
+    """A process with a segmenter. Used as a context manager, it ends with the block.
 
     Args:
-        name: of the segmenter, of `segmenters.SUBJECTS`.
+        name: of the segmenter, of `registry.SEGMENTERS`.
         model: that it loads.
 
     Attributes:
@@ -68,7 +60,7 @@ class Worker:
 
     load_s: float
 
-    def __init__(self, name: str, model: Model) -> None:
+    def __init__(self, name: str, model: PreparedModel) -> None:
         self.name = name
         self._model = model
         spawn = multiprocessing.get_context("spawn")
@@ -130,12 +122,12 @@ class Worker:
 
 @contextmanager
 def loaded(
-    names: Iterable[str], model: Model, task: Task, say: Callable[[str], None]
+    names: Iterable[str], model: PreparedModel, task: Task, say: Callable[[str], None]
 ) -> Iterator[tuple[list[Worker], list[Skipped]]]:
     """Segmenters that did a task once, and those that cannot be had here.
 
     Args:
-        names: of `segmenters.SUBJECTS`.
+        names: of `registry.SEGMENTERS`.
         model: that they load.
         task: what they do.
         say: is told of each step.
@@ -168,32 +160,32 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _load(name: str, model: Model, task: Task) -> float:
-    global _subject
+def _load(name: str, model: PreparedModel, task: Task) -> float:
+    global _segmenter
     began = time.perf_counter()
-    _subject = load(name, model)
+    _segmenter = load(name, model)
     _run(task)
     return time.perf_counter() - began
 
 
 def _run(task: Task) -> float:
     began = time.perf_counter()
-    _write(_subject.segment(task))
+    _write(_segmenter.segment(task))
     return time.perf_counter() - began
 
 
 def _stream(task: Task, pictures: int, batch: int) -> float:
     began = time.perf_counter()
-    _subject.stream(task, pictures, batch)
+    _segmenter.stream(task, pictures, batch)
     return time.perf_counter() - began
 
 
 def _watch(task: Task) -> Watched:
-    stopwatch = Stopwatch(_subject.synchronize)
+    stopwatch = Stopwatch(_segmenter.synchronize)
     _forget_peak()
     began = time.perf_counter()
-    with stopwatch.watching(_subject.places):
-        labels = _subject.segment(task)
+    with stopwatch.watching(_segmenter.places):
+        labels = _segmenter.segment(task)
     with stopwatch.stage("write"):
         _write(labels)
     whole = time.perf_counter() - began
@@ -202,11 +194,11 @@ def _watch(task: Task) -> Watched:
 
 
 def _maps(task: Task) -> np.ndarray:
-    return _subject.maps(task)
+    return _segmenter.maps(task)
 
 
 def _read_back() -> dict[str, Any]:
-    return _subject.read_back()
+    return _segmenter.read_back()
 
 
 def _write(labels: np.ndarray) -> None:

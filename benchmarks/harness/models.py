@@ -16,7 +16,7 @@ from pnp_ovss.export.build import BUILDERS
 from pnp_ovss.export.models.blip import checkpoint as blip
 from pnp_ovss.export.models.wordpiece import bert
 
-from ..contenders.engine import Model
+from .prepared import PreparedModel
 from .random_models import SEED, SHAPES, random_blip, save_checkpoint
 
 RANDOM = "random:"
@@ -26,7 +26,7 @@ def check_name(name: str) -> None:
     """Refuse the name of a shape that there is none of.
 
     Raises:
-        ModelError: so.
+        ModelError: there is no such shape.
     """
     if name.startswith(RANDOM) and name.removeprefix(RANDOM) not in SHAPES:
         known = ", ".join(RANDOM + shape for shape in SHAPES)
@@ -35,7 +35,7 @@ def check_name(name: str) -> None:
 
 def prepare(
     name: str, *, image_size: int, device: str, folder: Path, say: Callable[[str], None]
-) -> Model:
+) -> PreparedModel:
     """A checkpoint and its export, made in a folder unless they are there.
 
     Args:
@@ -64,7 +64,7 @@ def prepare(
         say(f"exporting {name}")
         trained = not name.startswith(RANDOM)
         export(checkpoint, target, image_size=image_size, trained=trained, overwrite=True)
-    return Model(checkpoint, target, device)
+    return PreparedModel(checkpoint, target, device)
 
 
 def build(
@@ -90,14 +90,14 @@ def build(
         PnpOvssError: it cannot be built here.
         ImportError: a package is missing that builds it.
     """
-    builder = importlib.import_module(f"pnp_ovss.export.{BUILDERS[backend]}")
+    builder = importlib.import_module(f"pnp_ovss.export.build.{BUILDERS[backend]}")
     options: dict[str, Any] = {"batches": list(batches), "tokens": list(tokens)}
     if backend == "aotinductor":  # the others build for the first GPU
         options["device"] = device
     builder.build(model, target=backend, precision=precision, **options)
 
 
-def identity(name: str, model: Model) -> dict[str, str]:
+def identity(name: str, model: PreparedModel) -> dict[str, str]:
     """The model in a row of results: its name, and sha256 of graphs and weights."""
     manifest = open_model(model.folder, verify=False).manifest
     graphs = {"vision": VISION, "salience": SALIENCE}

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pnp_ovss.engine.errors import InputError
 
-from ..contenders.engine import PIXELS
+from ..contenders.base import PIXELS
 from .records import Rows, describe
 
 STAGES = (

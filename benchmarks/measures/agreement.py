@@ -21,8 +21,7 @@ from pnp_ovss.engine.model.folder import DEMO, find_model, open_model
 from pnp_ovss.export.build import BUILDERS
 from pnp_ovss.export.validate import relative_error
 
-from ..contenders.engine import LIMITS, SkippedError, skipped_if_it_fails
-from ..contenders.worker import Skipped
+from ..contenders.base import LIMITS, Skipped, SkippedError, skipped_if_it_fails
 from ..harness.models import build
 from ..harness.records import Rows, describe
 
@@ -81,7 +80,7 @@ def measure(
     """A row for each contender and sample picture.
 
     Args:
-        names: of `segmenters.ENGINE`.
+        names: of `registry.ENGINE_SEGMENTERS`.
         device: "cpu" or "cuda:N".
         folder: for a copy of the demo model beside which engines lie, or are built. Where there is
             no copy and nothing is built, those of the user's cache are taken.

@@ -17,19 +17,19 @@ import msgspec
 import numpy as np
 from pnp_ovss.engine.errors import ExecutionError, InputError
 
-from ..contenders.engine import (
-    ENGINE,
+from ..contenders.base import (
+    CLASS_NAMES,
+    DROP_MODES,
     LEAN,
     LIMITS,
-    MODES,
-    NAMES,
     PIXELS,
     RELEASED,
-    Model,
+    Skipped,
     Task,
-    precision_of,
 )
-from ..contenders.worker import Skipped, Watched, Worker, loaded
+from ..contenders.registry import ENGINE_SEGMENTERS, precision_of
+from ..contenders.worker import Watched, Worker, loaded
+from ..harness.prepared import PreparedModel
 from ..harness.timing import bootstrap_interval, in_turns
 
 CONTRACT = "picture file to label file: decode, K passes, refine, CRF, write; model loaded, warm"
@@ -134,7 +134,7 @@ class Agreement:
         found, wanted = (watch(one, task).labels for one in (worker, oracle))
         same_labels = float(np.mean(found == wanted))
         passes = task.passes if contender.precision == "fp32" else 1
-        task = replace(task, classes=NAMES, passes=passes)
+        task = replace(task, classes=CLASS_NAMES, passes=passes)
         wanted = maps(oracle, task)
         if not wanted.any():
             raise InputError(
@@ -145,11 +145,11 @@ class Agreement:
 
 
 def measure(
-    model: Model,
+    model: PreparedModel,
     task: Task,
     names: Sequence[str],
     *,
-    modes: Sequence[str] = MODES,
+    modes: Sequence[str] = DROP_MODES,
     rounds: int,
     refcheck: bool,
     about: Mapping[str, Any],
@@ -160,7 +160,7 @@ def measure(
     Args:
         model: that they load.
         task: what they do.
-        names: of `segmenters.SUBJECTS`.
+        names: of `registry.SEGMENTERS`.
         modes: what dropping a patch may mean to the engine; PyTorch drops pixels.
         rounds: turns of each, at least; see `timing`.
         refcheck: first compare what each finds with `lean`, and time none that is wrong.
@@ -175,7 +175,7 @@ def measure(
         contenders = [
             Contender(worker, replace(task, drop_mode=mode))
             for worker in workers
-            for mode in (modes if worker.name in ENGINE else [PIXELS])
+            for mode in (modes if worker.name in ENGINE_SEGMENTERS else [PIXELS])
         ]
         for one in contenders:
             say(f"running {one.name}")  # before any is watched: one may load a graph for another

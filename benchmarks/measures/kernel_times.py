@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ..contenders.engine import Model, SkippedError, Subject, Task, load, skipped_if_it_fails
-from ..contenders.worker import Skipped
+from ..contenders.base import Skipped, SkippedError, Task, TimedSegmenter, skipped_if_it_fails
+from ..contenders.registry import load
+from ..harness.prepared import PreparedModel
 from ..harness.records import Rows
 from ..harness.tables import heading
 from ..harness.timing import interleaved
@@ -45,7 +46,7 @@ class Watched(NamedTuple):
 
 
 def measure(
-    model: Model,
+    model: PreparedModel,
     task: Task,
     name: str,
     *,
@@ -58,7 +59,7 @@ def measure(
     Args:
         model: to load.
         task: what is done.
-        name: of `segmenters.ENGINE`.
+        name: of `registry.ENGINE_SEGMENTERS`.
         rounds: runs that are timed, at least; see `timing`.
         about: fields of the rows of the whole.
         say: is told of each step.
@@ -66,8 +67,8 @@ def measure(
     try:
         with skipped_if_it_fails():
             say(f"loading {name}")
-            subject = load(name, model)
-            for what, run in _runs(subject, task).items():
+            segmenter = load(name, model)
+            for what, run in _runs(segmenter, task).items():
                 say(f"{name}, {what}")
                 for _ in range(WARM_UP):
                     run()
@@ -84,7 +85,7 @@ def measure(
                     "rounds": len(seconds),
                     "device_s": whole,
                     "idle_share": max(0.0, 1 - found.busy_s / middle),
-                    "read_back": subject.read_back(),
+                    "read_back": segmenter.read_back(),
                     **about,
                 }
                 for kernel in found.kernels:
@@ -100,10 +101,10 @@ def measure(
         yield Skipped(name, model.device, str(error), failed=error.failed)
 
 
-def _runs(subject: Subject, task: Task) -> dict[str, Callable[[], object]]:
+def _runs(segmenter: TimedSegmenter, task: Task) -> dict[str, Callable[[], object]]:
     return {
-        "one picture": partial(subject.segment, task),
-        f"{PICTURES} pictures in a batch": partial(subject.stream, task, PICTURES, PICTURES),
+        "one picture": partial(segmenter.segment, task),
+        f"{PICTURES} pictures in a batch": partial(segmenter.stream, task, PICTURES, PICTURES),
     }
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pnp_ovss.export.build import BUILDERS
 
-from ..contenders.engine import LIMITS, SkippedError, skipped_if_it_fails
+from ..contenders.base import LIMITS, SkippedError, skipped_if_it_fails
 from ..contenders.passes import (
     COMPILED,
     DTYPES,

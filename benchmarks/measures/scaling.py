@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..contenders.engine import NAMES, Model, Task
-from ..contenders.worker import Skipped, loaded
+from ..contenders.base import CLASS_NAMES, Skipped, Task
+from ..contenders.worker import loaded
+from ..harness.prepared import PreparedModel
 from ..harness.records import Rows
 from ..harness.tables import heading
 from ..harness.timing import in_turns
@@ -30,7 +31,7 @@ _BATCHES = 2  # of a stream, so that one is refined while the next one runs
 
 
 def measure(
-    model: Model,
+    model: PreparedModel,
     task: Task,
     names: Sequence[str],
     *,
@@ -43,7 +44,7 @@ def measure(
     Args:
         model: that they load.
         task: what they do.
-        names: of `segmenters.SUBJECTS`.
+        names: of `registry.SEGMENTERS`.
         rounds: turns of each, at least; see `timing`.
         about: fields of every row.
         say: is told of each step.
@@ -72,7 +73,7 @@ def measure(
 
 def _varied(task: Task, axis: str, value: int) -> Task:
     if axis == "classes":
-        return replace(task, classes=NAMES[:value])
+        return replace(task, classes=CLASS_NAMES[:value])
     return replace(task, passes=value) if axis == "passes" else task
 
 

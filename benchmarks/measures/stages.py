@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ..contenders.engine import Model, Task
-from ..contenders.worker import Skipped, loaded
+from ..contenders.base import Skipped, Task
+from ..contenders.worker import loaded
+from ..harness.prepared import PreparedModel
 
 
 def measure(
-    model: Model,
+    model: PreparedModel,
     task: Task,
     names: Sequence[str],
     *,
@@ -29,7 +30,7 @@ def measure(
     Args:
         model: that they load.
         task: what they do.
-        names: of `segmenters.SUBJECTS`.
+        names: of `registry.SEGMENTERS`.
         rounds: runs of each.
         about: fields of every row.
         say: is told of each step.

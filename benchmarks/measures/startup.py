@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contenders.engine import Model, Task
+from ..contenders.base import Task
+from ..harness.prepared import PreparedModel
 from ..harness.records import Rows
 from ..harness.tables import heading
 
@@ -43,7 +44,7 @@ sys.stdin.read()
 
 
 def measure(
-    model: Model,
+    model: PreparedModel,
     task: Task,
     names: Sequence[str],
     *,
@@ -56,7 +57,7 @@ def measure(
     Args:
         model: that is loaded.
         task: what is segmented.
-        names: of `segmenters.ENGINE`.
+        names: of `registry.ENGINE_SEGMENTERS`.
         rounds: processes of each.
         about: fields of every row.
         say: is told of each step.

@@ -2,14 +2,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from pnp_ovss.engine.errors import ExecutionError
 from pnp_ovss.engine.model.folder import open_model
@@ -17,10 +13,10 @@ from pnp_ovss.export import export
 
 from benchmarks.cli import main
 from benchmarks.cli import report as cli_report
-from benchmarks.contenders.engine import MODES, Model, Task
-from benchmarks.contenders.worker import Worker
+from benchmarks.contenders.base import DROP_MODES, Task
 from benchmarks.harness import models
 from benchmarks.harness import tables as report
+from benchmarks.harness.prepared import PreparedModel
 from benchmarks.harness.records import Report, machine, read, recorded
 from benchmarks.measures import end_to_end, stages
 from tests.conftest import IMAGE_SIZE, SAMPLES, Exported
@@ -29,7 +25,7 @@ TASK = Task(SAMPLES / "beach.jpg", ("person", "boat", "umbrella"), passes=3)
 NAMES = ["released", "lean", "onnxruntime-fp32", "openvino-bf16", "tensorrt-fp16"]
 
 
-def about(model: Model) -> dict[str, Any]:
+def about(model: PreparedModel) -> dict[str, Any]:
     return {
         "case": {"image_size": IMAGE_SIZE, "width": 640, "height": 480, "passes": 3}
         | {"classes": list(TASK.classes), "device": "cpu"},
@@ -40,12 +36,12 @@ def about(model: Model) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def model(exported: Exported) -> Model:
-    return Model(str(exported.checkpoint), exported.folder, "cpu")
+def model(exported: Exported) -> PreparedModel:
+    return PreparedModel(str(exported.checkpoint), exported.folder, "cpu")
 
 
 @pytest.fixture(scope="module")
-def recording(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recording(model: PreparedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("results") / "end-to-end.jsonl"
     rows = end_to_end.measure(
         model, TASK, NAMES, rounds=3, refcheck=True, about=about(model), say=lambda _: None
@@ -60,7 +56,7 @@ def rows(recording: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_there_is_a_row_for_each_contender(rows: dict[str, dict[str, Any]]) -> None:
-    shortcuts = [mode for mode in MODES if mode != "pixels"]
+    shortcuts = [mode for mode in DROP_MODES if mode != "pixels"]
     wanted = {*NAMES, *(f"{name}/{mode}" for name in NAMES[2:4] for mode in shortcuts)}
     if "skipped" in rows["openvino-bf16"]:  # this CPU has no bf16
         wanted -= {f"openvino-bf16/{mode}" for mode in shortcuts}
@@ -121,7 +117,9 @@ def test_how_it_ran_is_read_back(rows: dict[str, dict[str, Any]]) -> None:
         assert "bfloat16" in hint["INFERENCE_PRECISION_HINT"]
 
 
-def test_the_model_is_named_by_its_contents(rows: dict[str, dict[str, Any]], model: Model) -> None:
+def test_the_model_is_named_by_its_contents(
+    rows: dict[str, dict[str, Any]], model: PreparedModel
+) -> None:
     assert len(rows["lean"]["model"]["vision_sha256"]) == 64
     assert open_model(model.folder).manifest.trained
     assert rows["lean"]["machine"]["packages"].keys() >= {"torch", "onnxruntime", "openvino"}
@@ -188,7 +186,7 @@ def test_one_that_is_wrong_is_not_timed(
     export(str(exported.checkpoint), tmp_path / "wrong", image_size=IMAGE_SIZE, head=(1,))
     manifest = tmp_path / "wrong" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"head": 1', '"head": 3'))
-    wrong = Model(str(exported.checkpoint), tmp_path / "wrong", "cpu")
+    wrong = PreparedModel(str(exported.checkpoint), tmp_path / "wrong", "cpu")
     monkeypatch.setattr(models, "prepare", lambda *_, **__: wrong)
     path = tmp_path / "rows.jsonl"
     words = "--contender lean --contender onnxruntime-fp32 --drop-mode pixels --rounds 1 --json"
@@ -217,9 +215,11 @@ def test_bad_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[st
 
 
 def test_nothing_is_timed_where_there_is_nothing_to_compare_with(
-    exported: Exported, model: Model, tmp_path: Path
+    exported: Exported, model: PreparedModel, tmp_path: Path
 ) -> None:
-    broken = Model(str(tmp_path), exported.folder, "cpu")  # no checkpoint is there for PyTorch
+    broken = PreparedModel(
+        str(tmp_path), exported.folder, "cpu"
+    )  # no checkpoint is there for PyTorch
     names = ["lean", "onnxruntime-fp32"]
     rows = end_to_end.measure(
         broken, TASK, names, rounds=1, refcheck=True, about=about(model), say=lambda _: None
@@ -229,50 +229,8 @@ def test_nothing_is_timed_where_there_is_nothing_to_compare_with(
         list(rows)
 
 
-def test_a_process_that_dies_is_told_of(model: Model) -> None:
-    with Worker("onnxruntime-fp32", model) as worker:
-        worker.load(TASK)
-        with pytest.raises(ExecutionError, match="the process of onnxruntime-fp32 died"):
-            worker._do(os.abort)
-
-
-def is_running(process: str) -> bool:
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
-    """Even if that is killed."""
-    code = """
-import os
-from pathlib import Path
-from pnp_ovss.benchmarks.segmenters import Model
-from pnp_ovss.benchmarks.worker import Worker
-if __name__ == "__main__":
-    worker = Worker("lean", Model("", Path(), "cpu"))
-    print(worker._do(os.getpid), flush=True)
-    input()
-"""
-    (tmp_path / "parent.py").write_text(code)
-    words = [sys.executable, str(tmp_path / "parent.py")]
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(words, **pipes, text=True) as parent:
-        assert parent.stdout
-        child = parent.stdout.readline().strip()
-        assert is_running(child)
-        parent.kill()
-    until = time.monotonic() + 20
-    while is_running(child) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not is_running(child)
-
-
 def test_without_pydensecrf_the_tables_say_so(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pydensecrf.py").write_text("raise ImportError\n")
     monkeypatch.syspath_prepend(tmp_path)  # of the workers too
@@ -290,10 +248,3 @@ def test_without_pydensecrf_the_tables_say_so(
         assert said in text
     rows[0]["read_back"]["crf"] = "pydensecrf2"
     assert said not in report.end_to_end(rows[:1])
-
-
-def test_streams_give_seconds(model: Model) -> None:
-    with Worker("onnxruntime-fp32", model) as worker:
-        worker.load(TASK)
-        assert 0 < worker.stream(TASK, 2, 2) < 60
-        assert np.isfinite(worker.maps(TASK)).all()

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from benchmarks.cli import main
-from benchmarks.contenders.engine import Engine, Model
+from benchmarks.contenders.engine import EngineSegmenter
 from benchmarks.harness import models
+from benchmarks.harness.prepared import PreparedModel
 from benchmarks.harness.records import read
 from benchmarks.measures import kernel_times
 from tests.conftest import Exported
@@ -20,7 +21,7 @@ def words(
     exported: Exported, tmp_path: Path, picture, monkeypatch: pytest.MonkeyPatch
 ) -> list[str]:
     """A command line that is quick; what it names goes to `tmp_path`."""
-    model = Model(str(exported.checkpoint), exported.folder, "cpu")
+    model = PreparedModel(str(exported.checkpoint), exported.folder, "cpu")
     monkeypatch.setattr(models, "prepare", lambda *_, **__: model)
     monkeypatch.setattr(kernel_times, "PICTURES", 2)
     monkeypatch.setattr(kernel_times, "WARM_UP", 1)
@@ -33,14 +34,14 @@ def test_operators_of_pytorch_are_named(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here beside the engine, which on the CPU has none in ONNX Runtime."""
-    segment = Engine.segment
+    segment = EngineSegmenter.segment
 
-    def with_products(engine: Engine, task: Any) -> Any:
+    def with_products(engine: EngineSegmenter, task: Any) -> Any:
         for _ in range(3):
             torch.mm(torch.ones(200, 200), torch.ones(200, 200))
         return segment(engine, task)
 
-    monkeypatch.setattr(Engine, "segment", with_products)
+    monkeypatch.setattr(EngineSegmenter, "segment", with_products)
     assert main([*words, "--contender", "onnxruntime-fp32"]) == 0
     rows = read(tmp_path / "kernel-times.jsonl")
     whole, stream = (row for row in rows if "median_s" in row)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contenders.engine import Model, Task
-from benchmarks.harness import tables as report
+from benchmarks.contenders.base import Task
+from benchmarks.harness.prepared import PreparedModel
 from benchmarks.harness.records import machine, read, recorded
-from benchmarks.measures import scaling, stages
+from benchmarks.measures import scaling
 from tests.conftest import SAMPLES, Exported
 
 TASK = Task(SAMPLES / "beach.jpg", ("person", "boat"), passes=2)
@@ -22,12 +22,12 @@ NAMES = ["onnxruntime-fp32", "tensorrt-fp16"]
 
 
 @pytest.fixture
-def model(exported: Exported) -> Model:
-    return Model(str(exported.checkpoint), exported.folder, "cpu")
+def model(exported: Exported) -> PreparedModel:
+    return PreparedModel(str(exported.checkpoint), exported.folder, "cpu")
 
 
 def test_a_row_for_each_point(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: PreparedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     axes = {"classes": (1, 3), "passes": (1, 8), "batch": (1, 2)}
     monkeypatch.setattr(scaling, "AXES", axes)
@@ -44,14 +44,3 @@ def test_a_row_for_each_point(
     assert "| seconds a picture, by passes | 1 | 8 |" in scaling.table(rows)
     scaling.draw(rows, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 1000
-
-
-def test_stages_one_by_one(model: Model, tmp_path: Path) -> None:
-    path = tmp_path / "stages.jsonl"
-    recorded(stages.measure(model, TASK, NAMES, rounds=2, about=ABOUT, say=lambda _: None), path)
-    timed, skipped = rows = read(path)
-    assert {"vision", "salience", "crf", "write"} <= timed["stages"].keys()
-    assert skipped["contender"] == NAMES[1]
-    text = report.stages(rows)
-    assert "| onnxruntime-fp32 |" in text
-    assert "- tensorrt-fp16: " in text

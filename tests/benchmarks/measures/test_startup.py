@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contenders.engine import Model, Task
+from benchmarks.contenders.base import Task
+from benchmarks.harness.prepared import PreparedModel
 from benchmarks.harness.records import machine
 from benchmarks.measures import startup
 from tests import thresholds
@@ -25,7 +26,7 @@ def test_budgets(code: str, budget: float) -> None:
 
 
 def test_the_first_picture(exported: Exported, tmp_path: Path) -> None:
-    model = Model(str(exported.checkpoint), exported.folder, "cpu")
+    model = PreparedModel(str(exported.checkpoint), exported.folder, "cpu")
     task = Task(SAMPLES / "beach.jpg", ("person", "boat"))
     case = {"image_size": 96, "device": "cpu", "width": 640, "height": 480}
     case |= {"classes": [], "passes": 4}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contenders.engine import Engine
+from benchmarks.contenders.engine import EngineSegmenter
 
 
 class Gpu:
@@ -27,10 +27,10 @@ class Gpu:
 @pytest.mark.parametrize(("on_gpu", "wanted"), [(True, [1]), (False, [])])
 def test_the_whole_device_is_waited_for(on_gpu: bool, wanted: list[int]) -> None:
     """Refinement and the CRF are queued on another stream than the model."""
-    engine, gpu = Engine.__new__(Engine), Gpu()
+    segmenter, gpu = EngineSegmenter.__new__(EngineSegmenter), Gpu()
     if not on_gpu:
         gpu.stream = None
     network: Any = SimpleNamespace(device=gpu)
-    engine._segmenter = SimpleNamespace(_network=network)  # type: ignore[assignment]
-    engine.synchronize()
+    segmenter._segmenter = SimpleNamespace(_network=network)  # type: ignore[assignment]
+    segmenter.synchronize()
     assert gpu.waited == wanted

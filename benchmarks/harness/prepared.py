@@ -1,0 +1,21 @@
+"""A model that is ready to be measured, without a word on how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """What every segmenter loads.
+
+    Attributes:
+        checkpoint: for PyTorch, a folder or a name of the Hugging Face hub.
+        folder: its export.
+        device: "cpu" or "cuda:N".
+    """
+
+    checkpoint: str
+    folder: Path
+    device: str
