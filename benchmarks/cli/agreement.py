@@ -10,16 +10,8 @@ from pnp_ovss.engine.device import open_device, usable_devices
 from ..contenders.base import Skipped
 from ..contenders.registry import ENGINE_SEGMENTERS
 from ..harness.records import machine
-from .options import (
-    chosen,
-    command_line,
-    json_option,
-    output_option,
-    say_with_time,
-    work_folder,
-    work_option,
-    write,
-)
+from .options import chosen, json_option, output_option, say_with_time, work_folder, work_option
+from .results import command_line, write
 
 DEFAULT = ("aotinductor-fp32", "aotinductor-bf16")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ..harness.records import machine, recorded
-from .options import output_option, rounds_option, show
+from .options import output_option, rounds_option
+from .results import show
 
 
 @click.command("crf")

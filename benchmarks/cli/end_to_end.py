@@ -19,8 +19,8 @@ from .options import (
     output_option,
     rounds_option,
     say_with_time,
-    write_contenders,
 )
+from .results import write_contenders
 
 _QUICK_ROUNDS = 3
 

@@ -17,8 +17,8 @@ from .options import (
     output_option,
     rounds_option,
     say_with_time,
-    write,
 )
+from .results import write
 
 
 @click.command("kernel-times")

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ..harness.records import machine
-from .options import command_line, json_option, output_option, rounds_option, write
+from .options import json_option, output_option, rounds_option
+from .results import command_line, write
 
 
 @click.command("kernels")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +17,9 @@ from pnp_ovss.engine.inputs.images import load_rgb
 
 from ..contenders.base import Task
 from ..harness.prepared import PreparedModel
-from ..harness.records import RESULTS, Row, describe, machine, recorded
+from ..harness.records import RESULTS, Row, machine
+from .results import command_line, write_contenders
 
-_PLACES = ("-o", "--output", "--json", "--work")
 QUICK_MODEL, QUICK_SIZE = "random:blip-base", 112
 
 
@@ -59,40 +57,10 @@ def rounds_option(default: int, *, timed: bool = True) -> Callable[..., Any]:
     )
 
 
-def write(rows: Iterable[Row], name: str, output: Path, json_file: Path | None) -> list[Row]:
-    """Record rows as they come; then write their tables and plots, and show them."""
-    from ..harness.reports import REPORTS
-
-    path = json_file or output / f"{name}.jsonl"
-    kept = recorded(rows, path)
-    if json_file is None:
-        click.echo(REPORTS[name].render(path))
-    return kept
-
-
-def show(about: dict[str, Any], packages: Sequence[str], table: str, path: Path) -> None:
-    """Write and print a table, under the machine it was measured on."""
-    text = f"{describe(about, *packages)}\n\n`{command_line()}`\n\n{table}\n"
-    path.write_text(text)
-    click.echo(text)
-
-
 def say_with_time() -> Callable[[str], None]:
     """A voice on standard error, with the seconds since now."""
     began = time.monotonic()
     return lambda text: click.echo(f"{time.monotonic() - began:6.0f} s  {text}", err=True)
-
-
-def command_line() -> str:
-    """What was typed, but for where files go."""
-    words = iter(sys.argv[1:])
-    kept = []
-    for word in words:
-        if word in _PLACES:
-            next(words, None)
-        elif not word.startswith(tuple(f"{name}=" for name in _PLACES)):
-            kept.append(word)
-    return f"python -m benchmarks {shlex.join(kept)}"
 
 
 @dataclass(frozen=True)
@@ -279,20 +247,6 @@ def chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:
     if unknown:
         raise click.UsageError(f"no contender {min(unknown)!r}; there are: {', '.join(known)}")
     return list(given or known)
-
-
-def write_contenders(rows: Iterable[Any], name: str, output: Path, json_file: Path | None) -> int:
-    """As `write`, and name the contenders that failed; the exit code of the command."""
-    kept = write(rows, name, output, json_file)
-    return complain_of(row.contender for row in kept if getattr(row, "failed", False))
-
-
-def complain_of(failed: Iterable[str]) -> int:
-    """Name contenders that broke or are wrong; the exit code of the command."""
-    names = ", ".join(dict.fromkeys(failed))
-    if names:
-        click.echo(f"benchmarks: broke, or are wrong, and were not timed: {names}", err=True)
-    return int(bool(names))
 
 
 def contender_options(

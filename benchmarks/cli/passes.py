@@ -12,16 +12,14 @@ from pnp_ovss.engine.device import open_device
 from ..harness.records import machine, recorded
 from .options import (
     chosen,
-    command_line,
-    complain_of,
     model_option,
     output_option,
     rounds_option,
     say_with_time,
-    show,
     work_folder,
     work_option,
 )
+from .results import command_line, complain_of, show
 
 
 @click.command("passes")

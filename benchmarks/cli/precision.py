@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from ..harness.records import machine, recorded
-from .options import command_line, output_option
+from .options import output_option
+from .results import command_line
 
 ENGINES = {
     "eager": ["fp16", "bf16", "autocast fp16", "autocast bf16"],

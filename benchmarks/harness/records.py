@@ -1,10 +1,9 @@
-"""Results on disk: a row a line, and what is made of them to be read."""
+"""Results on disk, a row a line of JSON, and the machine they were measured on."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,28 +58,6 @@ def recorded(rows: Iterable[Row], path: Path) -> list[Row]:
 def read(path: Path) -> Rows:
     """Rows that were recorded."""
     return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is made of recorded rows.
-
-    Attributes:
-        table: the rows as Markdown.
-        draw: writes them as a PNG; None where there is nothing to draw.
-    """
-
-    table: Callable[[Rows], str]
-    draw: Callable[[Rows, Path], None] | None = None
-
-    def render(self, path: Path) -> str:
-        """Write `<stem>.md`, and the picture, beside recorded rows; return the text."""
-        rows = read(path)
-        text = self.table(rows) + "\n"
-        path.with_suffix(".md").write_text(text)
-        if self.draw:
-            self.draw(rows, path.with_suffix(".png"))
-        return text
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -30,9 +30,12 @@ from ..contenders.base import (
 from ..contenders.registry import ENGINE_SEGMENTERS, precision_of
 from ..contenders.worker import Watched, Worker, loaded
 from ..harness.prepared import PreparedModel
+from ..harness.records import Rows
+from ..harness.tables import heading, not_timed, note_on_crf, or_dash
 from ..harness.timing import bootstrap_interval, in_turns
 
 CONTRACT = "picture file to label file: decode, K passes, refine, CRF, write; model loaded, warm"
+_STAGES_SHOWN = {"vision", "salience", "refine", "crf"}  # have columns of their own
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,3 +255,81 @@ def _row(
         read_back=contender.worker.read_back(),
         **about,
     )
+
+
+def table(rows: Rows) -> str:
+    """The rows as Markdown, device by device."""
+    return "\n\n".join(_on_device(own) for own in _by_device(rows).values())
+
+
+def _by_device(rows: Rows) -> dict[str, Rows]:
+    found: dict[str, Rows] = {}
+    for row in rows:
+        found.setdefault(row["case"]["device"] if "case" in row else row["device"], []).append(row)
+    return found
+
+
+def _on_device(rows: Rows) -> str:
+    timed = [row for row in rows if "median_s" in row]
+    if not timed:
+        return not_timed(rows)
+    clock = f"The clock: {timed[0]['contract']}. Median (5th to 95th percentile) of"
+    clock += (
+        f" {timed[0]['rounds']} rounds; in brackets after a ratio, where its median lies by 95 %"
+    )
+    clock += " of a bootstrap."
+    parts = [heading(timed[0]), clock, _times(timed), note_on_crf(timed), not_timed(rows)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _times(timed: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| contender | a picture, s | times `released` | times `lean` | vision, s | salience, s"
+        " | refine, CRF, s | the rest, s | peak MiB | loaded, s | maps off by | same labels |",
+        "|---|" + "---:|" * 11,
+    ]
+    for row in timed:
+        own = row["stages"]
+        rest = sum(seconds for name, seconds in own.items() if name not in _STAGES_SHOWN)
+        lines.append(
+            f"| {row['contender']}{'' if row['drop_mode'] == PIXELS else ' *'}"
+            f" | {row['median_s']:.3g} ({row['p05_s']:.3g} to {row['p95_s']:.3g})"
+            f" | {_ratio(row, 'released')} | {_ratio(row, 'lean')}"
+            f" | {own.get('vision', 0):.3f} | {own.get('salience', 0):.3f}"
+            f" | {own.get('refine', 0) + own.get('crf', 0):.3f} | {rest:.3f}"
+            f" | {row['peak_memory_mib']:.0f} | {row['load_s']:.1f}"
+            f" | {or_dash(row['maps_error'], '.0e')} | {or_dash(row['same_labels'], '.4f')} |"
+        )
+    if any(row["drop_mode"] != PIXELS for row in timed):
+        lines += ["", "\\* another way of dropping patches than the paper's: another result."]
+    return "\n".join(lines)
+
+
+def _ratio(row: dict[str, Any], other: str) -> str:
+    ratio, interval = row[f"ratio_to_{other}"], row[f"ratio_to_{other}_interval"]
+    if ratio is None:
+        return "-"
+    return f"{ratio:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def summary(rows: Rows) -> str:
+    """Short tables for the README: what it runs on, seconds, ratios, memory."""
+    parts = []
+    for own in _by_device(rows).values():
+        timed = [row for row in own if "median_s" in row]
+        lines = [
+            "| | seconds a picture | times `released` | times `lean` | peak memory |",
+            "|---|---:|---:|---:|---:|",
+            *(
+                f"| {row['contender']} | {row['median_s']:.2f}"
+                f" | {_plain(row['ratio_to_released'])} | {_plain(row['ratio_to_lean'])}"
+                f" | {row['peak_memory_mib'] / 1024:.1f} GiB |"
+                for row in timed
+            ),
+        ]
+        parts += [heading(timed[0]), "\n".join(lines), note_on_crf(timed)] if timed else []
+    return "\n\n".join(filter(None, parts))
+
+
+def _plain(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.1f}"

@@ -8,7 +8,7 @@ import pytest
 from pnp_ovss.engine.model.folder import open_model
 
 from benchmarks.cli import main
-from benchmarks.cli.options import command_line
+from benchmarks.cli.results import command_line
 from benchmarks.harness import models
 
 

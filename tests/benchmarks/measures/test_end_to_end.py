@@ -13,11 +13,11 @@ from pnp_ovss.export import export
 
 from benchmarks.cli import main
 from benchmarks.cli import report as cli_report
+from benchmarks.cli.results import reports
 from benchmarks.contenders.base import DROP_MODES, Task
 from benchmarks.harness import models
-from benchmarks.harness import tables as report
 from benchmarks.harness.prepared import PreparedModel
-from benchmarks.harness.records import Report, machine, read, recorded
+from benchmarks.harness.records import machine, read, recorded
 from benchmarks.measures import end_to_end, stages
 from tests.conftest import IMAGE_SIZE, SAMPLES, Exported
 
@@ -126,13 +126,13 @@ def test_the_model_is_named_by_its_contents(
 
 
 def test_tables_and_plots(recording: Path) -> None:
-    text = Report(report.end_to_end, report.draw_stages).render(recording)
+    text = reports()["end-to-end"].render(recording)
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({line.count("|") for line in table}) == 1
     assert any(line.startswith("| onnxruntime-fp32/attention * |") for line in table)
     assert "- tensorrt-fp16: " in text
     assert recording.with_suffix(".png").stat().st_size > 1000
-    assert "| match of each class, ms |" in Report(report.stages).render(recording)
+    assert "| match of each class, ms |" in reports()["stages"].render(recording)
 
 
 def test_the_report_goes_into_the_readme(
@@ -241,10 +241,10 @@ def test_without_pydensecrf_the_tables_say_so(
     assert [one["read_back"]["crf"] for one in rows] == ["densecrf", "densecrf"]
     said = "lean: with this package's own CRF, as pydensecrf2 cannot be imported here."
     for text in (
-        report.end_to_end(rows[:1]),
-        report.summary(rows[:1]),
-        report.stages(rows[1:]),
+        end_to_end.table(rows[:1]),
+        end_to_end.summary(rows[:1]),
+        stages.table(rows[1:]),
     ):
         assert said in text
     rows[0]["read_back"]["crf"] = "pydensecrf2"
-    assert said not in report.end_to_end(rows[:1])
+    assert said not in end_to_end.table(rows[:1])

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.contenders.base import Task
-from benchmarks.harness import tables as report
 from benchmarks.harness.prepared import PreparedModel
 from benchmarks.harness.records import machine, read, recorded
 from benchmarks.measures import stages
@@ -27,6 +26,6 @@ def test_stages_one_by_one(exported: Exported, tmp_path: Path) -> None:
     timed, skipped = rows = read(path)
     assert {"vision", "salience", "crf", "write"} <= timed["stages"].keys()
     assert skipped["contender"] == NAMES[1]
-    text = report.stages(rows)
+    text = stages.table(rows)
     assert "| onnxruntime-fp32 |" in text
     assert "- tensorrt-fp16: " in text
