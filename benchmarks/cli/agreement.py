@@ -66,7 +66,7 @@ def command(
             say=say_with_time(),
         )
         kept = write(rows, "agreement", output, json_file)
-    compared = [row for row in kept if isinstance(row, agreement.Row)]
+    compared = [row for row in kept if isinstance(row, agreement.AgreementRow)]
     skipped = [row for row in kept if isinstance(row, Skipped)]
     complaints = [
         f"{row.contender} does not agree on {row.picture}" for row in compared if row.is_off

@@ -17,7 +17,7 @@ from pnp_ovss.engine.inputs.images import load_rgb
 
 from ..contenders.base import Task
 from ..harness.prepared import PreparedModel
-from ..harness.records import RESULTS, Row, machine
+from ..harness.records import RESULTS, AnyRow, machine
 from .results import command_line, write_contenders
 
 QUICK_MODEL, QUICK_SIZE = "random:blip-base", 112
@@ -87,9 +87,9 @@ class Case:
 
     def measured(
         self,
-        measure: Callable[[PreparedModel, dict[str, Any]], Iterable[Row]],
+        measure: Callable[[PreparedModel, dict[str, Any]], Iterable[AnyRow]],
         say: Callable[[str], None],
-    ) -> Iterator[Row]:
+    ) -> Iterator[AnyRow]:
         """Rows of each device.
 
         Args:

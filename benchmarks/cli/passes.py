@@ -52,7 +52,7 @@ def command(
     output: Path,
 ) -> int:
     """The K passes on every backend against PyTorch, from pixels to salience, in batches."""
-    from ..contenders.passes import CONTENDERS
+    from ..contenders.passes import PASSES_CONTENDERS
     from ..harness.models import check_name
     from ..measures import passes
 
@@ -65,7 +65,7 @@ def command(
             device=device,
             sizes=sizes or (336,),
             batches=sorted(batches or (1,)),
-            names=chosen(names, CONTENDERS),
+            names=chosen(names, PASSES_CONTENDERS),
             rounds=rounds,
             folder=folder,
             until=math.inf if minutes is None else began + 60 * minutes,

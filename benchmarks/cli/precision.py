@@ -11,12 +11,12 @@ from ..harness.records import machine, recorded
 from .options import output_option
 from .results import command_line
 
-ENGINES = {
+MEASURED = {  # precisions, by engine
     "eager": ["fp16", "bf16", "autocast fp16", "autocast bf16"],
     "engine": ["fp16", "bf16"],
     "openvino": ["bf16", "int8"],
 }
-PRECISIONS = list(dict.fromkeys(name for own in ENGINES.values() for name in own))
+PRECISIONS = list(dict.fromkeys(name for own in MEASURED.values() for name in own))
 
 
 @click.command("precision")
@@ -25,7 +25,7 @@ PRECISIONS = list(dict.fromkeys(name for own in ENGINES.values() for name in own
     "--engine",
     "engines",
     multiple=True,
-    type=click.Choice(list(ENGINES)),
+    type=click.Choice(list(MEASURED)),
     help="Repeatable; by default all. Rows of others stay as they were recorded.",
 )
 @click.option(
@@ -44,16 +44,17 @@ def command(
 
     wanted = set(precisions or PRECISIONS)
     for name in engines:
-        if wanted.isdisjoint(ENGINES[name]):
-            raise click.UsageError(f"{name} is measured in {', '.join(ENGINES[name])} alone")
+        if wanted.isdisjoint(MEASURED[name]):
+            raise click.UsageError(f"{name} is measured in {', '.join(MEASURED[name])} alone")
     path = output / "precision.jsonl"
     others = [
         row
         for row in (precision.read(path) if path.exists() else [])
-        if row.engine not in (engines or ENGINES) or row.precision not in (precisions or PRECISIONS)
+        if row.engine not in (engines or MEASURED)
+        or row.precision not in (precisions or PRECISIONS)
     ]
     about = {"machine": machine(), "command": command_line()}
-    names = engines or [name for name, own in ENGINES.items() if not wanted.isdisjoint(own)]
+    names = engines or [name for name, own in MEASURED.items() if not wanted.isdisjoint(own)]
     measured = precision.measure(names, precisions, scenes, about)
     rows = recorded(chain(others, measured), path)
     table = precision.table(rows)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..harness.records import Row, Rows, describe, read, recorded
+from ..harness.records import AnyRow, Rows, describe, read, recorded
 
 _PATH_OPTIONS = ("-o", "--output", "--json", "--work")
 
@@ -53,7 +53,7 @@ def reports() -> dict[str, Report]:
     }
 
 
-def write(rows: Iterable[Row], name: str, output: Path, json_file: Path | None) -> list[Row]:
+def write(rows: Iterable[AnyRow], name: str, output: Path, json_file: Path | None) -> list[AnyRow]:
     """Record rows as they come; then write their tables and plots, and show them."""
     path = json_file or output / f"{name}.jsonl"
     kept = recorded(rows, path)

@@ -37,10 +37,10 @@ TOKENS = 16  # of a caption
 OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-EAGER = [f"eager-{precision}" for precision in DTYPES]
+EAGER_PASSES = [f"eager-{precision}" for precision in DTYPES]
 COMPILED = "compile-bf16"
-CONTENDERS = [
-    *EAGER,
+PASSES_CONTENDERS = [
+    *EAGER_PASSES,
     COMPILED,
     *(f"{backend}-{precision}" for backend in BACKENDS for precision in DTYPES),
 ]
@@ -71,8 +71,8 @@ class Inputs:
 
 
 @dataclass
-class Contender:
-    """Something that can be fed and timed.
+class PassesContender:
+    """The K passes of one contender, loaded, to be fed and timed.
 
     Attributes:
         feed: puts a case on the device; what it gives may be timed.
@@ -88,8 +88,8 @@ class Contender:
 
 
 @dataclass
-class Bench:
-    """A model at one image size, for which contenders are loaded.
+class PassesLoader:
+    """Loads contenders for a model at one image size, and counts what they take of the GPU.
 
     Attributes:
         model: resized to it.
@@ -104,7 +104,7 @@ class Bench:
     batches: Sequence[int]
 
     @classmethod
-    def open(cls, made: PreparedModel, batches: Sequence[int]) -> Bench:
+    def open(cls, made: PreparedModel, batches: Sequence[int]) -> PassesLoader:
         """Load a checkpoint and its export."""
         model, exported = (
             blip.load(made.checkpoint).model,
@@ -118,8 +118,8 @@ class Bench:
         """S."""
         return self.artifact.manifest.image_size
 
-    def load(self, name: str, stack: ExitStack) -> Contender:
-        """A contender of `CONTENDERS`.
+    def load(self, name: str, stack: ExitStack) -> PassesContender:
+        """A contender of `PASSES_CONTENDERS`.
 
         Args:
             name: of it.
@@ -140,7 +140,7 @@ class Bench:
         contender.free_before = free
         return contender
 
-    def used_mib(self, contender: Contender, run: Callable[[], object]) -> float | None:
+    def used_mib(self, contender: PassesContender, run: Callable[[], object]) -> float | None:
         """What a contender takes of the GPU's memory for a run, its weights and caches included."""
         self._empty_caches()
         run()
@@ -168,7 +168,7 @@ class Bench:
             return None
         return torch.cuda.mem_get_info(self.device)[0]
 
-    def _pytorch(self, precision: str, stack: ExitStack, *, compiled: bool) -> Contender:
+    def _pytorch(self, precision: str, stack: ExitStack, *, compiled: bool) -> PassesContender:
         if compiled:
             stack.callback(torch.compiler.reset)  # it keeps what it compiled
         layer, head, _ = blip.known_best(self.model)
@@ -198,9 +198,9 @@ class Bench:
 
             return run
 
-        return Contender(feed, precision, lambda: {"tf32": tf32.allowed()})
+        return PassesContender(feed, precision, lambda: {"tf32": tf32.allowed()})
 
-    def _engine(self, backend: str, precision: str, stack: ExitStack) -> Contender:
+    def _engine(self, backend: str, precision: str, stack: ExitStack) -> PassesContender:
         if backend in BUILDERS:
             build(
                 self.artifact,
@@ -218,7 +218,7 @@ class Bench:
         )
         stack.callback(network.close)
         read_back = partial(_read_back, network)
-        return Contender(lambda inputs: _fed(network, inputs), precision, read_back)
+        return PassesContender(lambda inputs: _fed(network, inputs), precision, read_back)
 
 
 def to_host(total: Any) -> np.ndarray:
@@ -251,7 +251,7 @@ def _passes(network: Network, pixels: Array, captions: CaptionBatch, count: int)
     return salience_dropout(network, pixels, embeds, captions, settings)[0]
 
 
-class _Standing:
+class _ReplayingRunner:
     """A runner that gives at once what another gave once."""
 
     def __init__(self, runner: Runner) -> None:
@@ -282,7 +282,9 @@ def _host_between_passes(network: Network, count: int = 100) -> float:
     """Milliseconds in which the host queues what lies between two runs of the graphs."""
     size = network.manifest.image_size
     standing = replace(
-        network, vision=_Standing(network.vision), salience=_Standing(network.salience)
+        network,
+        vision=_ReplayingRunner(network.vision),
+        salience=_ReplayingRunner(network.salience),
     )
     captions = [[CaptionTokens(list(range(1, TOKENS + 1)), OWNERS)]]
     with network.device.on_stream():

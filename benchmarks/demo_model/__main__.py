@@ -27,7 +27,7 @@ def _train(folder: Path) -> None:
     """
     from . import recipe, train
 
-    recipe.keep(train.train(folder), folder / train.LOG)
+    recipe.keep(train.train(folder), folder / train.LOG_FILE)
 
 
 @cli.command("export")
@@ -55,7 +55,7 @@ def _curve(log: Path | None, output: str) -> None:
     """Draw how the training went; by default that of the shipped model."""
     from . import curve, recipe, train
 
-    curve.draw(log or recipe.CHECKPOINT / train.LOG, Path(output))
+    curve.draw(log or recipe.CHECKPOINT / train.LOG_FILE, Path(output))
 
 
 @cli.command("samples")

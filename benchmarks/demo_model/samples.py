@@ -28,7 +28,7 @@ class Sticker:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SamplePicture:
     """A picture: one texture above another (or a background without a name), and stickers."""
 
     file: str
@@ -44,7 +44,7 @@ class Sample:
 
 
 SAMPLES = (
-    Sample(
+    SamplePicture(
         "beach.jpg",
         "A boat sails by a beach, on which a turtle rests beside an umbrella.",
         ("water", "sand"),
@@ -54,7 +54,7 @@ SAMPLES = (
             Sticker("turtle", (270, 375), 170),
         ),
     ),
-    Sample(
+    SamplePicture(
         "party.jpg",
         "A teddy bear, a birthday cake and a soccer ball.",
         (),
@@ -65,7 +65,7 @@ SAMPLES = (
         ),
         seed=4,
     ),
-    Sample(
+    SamplePicture(
         "picnic.jpg",
         "A picnic in the snow: grapes, hot dog, watermelon; a ladybug has come, too.",
         ("snow",),
@@ -96,7 +96,7 @@ def make() -> None:
     (OUTPUT / "samples.json").write_bytes(text + b"\n")
 
 
-def draw(sample: Sample) -> Image.Image:
+def draw(sample: SamplePicture) -> Image.Image:
     """The picture, RGB."""
     picture = Image.fromarray(_ground(sample)).resize(SIZE, Image.Resampling.BICUBIC)
     cut_outs = stickers()
@@ -112,7 +112,7 @@ def draw(sample: Sample) -> Image.Image:
     return picture
 
 
-def _ground(sample: Sample) -> np.ndarray:
+def _ground(sample: SamplePicture) -> np.ndarray:
     width, height = _PAINTED
     rng = np.random.default_rng(sample.seed)
     if not sample.ground:

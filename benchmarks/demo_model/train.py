@@ -43,7 +43,7 @@ AVERAGE = 0.999  # of the weights, from step to step: what is shipped
 CONTEXT = 0.25  # of the pictures
 SHARPNESS = 3  # of the pooling of patches: 0 would be the mean, infinity the maximum
 LOG_EVERY, SAVE_EVERY = 20, 200
-CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+CHECKPOINT_FILE, LOG_FILE = "checkpoint.pt", "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         return {"pixels": torch.from_numpy(np.stack(pixels)), "names": torch.tensor(names)}
 
 
-def recipe() -> str:
-    """All that decides what a training comes to, beside the code."""
+def fingerprint() -> str:
+    """Describe all that decides what a training comes to, beside the code."""
     numbers = (SEED, BATCH, WEIGHT_DECAY, AVERAGE, CONTEXT, SHARPNESS)
     return repr((numbers, STAGES, VISION, TEXT, CLASSES))
 
@@ -220,7 +220,7 @@ class Training(nn.Module):
     def save(self, file: Path, step: int, seconds: float) -> None:
         """Write a checkpoint, all or nothing."""
         state = {
-            "recipe": recipe(),
+            "recipe": fingerprint(),
             "model": self.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -237,7 +237,7 @@ class Training(nn.Module):
             click.ClickException: it is of another recipe.
         """
         state = torch.load(file, weights_only=True)
-        if state["recipe"] != recipe():
+        if state["recipe"] != fingerprint():
             raise click.ClickException(
                 f"'{file}' is of another recipe: remove it, or give another --folder"
             )
@@ -263,7 +263,7 @@ def train(folder: Path) -> BlipForImageTextRetrieval:
         The model with its averaged weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, log = folder / CHECKPOINT, folder / LOG
+    checkpoint, log = folder / CHECKPOINT_FILE, folder / LOG_FILE
     training = Training()
     first, spent = training.restore(checkpoint) if checkpoint.exists() else (0, 0.0)
     began = time.monotonic() - spent

@@ -29,11 +29,11 @@ _PACKAGES = (
     "pydensecrf2",
 )
 
-Row = TypeVar("Row")
+AnyRow = TypeVar("AnyRow")
 Rows = list[dict[str, Any]]
 
 
-def recorded(rows: Iterable[Row], path: Path) -> list[Row]:
+def recorded(rows: Iterable[AnyRow], path: Path) -> list[AnyRow]:
     """The rows, each written as a line of JSON as soon as it is measured.
 
     Until the last one they are in `<name>.partial`: what stops halfway leaves the file as it was.

@@ -28,7 +28,7 @@ from ..harness.records import Rows, describe
 LABELS_LIMIT = 1e-3  # of a picture's pixels, in fp32
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class AgreementRow(msgspec.Struct, frozen=True, kw_only=True):
     """A contender on a picture, against the CPU.
 
     Attributes:
@@ -59,8 +59,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return self.contender.endswith("-fp32") and not agrees
 
 
-class _Seen(NamedTuple):
-    """Of a picture: class maps [C, p, p] of both runs, labels [H, W] with and without CRF."""
+class _SampleResult(NamedTuple):
+    """What comes of a sample picture, in a run with the CRF and another one without.
+
+    Attributes:
+        maps: class maps of the first run, float32 [C, p, p].
+        maps_again: those of the second.
+        labels: of the first, uint16 [H, W].
+        labels_without_crf: of the second.
+    """
 
     maps: np.ndarray
     maps_again: np.ndarray
@@ -76,7 +83,7 @@ def measure(
     build_first: bool,
     about: Mapping[str, Any],
     say: Callable[[str], None],
-) -> Iterator[Row | Skipped]:
+) -> Iterator[AgreementRow | Skipped]:
     """A row for each contender and sample picture.
 
     Args:
@@ -93,7 +100,7 @@ def measure(
         shutil.copytree(find_model(DEMO), copy)
     model = copy if copy.exists() else DEMO
     say("the CPU in fp32")
-    wanted = _look(model, "onnxruntime", "cpu", "fp32")
+    wanted = _segment_samples(model, "onnxruntime", "cpu", "fp32")
     for name in names:
         backend, _, precision = name.rpartition("-")
         try:
@@ -109,12 +116,12 @@ def measure(
                         tokens=builds.TOKENS,
                     )
                 say(f"{name} on {device}")
-                found = _look(model, backend, device, precision)
+                found = _segment_samples(model, backend, device, precision)
         except SkippedError as error:
             yield Skipped(name, device, str(error), failed=error.failed)
             continue
         for (path, _), own, other in zip(samples(), found, wanted, strict=True):
-            yield Row(
+            yield AgreementRow(
                 contender=name,
                 device=device,
                 picture=path.name,
@@ -128,18 +135,22 @@ def measure(
             )
 
 
-def _look(model: str | Path, backend: str, device: str, precision: Any) -> list[_Seen]:
+def _segment_samples(
+    model: str | Path, backend: str, device: str, precision: Any
+) -> list[_SampleResult]:
     with Segmenter.load(model, backend=backend, device=device, precision=precision) as segmenter:
         settings = segmenter.settings
-        seen = []
+        results = []
         for path, classes in samples():
             # Twice: a GPU may replay the second time what it recorded.
             whole, bare = (
                 segmenter.segment(path, classes, settings=replace(settings, crf=crf))
                 for crf in ("densecrf", None)
             )
-            seen.append(_Seen(whole.class_maps, bare.class_maps, whole.labels, bare.labels))
-    return seen
+            results.append(
+                _SampleResult(whole.class_maps, bare.class_maps, whole.labels, bare.labels)
+            )
+    return results
 
 
 def _other(found: np.ndarray, wanted: np.ndarray) -> float:

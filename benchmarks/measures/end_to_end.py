@@ -38,8 +38,10 @@ CONTRACT = "picture file to label file: decode, K passes, refine, CRF, write; mo
 _STAGES_SHOWN = {"vision", "salience", "refine", "crf"}  # have columns of their own
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A contender. Ratios say how many times as fast as that other one it is, round by round.
+class EndToEndRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A contender in a drop mode.
+
+    A ratio says how many times as fast as that other contender it is, round by round.
 
     Attributes:
         contender: the segmenter, and after a slash a drop mode other than "pixels".
@@ -91,37 +93,44 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A process and its task."""
+class Assignment:
+    """A process and the task that it is timed with: a contender in a drop mode."""
 
     worker: Worker
     task: Task
 
     @property
     def name(self) -> str:
-        """In tables."""
+        """Name in tables."""
         name, mode = self.worker.name, self.task.drop_mode
         return name if mode == PIXELS else f"{name}/{mode}"
 
     @property
     def precision(self) -> str:
-        """Of its arithmetic."""
+        """Precision of its arithmetic."""
         return precision_of(self.worker.name)
 
 
-Watch = Callable[[Worker, Task], Watched]
-Maps = Callable[[Worker, Task], np.ndarray]
+CachedWatch = Callable[[Worker, Task], Watched]
+CachedMaps = Callable[[Worker, Task], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Of a contender with eager PyTorch in fp32 and the same drop mode."""
+class ReferenceCheck:
+    """Agreement of a contender with eager PyTorch in fp32 and the same drop mode.
+
+    Attributes:
+        maps_error: largest difference of the class maps, relative to their largest value.
+        same_labels: part of the pixels that both label alike.
+    """
 
     maps_error: float
     same_labels: float
 
     @classmethod
-    def of(cls, contender: Contender, oracle: Worker, watch: Watch, maps: Maps) -> Agreement:
+    def of(
+        cls, contender: Assignment, oracle: Worker, watch: CachedWatch, maps: CachedMaps
+    ) -> ReferenceCheck:
         """Compare labels, and the class maps of many classes, as one may have no salience at all.
 
         Args:
@@ -157,7 +166,7 @@ def measure(
     refcheck: bool,
     about: Mapping[str, Any],
     say: Callable[[str], None],
-) -> Iterator[Row | Skipped]:
+) -> Iterator[EndToEndRow | Skipped]:
     """A row for each contender.
 
     Args:
@@ -176,7 +185,7 @@ def measure(
     with loaded(names, model, task, say) as (workers, skipped):
         yield from skipped
         contenders = [
-            Contender(worker, replace(task, drop_mode=mode))
+            Assignment(worker, replace(task, drop_mode=mode))
             for worker in workers
             for mode in (modes if worker.name in ENGINE_SEGMENTERS else [PIXELS])
         ]
@@ -189,7 +198,7 @@ def measure(
             if one.task.drop_mode != PIXELS:  # as often as the others: a GPU records the second run
                 one.worker.run(one.task)
             watch(one.worker, one.task)
-        agreements: dict[str, Agreement] = {}
+        checks: dict[str, ReferenceCheck] = {}
         oracle = next((worker for worker in workers if worker.name == LEAN), None)
         if refcheck:
             if oracle is None:
@@ -199,19 +208,19 @@ def measure(
                 )
             for one in contenders:
                 say(f"checking {one.name}")
-                agreements[one.name] = Agreement.of(one, oracle, watch, maps)
+                checks[one.name] = ReferenceCheck.of(one, oracle, watch, maps)
         for one in list(contenders):
-            agreement = agreements.get(one.name)
-            if agreement and not agreement.maps_error <= LIMITS[one.precision]:
+            check = checks.get(one.name)
+            if check and not check.maps_error <= LIMITS[one.precision]:
                 contenders.remove(one)
-                why = f"wrong: its class maps are off by {agreement.maps_error:.1e}"
+                why = f"wrong: its class maps are off by {check.maps_error:.1e}"
                 yield Skipped(one.name, model.device, why, failed=True)
         say(f"timing {', '.join(one.name for one in contenders)}")
         runs = {one.name: partial(one.worker.run, one.task) for one in contenders}
         seconds = in_turns(runs, rounds, warm_up=False)  # all have run
         for one in contenders:
             watched = watch(one.worker, one.task)
-            yield _row(one, seconds, watched, agreements.get(one.name), about)
+            yield _row(one, seconds, watched, checks.get(one.name), about)
 
 
 def _why(name: str, skipped: Sequence[Skipped]) -> str:
@@ -222,12 +231,12 @@ _BASE = (RELEASED, LEAN)
 
 
 def _row(
-    contender: Contender,
+    contender: Assignment,
     seconds: Mapping[str, np.ndarray],
     watched: Watched,
-    agreement: Agreement | None,
+    check: ReferenceCheck | None,
     about: Mapping[str, Any],
-) -> Row:
+) -> EndToEndRow:
     own = seconds[contender.name]
     low, middle, high = np.percentile(own, [5, 50, 95]).tolist()
     ratios: dict[str, Any] = {}
@@ -237,7 +246,7 @@ def _row(
         ratios[f"ratio_to_{other}_interval"] = (
             bootstrap_interval(seconds[other], own) if there else None
         )
-    return Row(
+    return EndToEndRow(
         contender=contender.name,
         contract=CONTRACT,
         drop_mode=contender.task.drop_mode,
@@ -250,8 +259,8 @@ def _row(
         stages=watched.stages,
         peak_memory_mib=watched.peak_memory_mib,
         load_s=contender.worker.load_s,
-        maps_error=agreement.maps_error if agreement else None,
-        same_labels=agreement.same_labels if agreement else None,
+        maps_error=check.maps_error if check else None,
+        same_labels=check.same_labels if check else None,
         read_back=contender.worker.read_back(),
         **about,
     )

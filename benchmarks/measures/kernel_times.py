@@ -38,7 +38,7 @@ class Kernel(NamedTuple):
     seconds: float
 
 
-class Watched(NamedTuple):
+class KernelProfile(NamedTuple):
     """The kernels of a run, those that took longest first, and seconds in which any was running."""
 
     kernels: list[Kernel]
@@ -74,7 +74,7 @@ def measure(
                     run()
                 seconds = interleaved({what: run}, rounds)[what]
                 low, middle, high = np.percentile(seconds, [5, 50, 95]).tolist()
-                found = watch(run, model.device)
+                found = profile_kernels(run, model.device)
                 whole = sum(kernel.seconds for kernel in found.kernels)
                 yield {
                     "what": what,
@@ -108,7 +108,7 @@ def _runs(segmenter: TimedSegmenter, task: Task) -> dict[str, Callable[[], objec
     }
 
 
-def watch(run: Callable[[], object], device: str) -> Watched:
+def profile_kernels(run: Callable[[], object], device: str) -> KernelProfile:
     """What a run has a device do.
 
     Args:
@@ -137,7 +137,7 @@ def watch(run: Callable[[], object], device: str) -> Watched:
     kernels = [Kernel(name, calls[name], 1e-6 * own) for name, own in micros.items()]
     kernels.sort(key=lambda kernel: -kernel.seconds)
     spans = [(event.time_range.start, event.time_range.end) for event in events]
-    return Watched(kernels, 1e-6 * covered(spans))
+    return KernelProfile(kernels, 1e-6 * covered(spans))
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

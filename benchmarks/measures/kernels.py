@@ -24,7 +24,7 @@ from ..harness.timing import bootstrap_interval, interleaved
 
 BATCH, SIDE, PATCH, TOKENS = 4, 336, 16, 16
 GRID = SIDE // PATCH
-PICTURES = ((500, 375), (1024, 683))
+PICTURE_SIZES = ((500, 375), (1024, 683))
 LABELS = (4, 21)
 _CLOSE = 1e-4  # absolute; values are in [0, 1], but for normalized pixels
 
@@ -159,7 +159,7 @@ def _of_passes(device: Device) -> Iterator[Pair]:
 
 
 def _of_refinement(device: Device) -> Iterator[Pair]:
-    for width, height in PICTURES:
+    for width, height in PICTURE_SIZES:
         for labels in LABELS:
             yield from _of_picture(device, width, height, labels)
 

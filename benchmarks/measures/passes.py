@@ -24,11 +24,11 @@ from ..contenders.base import LIMITS, SkippedError, skipped_if_it_fails
 from ..contenders.passes import (
     COMPILED,
     DTYPES,
-    EAGER,
+    EAGER_PASSES,
     TOKENS,
-    Bench,
-    Contender,
     Inputs,
+    PassesContender,
+    PassesLoader,
     Run,
     to_host,
 )
@@ -38,12 +38,12 @@ from ..harness.timing import interleaved, paired_ratio
 from .flops import flops_of_pass, matrix_rate
 
 PASSES = 4
-REFERENCE = EAGER[0]
+REFERENCE = EAGER_PASSES[0]
 _LATE = "the time was up"
 
 
 @dataclass
-class Case:
+class PassesCase:
     """A batch of pictures that all contenders at an image size are given.
 
     Attributes:
@@ -104,7 +104,7 @@ def measure(
         device: "cpu" or "cuda:N".
         sizes: of the model's input.
         batches: pictures in a batch.
-        names: contenders, of `contenders.CONTENDERS`.
+        names: contenders, of `passes.PASSES_CONTENDERS`.
         rounds: turns of each, at least; see `timing`.
         folder: for the checkpoint, its exports and engines.
         until: of `time.monotonic`; what has not begun by then is skipped.
@@ -122,10 +122,10 @@ def measure(
             tflops = {name: rate / 1e12 for name, rate in plan.rates.items()}
             yield {"what": "matrix rate", "tflops": tflops, **about}
         of_model = {"model": identity(model, made)}
-        bench = Bench.open(made, batches)
-        for row in _at_size(bench, names, plan):
+        loader = PassesLoader.open(made, batches)
+        for row in _at_size(loader, names, plan):
             yield row | of_model if "median_s" in row else row
-        bench.free()
+        loader.free()
 
 
 def _matrix_rates(names: Sequence[str], device: str) -> dict[str, float]:
@@ -138,22 +138,24 @@ def _skipped(error: SkippedError) -> dict[str, Any]:
     return {"skipped": str(error), "failed": error.failed}
 
 
-def _at_size(bench: Bench, names: Sequence[str], plan: _Plan) -> Iterator[dict[str, Any]]:
+def _at_size(loader: PassesLoader, names: Sequence[str], plan: _Plan) -> Iterator[dict[str, Any]]:
     """Rows of all contenders at one image size, one contender after the other."""
-    cases = [Case(Inputs.random(bench.model, batch, bench.size)) for batch in bench.batches]
+    cases = [
+        PassesCase(Inputs.random(loader.model, batch, loader.size)) for batch in loader.batches
+    ]
     with ExitStack() as kept:
         for name in sorted(dict.fromkeys(names), key=_cost):
             with ExitStack() as own:
                 stack = kept if name == REFERENCE else own
-                yield from _contender(bench, name, stack, cases, plan)
-            bench.free()
+                yield from _contender(loader, name, stack, cases, plan)
+            loader.free()
 
 
 def _cost(name: str) -> int:
     """Of loading a contender; after the reference, the cheaper ones come first."""
     if name == REFERENCE:
         return 0
-    if name in EAGER:
+    if name in EAGER_PASSES:
         return 1
     if name == COMPILED:
         return 4
@@ -161,27 +163,27 @@ def _cost(name: str) -> int:
 
 
 def _contender(
-    bench: Bench, name: str, stack: ExitStack, cases: Sequence[Case], plan: _Plan
+    loader: PassesLoader, name: str, stack: ExitStack, cases: Sequence[PassesCase], plan: _Plan
 ) -> Iterator[dict[str, Any]]:
     """Rows of one contender at one image size; nothing holds it once they have been read."""
-    about = {"contender": name, "image_size": bench.size}
+    about = {"contender": name, "image_size": loader.size}
     try:
-        plan.begin(f"{bench.size} px: loading {name}")
-        contender = bench.load(name, stack)
+        plan.begin(f"{loader.size} px: loading {name}")
+        contender = loader.load(name, stack)
     except SkippedError as error:
         yield {**about, **_skipped(error)}
         return
     for case in cases:
         about |= {"batch": case.batch, "passes": PASSES, "tokens": TOKENS}
         try:
-            plan.begin(f"{bench.size} px, batch {case.batch}: {name}")
-            yield {**about, **_timed(bench, name, contender, case, plan)}
+            plan.begin(f"{loader.size} px, batch {case.batch}: {name}")
+            yield {**about, **_timed(loader, name, contender, case, plan)}
         except SkippedError as error:
             yield {**about, **_skipped(error)}
 
 
 def _timed(
-    bench: Bench, name: str, contender: Contender, case: Case, plan: _Plan
+    loader: PassesLoader, name: str, contender: PassesContender, case: PassesCase, plan: _Plan
 ) -> dict[str, Any]:
     """What is measured of a contender in a case, in turns with the reference.
 
@@ -190,7 +192,7 @@ def _timed(
     """
     with skipped_if_it_fails():
         run = contender.feed(case.inputs)
-        used_mib = bench.used_mib(contender, lambda: run(PASSES))
+        used_mib = loader.used_mib(contender, lambda: run(PASSES))
         total = to_host(run(1))  # by now it is replayed, where a CUDA graph is recorded
         if name == REFERENCE:
             case.wanted = total
@@ -212,7 +214,7 @@ def _timed(
     if REFERENCE in seconds:
         ratios[REFERENCE] = paired_ratio(seconds[REFERENCE], own)
     low, middle, high = np.percentile(own, [5, 50, 95]).tolist()
-    work = flops_of_pass(bench.model, bench.size, TOKENS) * PASSES * case.batch
+    work = flops_of_pass(loader.model, loader.size, TOKENS) * PASSES * case.batch
     return {
         "median_s": middle,
         "p05_s": low,
@@ -230,7 +232,7 @@ def _timed(
 
 def _is_wrong(name: str, precision: str, errors: Mapping[str, float]) -> bool:
     """Further off than `LIMITS`, and than twice what eager PyTorch is in the same precision."""
-    if name in EAGER or name not in errors:
+    if name in EAGER_PASSES or name not in errors:
         return False
     return not errors[name] <= max(LIMITS[precision], 2 * errors.get(f"eager-{precision}", 0))
 
@@ -311,7 +313,7 @@ def draw(rows: Iterable[dict[str, Any]], output: Path) -> None:
                 batches,
                 [row["pictures_per_s"] for row in own],
                 marker="osv^D"[number % 5],
-                linestyle="--" if name in (*EAGER, COMPILED) else "-",
+                linestyle="--" if name in (*EAGER_PASSES, COMPILED) else "-",
                 label=name,
             )
             axes.set_xticks(batches, [str(batch) for batch in batches])

@@ -75,7 +75,7 @@ class Row(msgspec.Struct, frozen=True):
     command: str = ""
 
 
-class Seen(NamedTuple):
+class SceneResult(NamedTuple):
     """What an engine makes of a scene: maps [C, p, p] and match of one pass, and labels [H, W]."""
 
     maps: np.ndarray
@@ -83,7 +83,7 @@ class Seen(NamedTuple):
     labels: np.ndarray
 
 
-Look = Callable[[Sample], Seen]
+SegmentScene = Callable[[Sample], SceneResult]
 
 
 def measure(
@@ -100,29 +100,29 @@ def measure(
     samples = [DATASETS["stickers"].sample(index) for index in range(scenes)]
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            looks = ENGINES[name](Path(folder))
-            chosen = {key: look for key, look in looks.items() if key in (EXACT, *precisions)}
-            for row in compare(name, chosen if precisions else looks, samples):
+            openers = ENGINES[name](Path(folder))
+            chosen = {key: one for key, one in openers.items() if key in (EXACT, *precisions)}
+            for row in compare(name, chosen if precisions else openers, samples):
                 yield msgspec.structs.replace(row, **about)
 
 
 def compare(
-    name: str, looks: Mapping[str, Callable[[], Look]], samples: Sequence[Sample]
+    name: str, openers: Mapping[str, Callable[[], SegmentScene]], samples: Sequence[Sample]
 ) -> Iterator[Row]:
     """Rows of an engine.
 
     Args:
         name: of the engine.
-        looks: opens it in each precision, `EXACT` among them.
+        openers: opens it in each precision, `EXACT` among them.
         samples: the scenes.
     """
-    exact = looks[EXACT]()
+    exact = openers[EXACT]()
     wanted = [exact(sample) for sample in samples]
-    for precision, open_look in looks.items():
+    for precision, opener in openers.items():
         if precision == EXACT:
             continue
-        look = open_look()
-        found = [look(sample) for sample in samples]
+        segment_scene = opener()
+        found = [segment_scene(sample) for sample in samples]
         pairs = list(zip(found, wanted, strict=True))
         yield Row(
             name,
@@ -165,7 +165,7 @@ def read(path: Path) -> list[Row]:
     return [msgspec.json.decode(line, type=Row) for line in path.read_bytes().splitlines()]
 
 
-def eager(weights: torch.dtype, autocast: torch.dtype | None = None) -> Look:
+def eager(weights: torch.dtype, autocast: torch.dtype | None = None) -> SegmentScene:
     """Eager PyTorch.
 
     Args:
@@ -177,16 +177,16 @@ def eager(weights: torch.dtype, autocast: torch.dtype | None = None) -> Look:
     )
     model.model.to(weights)
 
-    def look(sample: Sample) -> Seen:
+    def segment_scene(sample: Sample) -> SceneResult:
         with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
             one = model.maps(sample.image, sample.classes, replace(PRESET, passes=1))
             labels = model.segment(sample.image, sample.classes, PRESET)
-        return Seen(one.class_maps, float(one.match[0]), labels)
+        return SceneResult(one.class_maps, float(one.match[0]), labels)
 
-    return look
+    return segment_scene
 
 
-EAGER: dict[str, Callable[[], Look]] = {
+EAGER: dict[str, Callable[[], SegmentScene]] = {
     "fp32": lambda: eager(torch.float32),
     "fp16": lambda: eager(torch.float16),
     "bf16": lambda: eager(torch.bfloat16),
@@ -195,40 +195,40 @@ EAGER: dict[str, Callable[[], Look]] = {
 }
 
 
-def engine(folder: Path) -> dict[str, Callable[[], Look]]:
+def engine(folder: Path) -> dict[str, Callable[[], SegmentScene]]:
     """The demo model's graphs, written to a folder."""
 
-    def opened(precision: Precision) -> Look:
+    def opened(precision: Precision) -> SegmentScene:
         model = open_model("demo")
-        return _looking(Segmenter(model, open_emulated(model, precision, folder)))
+        return _scene_by_scene(Segmenter(model, open_emulated(model, precision, folder)))
 
     return {precision: partial(opened, precision) for precision in get_args(Precision)}
 
 
-def openvino() -> dict[str, Callable[[], Look]]:
+def openvino() -> dict[str, Callable[[], SegmentScene]]:
     """The engine on OpenVINO."""
 
-    def opened(precision: PrecisionChoice) -> Look:
-        return _looking(Segmenter.load("demo", backend="openvino", precision=precision))
+    def opened(precision: PrecisionChoice) -> SegmentScene:
+        return _scene_by_scene(Segmenter.load("demo", backend="openvino", precision=precision))
 
     return {precision: partial(opened, precision) for precision in ("fp32", "bf16", "int8")}
 
 
-ENGINES: dict[str, Callable[[Path], Mapping[str, Callable[[], Look]]]] = {
+ENGINES: dict[str, Callable[[Path], Mapping[str, Callable[[], SegmentScene]]]] = {
     "eager": lambda _: EAGER,
     "engine": engine,
     "openvino": lambda _: openvino(),
 }
 
 
-def _looking(segmenter: Segmenter) -> Look:
-    def look(sample: Sample) -> Seen:
+def _scene_by_scene(segmenter: Segmenter) -> SegmentScene:
+    def segment_scene(sample: Sample) -> SceneResult:
         once = replace(SETTINGS, passes=1, crf=None)
         one = segmenter.segment(sample.image, sample.classes, settings=once)
         all_passes = segmenter.segment(sample.image, sample.classes, settings=SETTINGS)
-        return Seen(one.class_maps, float(one.match[0]), all_passes.labels)
+        return SceneResult(one.class_maps, float(one.match[0]), all_passes.labels)
 
-    return look
+    return segment_scene
 
 
 def _round(value: float | np.floating) -> float:

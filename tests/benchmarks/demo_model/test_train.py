@@ -54,7 +54,7 @@ def test_training_that_is_interrupted_ends_with_the_same_weights(
         with pytest.raises(click.ClickException, match="another recipe"):
             train.train(tmp_path / "parts")
 
-    lines = [json.loads(line) for line in (tmp_path / "parts" / train.LOG).open()]
+    lines = [json.loads(line) for line in (tmp_path / "parts" / train.LOG_FILE).open()]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert set(lines[0]) == {"step", "seconds", "matching", "right", "naming"}
 

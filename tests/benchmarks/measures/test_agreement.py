@@ -90,7 +90,7 @@ def test_labels_that_are_off_fail(
 
 
 def test_low_precision_is_shown_and_not_judged() -> None:
-    row = agreement.Row(
+    row = agreement.AgreementRow(
         contender="aotinductor-bf16",
         device="cpu",
         picture="a.jpg",

@@ -118,7 +118,7 @@ def test_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that run side by side count both, and keep it busy but once."""
     monkeypatch.setattr(kernel_times, "profile", Profile)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
-    found = kernel_times.watch(lambda: None, "cuda:0")
+    found = kernel_times.profile_kernels(lambda: None, "cuda:0")
     assert [(one.name, one.calls) for one in found.kernels] == [("gemm", 2), ("blur", 1)]
     assert [one.seconds for one in found.kernels] == pytest.approx([80e-6, 20e-6])
     assert found.busy_s == pytest.approx(90e-6)
