@@ -1,1 +1,1 @@
-"""What users would otherwise run."""
+"""Baselines: what users would otherwise run."""

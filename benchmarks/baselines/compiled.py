@@ -14,7 +14,7 @@ from .passes import EagerPasses
 
 
 class CompiledSegmenter(EagerSegmenter):
-    """As its base in the lean form, for presets that halve, with the passes compiled.
+    """Segmenter in the lean form, for presets that halve, with the passes compiled.
 
     Args:
         args: of the base; the model's weights are converted.

@@ -33,7 +33,7 @@ STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 @dataclass(frozen=True)
 class Preset:
-    """Where the paper and its authors' released code part."""
+    """Settings in which the paper and its authors' released code differ."""
 
     drops: int | None  # patches dropped in a pass; None for half of those left
     first_pass_weight: int
@@ -97,7 +97,7 @@ class EagerSegmenter:
 
     @classmethod
     def load(cls, checkpoint: str | Path, **options: Any) -> EagerSegmenter:
-        """From a Hugging Face folder or hub id with its tokenizer; `options` as for the class."""
+        """Load a Hugging Face folder or hub id with its tokenizer; `options` as for the class."""
         model = BlipForImageTextRetrieval.from_pretrained(checkpoint)
         return cls(model, AutoTokenizer.from_pretrained(checkpoint), **options)
 
@@ -276,7 +276,7 @@ def refine(
     if background:
         # PyTorch rounds source positions, which leaves traces of 1e-14 beside what is nothing; the
         # least that is something is 1 / (H W)
-        named = _upsample(maps.any(axis=0)[None].astype(np.float64), size)
+        named = _upsample(np.any(maps, axis=0, keepdims=True).astype(np.float64), size)
         channels = np.concatenate([(named < 1e-10).astype(np.float64), channels])
     sigma = preset.blur * max(size)
     blurred = (gaussian_filter(channel, sigma) for channel in channels)
@@ -287,7 +287,7 @@ PYDENSECRF, OWN_CRF = "pydensecrf2", "densecrf"
 
 
 def crf_package() -> str:
-    """What runs the dense CRF here: `PYDENSECRF`, or `OWN_CRF` where that cannot be imported.
+    """Name the package that runs the dense CRF: `PYDENSECRF`, or `OWN_CRF` without that.
 
     It has no wheels, and its sources do not compile for every Python. This package's own gives the
     same labels in a quarter of the time.
@@ -300,7 +300,7 @@ def crf_package() -> str:
 
 
 def own_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
-    """As `dense_crf`, by this package's own on one thread."""
+    """Run `dense_crf` by this package's own CRF, on one thread."""
     from pnp_ovss.kernels import densecrf
 
     probabilities = torch.from_numpy(channels).softmax(dim=0).numpy()

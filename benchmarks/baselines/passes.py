@@ -41,7 +41,8 @@ class EagerPasses:
         compiled: bool = False,
     ) -> None:
         tf32.refuse()
-        self.model: Any = model.eval().requires_grad_(False).to(device, dtype)
+        self.model: Any = model.eval().requires_grad_(False)
+        self.model.to(device, dtype)
         self.layer, self.head, self.dtype = layer, head, dtype
         self.patch: int = self.model.config.vision_config.patch_size
         self._embed = torch.compile(self._embeds) if compiled else self._embeds

@@ -18,8 +18,8 @@ def refuse() -> None:
 
 
 def allowed() -> dict[str, bool]:
-    """Whether PyTorch may use it, and for what."""
+    """Say for what PyTorch may use it."""
     return {
-        "convolutions": torch.backends.cudnn.allow_tf32,
-        "products": torch.backends.cuda.matmul.allow_tf32,
+        "convolutions": bool(torch.backends.cudnn.allow_tf32),
+        "products": bool(torch.backends.cuda.matmul.allow_tf32),
     }

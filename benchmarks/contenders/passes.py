@@ -1,4 +1,4 @@
-"""What runs the K passes: eager and compiled PyTorch, and the engine on each of its backends."""
+"""Contenders that run the K passes: eager and compiled PyTorch, the engine on each backend."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ PASSES_CONTENDERS = [
 ]
 
 Run = Callable[[int], Any]
-"""So many passes, waited for: salience summed over them, float32 [B, T, P], on the device."""
+"""Runs so many passes, and waits: salience summed over them, float32 [B, T, P], on the device."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Of a case, on the host.
+    """Pictures and captions of a case, on the host.
 
     Attributes:
         pixels: float32 [B, 3, S, S].
@@ -141,7 +141,7 @@ class PassesLoader:
         return contender
 
     def used_mib(self, contender: PassesContender, run: Callable[[], object]) -> float | None:
-        """What a contender takes of the GPU's memory for a run, its weights and caches included."""
+        """MiB of the GPU that a contender takes for a run, its weights and caches included."""
         self._empty_caches()
         run()
         free = self._free_memory()
@@ -200,7 +200,7 @@ class PassesLoader:
 
         return PassesContender(feed, precision, lambda: {"tf32": tf32.allowed()})
 
-    def _engine(self, backend: str, precision: str, stack: ExitStack) -> PassesContender:
+    def _engine(self, backend: str, precision: Any, stack: ExitStack) -> PassesContender:
         if backend in BUILDERS:
             build(
                 self.artifact,
@@ -214,7 +214,7 @@ class PassesLoader:
             self.artifact,
             backend=backend,
             device=self.device,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
         )
         stack.callback(network.close)
         read_back = partial(_read_back, network)
@@ -222,7 +222,7 @@ class PassesLoader:
 
 
 def to_host(total: Any) -> np.ndarray:
-    """What a run gave, in the host's memory."""
+    """Copy what a run gave to the host's memory."""
     if isinstance(total, torch.Tensor):
         return total.cpu().numpy()
     return total if isinstance(total, np.ndarray) else total.get()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES, PIECES
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
@@ -59,7 +61,8 @@ def new_blip(words: Tokenizer) -> BlipForImageTextRetrieval:
 
 def captioner(words: Tokenizer) -> Captioner:
     """Writes captions as for the model that is exported."""
-    first, last, padding = (words.token_to_id(token) for token in ("[ENC]", "[SEP]", "[PAD]"))
+    ids = words.get_vocab()
+    first, last, padding = (ids[token] for token in ("[ENC]", "[SEP]", "[PAD]"))
     room = TEXT["max_position_embeddings"]
     return Captioner(words, Caption(PROMPT, first, last, padding, room))
 
@@ -72,10 +75,13 @@ class WordPatchLogits(nn.Module):
     embeddings that captions are made of, queries and keys begin on common ground.
     """
 
+    average: torch.Tensor
+
     def __init__(self, blip: BlipForImageTextRetrieval, words: Tokenizer) -> None:
         super().__init__()
-        width = blip.config.text_config.hidden_size
-        self.project = nn.Linear(blip.config.vision_config.hidden_size, width)
+        text: Any = blip.config.text_config
+        vision: Any = blip.config.vision_config
+        self.project = nn.Linear(vision.hidden_size, text.hidden_size)
         self.bias = nn.Parameter(torch.tensor(-2.0))
         owned = [words.encode(name, add_special_tokens=False).ids for name in CLASSES]
         average = torch.zeros(len(CLASSES), words.get_vocab_size())
@@ -104,7 +110,8 @@ def encode_image(
         corner: where in the grid of positions the picture lies, row and column.
     """
     vision = blip.vision_model
-    grid = blip.config.vision_config.image_size // blip.config.vision_config.patch_size
+    shape: Any = blip.config.vision_config
+    grid = shape.image_size // shape.patch_size
     patches = vision.embeddings.patch_embedding(pixels)
     rows, columns = patches.shape[2:]
     positions = vision.embeddings.position_embedding

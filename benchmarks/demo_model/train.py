@@ -125,7 +125,7 @@ def stage_at(step: int) -> tuple[Stage, int]:
 
 
 def learning_rate(step: int) -> float:
-    """Of a step of the optimizer."""
+    """Learning rate of a step of the optimizer."""
     stage, number = stage_at(step)
     first, last = stage.rates
     rate = first + (last - first) * number / stage.steps
@@ -206,16 +206,16 @@ class Training(nn.Module):
     def _embeds(self, stage: Stage, pixels: torch.Tensor) -> torch.Tensor:
         patch = VISION["patch_size"]
         grid, whole = stage.side // patch, SIDE // patch
-        corner = torch.randint(whole - grid + 1, (2,)).tolist()
+        row, column = torch.randint(whole - grid + 1, (2,)).tolist()
         order = torch.rand(len(pixels), grid * grid).argsort(dim=1)
         if stage.parts > 1:
             kept = order.unflatten(1, (stage.parts, -1)).flatten(0, 1)
             pixels = pixels.repeat_interleave(stage.parts, dim=0)
-            return encode_image(self.blip, pixels, kept, corner)
+            return encode_image(self.blip, pixels, kept, (row, column))
         share = torch.rand(len(pixels), 1) * stage.blanked
         seen = (order >= share * grid * grid).float().unflatten(1, (1, grid, grid))
         pixels = pixels * nn.functional.interpolate(seen, scale_factor=patch)
-        return encode_image(self.blip, pixels, None, corner)
+        return encode_image(self.blip, pixels, None, (row, column))
 
     def save(self, file: Path, step: int, seconds: float) -> None:
         """Write a checkpoint, all or nothing."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from pnp_ovss.engine.device import Device, open_device
 from pnp_ovss.engine.inputs.images import MEAN, STD
 from pnp_ovss.engine.refine.channels import to_channels
@@ -171,7 +172,7 @@ def _of_picture(device: Device, width: int, height: int, labels: int) -> Sequenc
     settings, preset = Settings.preset("paper"), eager.PRESETS["paper"]
     own_maps = device.xp.asarray(maps)
     kernels = device.kernels
-    picture = _Sized(width, height)
+    picture = Image.new("RGB", (width, height))  # of which the baseline wants the size alone
     channels = to_channels(own_maps, height, width, settings, device)
     theirs = torch.from_numpy(_host(channels).astype(np.float32)).to(device.name)
     numbers = np.arange(labels, dtype=np.uint16)
@@ -191,14 +192,6 @@ def _of_picture(device: Device, width: int, height: int, labels: int) -> Sequenc
             lambda: theirs.argmax(dim=0),
         ),
     ]
-
-
-@dataclass(frozen=True)
-class _Sized:
-    """What the baseline wants to know of a picture."""
-
-    width: int
-    height: int
 
 
 def table(rows: Rows) -> str:
