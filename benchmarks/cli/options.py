@@ -65,7 +65,7 @@ def say_with_time() -> Callable[[str], None]:
 
 @dataclass(frozen=True)
 class Case:
-    """What a command measures, as its options say.
+    """Model, picture and device that a command measures, as its options say.
 
     Attributes:
         name: of the model, as `models.prepare` takes it.
@@ -116,7 +116,7 @@ class Case:
 
     @property
     def task(self) -> Task:
-        """What contenders do."""
+        """Task that contenders are given."""
         return Task(self.picture, self.classes, self.passes)
 
     def _about(self, model: PreparedModel) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class Case:
 
 @contextmanager
 def work_folder(work: Path | None) -> Iterator[Path]:
-    """For checkpoints, exports and what is built of them.
+    """Folder for checkpoints, exports and what is built of them.
 
     Args:
         work: that was named; None for one that goes.
@@ -232,7 +232,7 @@ def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
 
 
 def is_default(option: str) -> bool:
-    """Whether an option of the command that runs was left out."""
+    """Tell whether an option of the command that runs was left out."""
     source = click.get_current_context().get_parameter_source(option)
     return source is click.core.ParameterSource.DEFAULT
 

@@ -18,7 +18,7 @@ _PATH_OPTIONS = ("-o", "--output", "--json", "--work")
 
 @dataclass(frozen=True)
 class Report:
-    """What is made of recorded rows.
+    """Table and plot of recorded rows.
 
     Attributes:
         table: the rows as Markdown.
@@ -70,7 +70,7 @@ def show(about: dict[str, Any], packages: Sequence[str], table: str, path: Path)
 
 
 def command_line() -> str:
-    """What was typed, but for where files go."""
+    """The command line, without the options that say where files go."""
     words = iter(sys.argv[1:])
     kept = []
     for word in words:
@@ -82,7 +82,7 @@ def command_line() -> str:
 
 
 def write_contenders(rows: Iterable[Any], name: str, output: Path, json_file: Path | None) -> int:
-    """As `write`, and name the contenders that failed; the exit code of the command."""
+    """Write rows as `write` does, name the contenders that failed; the exit code of the command."""
     kept = write(rows, name, output, json_file)
     return complain_of(row.contender for row in kept if getattr(row, "failed", False))
 

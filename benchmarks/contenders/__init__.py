@@ -1,1 +1,1 @@
-"""What is measured against what: the engine on its backends, and PyTorch."""
+"""Contenders: the engine on its backends, and PyTorch, each behind the same protocol."""

@@ -92,6 +92,6 @@ def _settings(task: Task) -> Settings:
 
 
 def _facts(runner: Runner) -> dict[str, Any]:
-    """What a runner says of itself."""
+    """Facts that a runner tells of itself."""
     names = ("providers", "properties", "recipe", "captured")
     return {name: getattr(runner, name) for name in names if hasattr(runner, name)}

@@ -99,7 +99,7 @@ class Worker:
         return self._do(_stream, task, pictures, batch)
 
     def watch(self, task: Task) -> Watched:
-        """What a run finds, and where its time and memory go."""
+        """Run the task once, watched: labels, stages and memory."""
         return self._do(_watch, task)
 
     def maps(self, task: Task) -> np.ndarray:
@@ -107,7 +107,7 @@ class Worker:
         return self._do(_maps, task)
 
     def read_back(self) -> dict[str, Any]:
-        """How it really runs."""
+        """Facts of how it really runs: providers, dtypes, threads."""
         return self._do(_read_back)
 
     def _do(self, function: Callable[..., Result], *args: Any) -> Result:
@@ -149,7 +149,10 @@ def loaded(
 
 
 def _end_with_parent() -> None:
-    """Whatever ends it: a model in memory that nobody knows of is in the way of the next run."""
+    """End this process when its parent ends, however that ends.
+
+    A model in memory that nobody knows of would be in the way of the next run.
+    """
     parent = multiprocessing.parent_process()
     assert parent
 

@@ -1,4 +1,4 @@
-"""What becomes of a trained model: the checkpoint that is kept, and the demo model made of it."""
+"""Recipe of the demo model: the checkpoint that is kept of a training, and its export."""
 
 from __future__ import annotations
 

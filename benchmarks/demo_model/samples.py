@@ -39,7 +39,7 @@ class SamplePicture:
 
     @property
     def classes(self) -> list[str]:
-        """What there is to look for."""
+        """Classes to look for."""
         return [sticker.name for sticker in self.stickers]
 
 

@@ -1,1 +1,1 @@
-"""What every measure uses: clocks, records, tables, models."""
+"""Tools of every measure: clocks, records, tables, models."""

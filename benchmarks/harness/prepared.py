@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """What every segmenter loads.
+    """A checkpoint and its export, as every segmenter loads them.
 
     Attributes:
         checkpoint: for PyTorch, a folder or a name of the Hugging Face hub.

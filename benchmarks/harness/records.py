@@ -61,7 +61,7 @@ def read(path: Path) -> Rows:
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """What figures are measured on, and with."""
+    """Describe this machine: processor, GPU, versions of Python and packages, date."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     fields = {key.strip(): value.strip() for key, _, value in (one.partition(":") for one in lines)}

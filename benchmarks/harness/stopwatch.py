@@ -55,7 +55,7 @@ class Stopwatch:
             self._change(outer)
 
     def _change(self, stage: str | None) -> str | None:
-        """Of the thread; the time since its last change was that of the stage before."""
+        """Change the thread's stage; the time since its last change counts to the stage before."""
         self._synchronize()
         now = time.perf_counter()
         before, since = getattr(self._own, "now", (None, now))

@@ -8,7 +8,7 @@ from .records import Rows, describe
 
 
 def heading(row: dict[str, Any]) -> str:
-    """What was measured, on what, and the command that repeats it."""
+    """Heading of a table: what was measured, on what, and the command that repeats it."""
     case, model = row["case"], row["model"]
     weights = " (that shape, random weights)" if model["name"].startswith("random:") else ""
     return (

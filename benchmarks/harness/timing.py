@@ -32,7 +32,7 @@ def interleaved(
 def in_turns(
     contenders: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: bool = True
 ) -> dict[str, np.ndarray]:
-    """As `interleaved`, of contenders that tell their seconds themselves and may be warm."""
+    """Time as `interleaved` does, of contenders that tell seconds themselves and may be warm."""
     if warm_up:
         for contender in contenders.values():
             contender()
@@ -57,13 +57,13 @@ def _clocked(contender: Callable[[], object]) -> Callable[[], float]:
 
 
 def paired_ratio(slower: np.ndarray, faster: np.ndarray) -> dict[str, float]:
-    """How many times faster, round by round: the median, and what 9 in 10 rounds lie between."""
+    """Ratio of times, round by round: the median, and what 9 in 10 rounds lie between."""
     low, middle, high = np.percentile(slower / faster, [5, 50, 95])
     return {"median": float(middle), "p05": float(low), "p95": float(high)}
 
 
 def bootstrap_interval(slower: np.ndarray, faster: np.ndarray) -> tuple[float, float]:
-    """Where the median ratio of paired rounds lies, in 95 of 100 resamplings of the rounds."""
+    """Interval of the median ratio of paired rounds, in 95 of 100 resamplings of the rounds."""
     ratios = slower / faster
     drawn = np.random.default_rng(0).integers(0, len(ratios), (_RESAMPLINGS, len(ratios)))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
@@ -71,7 +71,7 @@ def bootstrap_interval(slower: np.ndarray, faster: np.ndarray) -> tuple[float, f
 
 
 def longest_wait(work: Callable[[], object]) -> float:
-    """How long another Python thread had to wait at most while `work` ran, in seconds."""
+    """Longest time that another Python thread had to wait while `work` ran, in seconds."""
     done = threading.Event()
     gaps = [0.0]
 

@@ -1,1 +1,1 @@
-"""What is measured, one file a measure."""
+"""Measures, one a file: each yields rows, and makes a table and a plot of them."""

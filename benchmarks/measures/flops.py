@@ -16,7 +16,7 @@ _SECONDS = 0.3
 
 
 def flops_of_pass(model: BlipForImageTextRetrieval, image_size: int, tokens: int) -> float:
-    """Of the matrix products in one pass over one picture: two a multiplication and addition.
+    """FLOP of the matrix products in one pass over one picture: two a multiplication and addition.
 
     The image encoder, the matching branch over a caption of `tokens`, and its gradient down to the
     default layer; products with matrices of weights and those inside attention.

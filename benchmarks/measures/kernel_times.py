@@ -39,7 +39,7 @@ class Kernel(NamedTuple):
 
 
 class KernelProfile(NamedTuple):
-    """The kernels of a run, those that took longest first, and seconds in which any was running."""
+    """Kernels of a run, those that took longest first, and seconds in which any was running."""
 
     kernels: list[Kernel]
     busy_s: float
@@ -54,7 +54,7 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any] | Skipped]:
-    """Of one picture and of a stream: a row of the whole, then a row for each kernel.
+    """Rows of one picture and of a stream: one of the whole, then one for each kernel.
 
     Args:
         model: to load.
@@ -109,7 +109,7 @@ def _runs(segmenter: TimedSegmenter, task: Task) -> dict[str, Callable[[], objec
 
 
 def profile_kernels(run: Callable[[], object], device: str) -> KernelProfile:
-    """What a run has a device do.
+    """Kernels that a run has a device do.
 
     Args:
         run: waits for the device itself.
@@ -141,7 +141,7 @@ def profile_kernels(run: Callable[[], object], device: str) -> KernelProfile:
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """How much of the time lies in any of some spans, which may overlap."""
+    """Time that lies in any of some spans, which may overlap."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, until))

@@ -66,7 +66,7 @@ class PassesCase:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What holds for all contenders: see `measure`; `rates` are FLOP/s, by precision."""
+    """Settings of all contenders: see `measure`; `rates` are FLOP/s, by precision."""
 
     rates: Mapping[str, float]
     rounds: int
@@ -152,7 +152,7 @@ def _at_size(loader: PassesLoader, names: Sequence[str], plan: _Plan) -> Iterato
 
 
 def _cost(name: str) -> int:
-    """Of loading a contender; after the reference, the cheaper ones come first."""
+    """Rank of a contender by what it costs to load; the reference comes first."""
     if name == REFERENCE:
         return 0
     if name in EAGER_PASSES:
@@ -185,7 +185,7 @@ def _contender(
 def _timed(
     loader: PassesLoader, name: str, contender: PassesContender, case: PassesCase, plan: _Plan
 ) -> dict[str, Any]:
-    """What is measured of a contender in a case, in turns with the reference.
+    """Measure a contender in a case, in turns with the reference.
 
     Raises:
         SkippedError: it fails, or is wrong.
@@ -231,7 +231,7 @@ def _timed(
 
 
 def _is_wrong(name: str, precision: str, errors: Mapping[str, float]) -> bool:
-    """Further off than `LIMITS`, and than twice what eager PyTorch is in the same precision."""
+    """Tell whether it is further off than `LIMITS`, and than twice eager PyTorch in its precision."""
     if name in EAGER_PASSES or name not in errors:
         return False
     return not errors[name] <= max(LIMITS[precision], 2 * errors.get(f"eager-{precision}", 0))
@@ -283,7 +283,7 @@ def _case_of(row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _to_compiled(row: Mapping[str, Any], compiled: Mapping[str, Any] | None) -> float | None:
-    """How many times as fast as compiled PyTorch, if that was timed in the same case."""
+    """Ratio to compiled PyTorch, if that was timed in the same case."""
     if compiled is None:
         return None
     ratios = [one["ratios"].get(REFERENCE) for one in (row, compiled)]

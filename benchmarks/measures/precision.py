@@ -32,9 +32,9 @@ from .emulation import open_emulated
 NOTE = (
     "The demo model on sticker scenes, each against itself in float32. eager: Hugging Face's BLIP"
     " and autograd, weights and activations converted, or torch.autocast. engine: the exported"
-    " graphs converted by `export/precision.py`; their low precision is emulated on the CPU"
-    " (`benchmarks/emulation.py`), it has not been measured on a GPU. openvino: the engine on"
-    " OpenVINO, as `--precision` has it, not emulated. Salience error: of the class"
+    " graphs converted by `export/graphs/precision.py`; their low precision is emulated on the CPU"
+    " (`benchmarks/measures/emulation.py`), it has not been measured on a GPU. openvino: the engine"
+    " on OpenVINO, as `--precision` has it, not emulated. Salience error: of the class"
     " maps of one pass, the largest difference relative to the largest value. Labels: after all"
     " passes and the CRF, where a rounding that drops another patch shows as a few per cent."
 )

@@ -31,7 +31,7 @@ STAGES = (
     "write",
     "other",
 )
-"""In the order of a picture's way through them, as tables and plots show them."""
+"""Stages in the order in which a picture takes them, as tables and plots show them."""
 
 
 def measure(
@@ -68,7 +68,7 @@ def measure(
 
 
 def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of the seconds of each stage; one that a run did not have took none."""
+    """Median seconds of each stage; one that a run did not have took none."""
     names = dict.fromkeys(name for run in runs for name in run)
     return {name: float(np.median([run.get(name, 0) for run in runs])) for name in names}
 

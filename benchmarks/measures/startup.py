@@ -81,7 +81,7 @@ def measure(
 
 
 def seconds_of(code: str) -> float:
-    """Of a process of Python's, from its start to its end, which must be a good one."""
+    """Seconds of a Python process from its start to its end; it must not fail."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     return time.perf_counter() - began
