@@ -104,7 +104,7 @@ fi
 note "begun, for $minutes minutes: $model on $device"
 headers=$("$python" - <<'PYTHON'
 from pnp_ovss.engine.errors import BackendError
-from pnp_ovss.export.cuda_toolkit import find_toolkit
+from pnp_ovss.export.build.cuda_toolkit import find_toolkit
 
 try:
     print(find_toolkit())

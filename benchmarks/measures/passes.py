@@ -231,7 +231,7 @@ def _timed(
 
 
 def _is_wrong(name: str, precision: str, errors: Mapping[str, float]) -> bool:
-    """Tell whether it is further off than `LIMITS`, and than twice eager PyTorch in its precision."""
+    """Tell whether the error is over its limit, and over twice that of eager PyTorch."""
     if name in EAGER_PASSES or name not in errors:
         return False
     return not errors[name] <= max(LIMITS[precision], 2 * errors.get(f"eager-{precision}", 0))
