@@ -55,6 +55,10 @@ class Device:
         default_factory=lambda: threading.Semaphore(_MOST_SIDE_STREAMS), repr=False
     )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its name: where it is unpickled, the device there is opened."""
+        return open_device, (self.name,)
+
     @property
     def on_gpu(self) -> bool:
         """Whether its kernels are the CUDA ones."""
@@ -127,7 +131,7 @@ class Device:
         except self.xp.cuda.memory.OutOfMemoryError as error:
             raise ExecutionError(
                 f"{self.name} ran out of memory: {reason(error)}",
-                "take a smaller --batch-size, --crf densecrf-cpu or none, or smaller pictures",
+                "take a smaller --batch-size, --crf densecrf-cpu or none, or smaller images",
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Pictures in: decode, check, and make the model's input of them."""
+"""Images in: decode, check, and make the model's input of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...kernels import reference
 from ..errors import InputError, reason
+from ..model.manifest import Preprocess
 
 MAX_PIXELS = 50_000_000
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)  # CLIP's, in [0, 1], RGB
-STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 
 
 def load_rgb(image: ImageLike) -> Image.Image:
-    """Any picture as 8-bit RGB, upright.
+    """Any image as 8-bit RGB, upright.
 
     EXIF rotation is applied; transparency is laid on white; 16-bit grays are scaled to 8 bits; of
     an animation the first frame is taken.
@@ -29,7 +28,7 @@ def load_rgb(image: ImageLike) -> Image.Image:
         image: a PIL image, a uint8 array [H, W, 3], or a path.
 
     Raises:
-        InputError: it is missing, damaged, too large, or not a picture.
+        InputError: it is missing, damaged, too large, or not an image.
     """
     if isinstance(image, Image.Image):
         return _decode(image, "the image")
@@ -46,20 +45,22 @@ def load_rgb(image: ImageLike) -> Image.Image:
     return _read(Path(image))
 
 
-def squared(image: Image.Image, size: int) -> np.ndarray:
-    """A square by Pillow's bicubic, uint8 [size, size, 3]."""
-    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+def resize(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
+    """An image at the size of a model's input, by Pillow's bicubic: uint8 [height, width, 3]."""
+    height, width = preprocess.sides
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def preprocess(image: Image.Image, size: int) -> np.ndarray:
-    """The model's input, float32 [3, size, size]: a square, normalized."""
-    return reference.normalize(squared(image, size)[None], MEAN, STD)[0]
+def model_input(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
+    """The input of a model's image encoder: resized and normalized, float32 [3, height, width]."""
+    mean, std = (np.array(one, np.float32) for one in (preprocess.mean, preprocess.std))
+    return reference.normalize(resize(image, preprocess)[None], mean, std)[0]
 
 
 def _read(path: Path) -> Image.Image:
     name = f"image '{path}'"
     if path.is_dir():
-        raise InputError(f"'{path}' is a folder", f"name the pictures in it: {path}/*.jpg")
+        raise InputError(f"'{path}' is a folder", f"name the images in it: {path}/*.jpg")
     try:
         # An open file, since Pillow maps a named one into memory with its sides already swapped
         # where an uncompressed TIFF is to be turned.
@@ -75,13 +76,13 @@ def _read(path: Path) -> Image.Image:
         limit = f"{MAX_PIXELS // 10**6} megapixels"
         raise InputError(f"{name} has more than {limit}", "scale it down first") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"'{path}' is no picture of a known format", "give another") from error
+        raise InputError(f"'{path}' is no image of a known format", "give another") from error
     except Exception as error:  # Pillow's readers raise what they like on damaged files
         raise _unreadable(name, error) from error
 
 
 def _unreadable(name: str, error: Exception) -> InputError:
-    return InputError(f"{name} cannot be read: {reason(error)}", "it is damaged, or no picture")
+    return InputError(f"{name} cannot be read: {reason(error)}", "it is damaged, or no image")
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:

@@ -10,16 +10,16 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..errors import InputError, ModelError
-from ..model.folder import TOKENIZER, ModelFolder
-from ..model.manifest import Caption
+from ..model.folder import ModelFolder
+from ..model.manifest import TOKENIZER, Text
 
 
 @dataclass(frozen=True)
 class CaptionTokens:
-    """One caption of one picture.
+    """One caption of one image.
 
     Attributes:
-        ids: token ids, [ENC] first and [SEP] last.
+        ids: token ids, those that open and close a caption included.
         owners: for each class in the caption, its index in the caller's list and the positions of
             its word pieces in `ids`.
     """
@@ -28,27 +28,44 @@ class CaptionTokens:
     owners: list[tuple[int, list[int]]]
 
 
+_PROBES = ("cat", "potted plant", "hot-dog", "Zebra")
+
+
 class Captioner:
     """Writes captions for one model.
 
-    A caption is `"A picture of " + " ".join(classes)`, lower-cased. Classes are taken in the order
-    given; one that no longer fits in the model's context opens the next caption, and none is split.
+    A caption is the prompt and then class names, "A picture of cat dog". Classes are taken in the
+    order given; one that no longer fits in the model's context opens the next caption, and none is
+    split. Each name is encoded by itself, with what joins it to the words before it, so that its
+    ids are those that it has in the sentence.
+
+    Args:
+        tokenizer: the model's.
+        text: how its captions are written.
+        known: the only names that the model was taught, in lower case; empty where it takes any.
+
+    Raises:
+        ModelError: the prompt cannot be written, or a name has other ids in a sentence.
     """
 
-    def __init__(self, tokenizer: Tokenizer, caption: Caption, known: Sequence[str] = ()):
+    def __init__(self, tokenizer: Tokenizer, text: Text, known: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
-        self._caption = caption
+        self._text = text
         self._known = known
-        self._barred = {
-            tokenizer.token_to_id("[UNK]"),
-            caption.enc_id,
-            caption.sep_id,
-            caption.pad_id,
-        }
-        self._prompt = self._pieces(caption.prompt)
+        unknown = None if text.unknown is None else tokenizer.token_to_id(text.unknown)
+        self._barred = {unknown, text.first_id, text.last_id, text.pad_id}
+        self._prompt = self._encode(text.prompt)
         if self._barred.intersection(self._prompt):
             raise ModelError(
-                f"the prompt {caption.prompt!r} cannot be written in this model's vocabulary",
+                f"the prompt {text.prompt!r} cannot be written in this model's vocabulary",
+                "export it again with the model's own tokenizer",
+            )
+        names = [text.joiner + name for name in _PROBES]
+        apart = [*self._prompt, *(piece for name in names for piece in self._encode(name))]
+        if apart != self._encode(text.prompt + "".join(names)):
+            raise ModelError(
+                "the tokenizer gives names other ids in a sentence than by themselves with"
+                f" {text.joiner!r} before them",
                 "export it again with the model's own tokenizer",
             )
 
@@ -66,7 +83,7 @@ class Captioner:
             raise ModelError(
                 f"'{path}' cannot be read: {error}", "export the model again"
             ) from error
-        return cls(tokenizer, model.manifest.caption, model.manifest.classes)
+        return cls(tokenizer, model.manifest.text, model.manifest.classes)
 
     def write(
         self, classes: Sequence[str], *, indices: Sequence[int] | None = None, join: bool = False
@@ -85,18 +102,18 @@ class Captioner:
         for index, name in zip(indices or range(len(classes)), classes, strict=True):
             pieces = self._pieces_of_class(name, join)
             if not captions or not self._fits(captions[-1].ids, pieces):
-                captions.append(CaptionTokens([self._caption.enc_id, *self._prompt], []))
+                captions.append(CaptionTokens([self._text.first_id, *self._prompt], []))
             start = len(captions[-1].ids)
             captions[-1].ids.extend(pieces)
             captions[-1].owners.append((index, list(range(start, start + len(pieces)))))
         for caption in captions:
-            caption.ids.append(self._caption.sep_id)
+            caption.ids.append(self._text.last_id)
         return captions
 
     def pad(self, captions: Sequence[CaptionTokens]) -> tuple[np.ndarray, np.ndarray]:
         """input_ids and attention_mask of a batch, both int64 [B, T], T being the longest."""
         length = max(len(caption.ids) for caption in captions)
-        ids = np.full((len(captions), length), self._caption.pad_id, np.int64)
+        ids = np.full((len(captions), length), self._text.pad_id, np.int64)
         mask = np.zeros((len(captions), length), np.int64)
         for row, caption in enumerate(captions):
             ids[row, : len(caption.ids)] = caption.ids
@@ -104,10 +121,11 @@ class Captioner:
         return ids, mask
 
     def _fits(self, ids: list[int], pieces: list[int]) -> bool:
-        return len(ids) + len(pieces) + 1 <= self._caption.max_tokens
+        return len(ids) + len(pieces) + 1 <= self._text.context
 
-    def _pieces(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text.lower(), add_special_tokens=False).ids
+    def _encode(self, text: str) -> list[int]:
+        text = text.lower() if self._text.lowercase else text
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def _pieces_of_class(self, name: str, join: bool) -> list[int]:
         if self._known and name.lower() not in self._known:
@@ -116,16 +134,16 @@ class Captioner:
                 f"it knows: {', '.join(self._known)}; for other names take another model",
             )
         written = re.sub(r"[\s-]+", "", name) if join else name
-        pieces = self._pieces(written)
+        pieces = self._encode(self._text.joiner + written)
         if not pieces or self._barred.intersection(pieces):
             raise InputError(
                 f"class {written!r} cannot be written in this model's vocabulary",
                 "join_words made one word of it" if written != name else "use another word for it",
             )
-        if not self._fits([self._caption.enc_id, *self._prompt], pieces):
+        if not self._fits([self._text.first_id, *self._prompt], pieces):
             raise InputError(
                 f"class {name!r} is {len(pieces)} word pieces long",
-                f"a caption of this model holds {self._caption.max_tokens} tokens: shorten it",
+                f"a caption of this model holds {self._text.context} tokens: shorten it",
             )
         return pieces
 

@@ -1,34 +1,22 @@
-"""Built engines of a model: what each was built from and for, and which one may run here."""
+"""Builds of a model: what TensorRT and the like made of its graphs, and which may run here."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import platformdirs
 
-from ..errors import BackendError, reason
+from ..errors import BackendError, InputError, reason
 from ..precision import Precision, PrecisionChoice
-from ..settings import Settings
-from .folder import (
-    DEMO,
-    SALIENCE,
-    VISION_TOKENS,
-    ModelFolder,
-    find_model,
-    graph_name,
-    record_of,
-    weights_of,
-)
-from .manifest import FileRecord, Manifest
-from .signature import Profile
+from .folder import DEMO, ModelFolder, find_model, record_of
+from .manifest import FileRecord
+from .signature import Graph, Profile
 
 BATCHES = (1, 4, 16)
-TOKENS = (16, 32, 64)
-
 MOST_EXACT_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 
 _RECORD = ".json"
@@ -36,17 +24,17 @@ _SUFFIXES = {"aotinductor": ".pt2"}
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """What an engine is built from and for.
+    """What a build is made from and for.
 
     Attributes:
         target: what runs it, "tensorrt" and the like.
-        graph: "vision", "vision_tokens" or "salience".
+        graph: its name in the manifest.
         precision: of the arithmetic.
         graph_sha256: of the exported graph and its weights.
         profiles: the shapes that it takes, in the order of its optimization profiles; empty where
             it takes any.
         architectures: that it runs on: "sm_86" and the like, or "cpu".
-        version: of the package that builds it. No other loads it.
+        version: of the package that makes it; no other loads it.
     """
 
     target: str
@@ -67,79 +55,99 @@ class Recipe(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What lies beside an engine, as JSON: how it was built, and what the file should be."""
+    """What lies beside a build, as JSON: how it was made, and what the file should be."""
 
     recipe: Recipe
     file: FileRecord
 
 
 class Build(NamedTuple):
-    """An engine that was built: its file, and its record."""
+    """A build that was made: its file, and its record."""
 
     path: Path
     record: Record
 
 
-def folder(model: ModelFolder) -> Path:
-    """Where the engines of a model are: in its folder.
+def builds_folder(model: ModelFolder) -> Path:
+    """Where the builds of a model are: in its folder.
 
     Those of the demo model are in the user's cache, as its own folder is part of the installation.
     """
     if model.path == find_model(DEMO):
-        return platformdirs.user_cache_path("pnp-ovss") / "engines" / DEMO
-    return model.path / "engines"
+        return platformdirs.user_cache_path("pnp-ovss") / "builds" / DEMO
+    return model.path / "builds"
+
+
+def graphs_to_build(
+    model: ModelFolder, settings: Mapping[str, str], only: Sequence[str] = ()
+) -> list[str]:
+    """The graphs of a model to build, in the order of the manifest.
+
+    Args:
+        model: the model folder.
+        settings: build what runs with these, such as {"drop_mode": "tokens"}.
+        only: build these instead, whatever the settings run.
+
+    Raises:
+        InputError: there is no such graph.
+        ModelError: an earlier version exported the model, and did not write one of them.
+    """
+    graphs = model.manifest.graphs
+    unknown = sorted(set(only) - graphs.keys())
+    if unknown:
+        raise InputError(f"there is no graph {unknown[0]!r}", f"there are: {', '.join(graphs)}")
+    chosen = [
+        name
+        for name, graph in graphs.items()
+        if (name in only if only else graph.only_for.items() <= settings.items())
+    ]
+    for name in chosen:
+        model.graph(name)
+    return chosen
 
 
 def profiles(
-    graph: str, batches: Sequence[int], tokens: Sequence[int], kept: Sequence[int] = ()
+    graph: Graph, batches: Sequence[int], lengths: Mapping[str, Sequence[int]] | None = None
 ) -> list[Profile]:
     """The shapes to build a graph for.
 
     Args:
-        graph: `artifact.VISION` and the like.
-        batches: pictures, or captions, in a call.
-        tokens: of a caption, padding included.
-        kept: tokens of a picture, likewise; see `kept_tokens`.
+        graph: as the manifest has it.
+        batches: numbers of rows in a call.
+        lengths: of rows that may be padded, by the dimension's name; the others are the manifest's.
 
     Returns:
-        Each batch; for the matching branch with each number of tokens, of as many pictures as
-        captions, and of one; for the encoder of tokens with each number of those kept.
+        Each batch with each length; and where rows may share what another dimension counts, each of
+        these with as many of that as there are rows, and with one.
     """
-    batches = sorted(set(batches))
-    if graph == SALIENCE:
-        return [
-            {"images": images, "batch": batch, "tokens": count}
-            for batch in batches
-            for count in sorted(set(tokens))
-            for images in sorted({1, batch})
-        ]
-    if graph == VISION_TOKENS:
-        return [{"batch": batch, "kept": count} for batch in batches for count in sorted(set(kept))]
-    return [{"batch": batch} for batch in batches]
+    rows, shared, padded = map(graph.dimension, ("rows", "shared", "padded"))
+    own = {**graph.lengths, **(lengths or {})}
+    found: list[Profile] = []
+    for batch in sorted(set(batches)) if rows else [1]:
+        for length in sorted(set(own[padded])) if padded else [0]:
+            for count in sorted({1, batch}) if shared else [1]:
+                sizes = ((shared, count), (rows, batch), (padded, length))
+                found.append({name: size for name, size in sizes if name})
+    return found
 
 
-def kept_tokens(manifest: Manifest) -> list[int]:
-    """How many of a picture's tokens the passes see by default, [CLS] included: first all.
-
-    Other numbers are padded to the next of them.
-    """
-    return [1 + patches for patches in Settings().patches_left(manifest.grid**2)]
-
-
-def build_command(model: Path, target: str, graph: str, precision: PrecisionChoice = "auto") -> str:
-    """What builds an engine of a graph, by its name in a recipe."""
-    command = f"pnp-ovss build '{model}' --target {target}"
+def build_command(
+    model: ModelFolder, target: str, graph: str, precision: PrecisionChoice = "auto"
+) -> str:
+    """What makes a build of a graph."""
+    command = f"pnp-ovss build '{model.path}' --target {target}"
     if precision != "auto":
         command += f" --precision {precision}"
-    if graph == graph_name(VISION_TOKENS):
-        command += " --drop-mode tokens"
-    return command
+    only_for = model.graph(graph).only_for
+    return command + "".join(
+        f" --{name.replace('_', '-')} {value}" for name, value in only_for.items()
+    )
 
 
-def graph_sha256(manifest: Manifest, graph: str) -> str:
+def graph_sha256(model: ModelFolder, graph: str) -> str:
     """What tells one export of a graph, weights included, from another."""
-    names = (graph, weights_of(Path(graph)).as_posix())
-    parts = (manifest.files[name].sha256 for name in names)
+    own = model.graph(graph)
+    parts = (model.manifest.files[name].sha256 for name in (own.file, own.weights))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
@@ -152,13 +160,13 @@ def find(
     version: Callable[[], str],
     precision: PrecisionChoice = "auto",
 ) -> tuple[Path, Recipe]:
-    """The engine of a graph that may run here; of several, the one that was built last.
+    """The build of a graph that may run here; of several, the one that was made last.
 
     Args:
         model: the model folder.
-        graph: `artifact.VISION` and the like.
+        graph: its name in the manifest.
         target: what is to run it.
-        architecture: of the device; asked for where an engine was built, as is `version`.
+        architecture: of the device; asked for where there is a build, as is `version`.
         version: of the target's package that is installed.
         precision: "auto" is the most exact that was built.
 
@@ -166,15 +174,14 @@ def find(
         BackendError: none was built; or for another graph, architecture, version or precision; or
             the file is damaged.
     """
-    name = graph_name(graph)
-    build = build_command(model.path, target, name, precision)
+    build = build_command(model, target, graph, precision)
     built = [
         one
         for one in recorded(model)
-        if (one.record.recipe.target, one.record.recipe.graph) == (target, name)
+        if (one.record.recipe.target, one.record.recipe.graph) == (target, graph)
     ]
     if not built:
-        raise BackendError(f"no {target} engine of {name} was built for '{model.path}'", build)
+        raise BackendError(f"'{model.path}' has no {target} build of {graph}", build)
 
     def narrow(built: list[Build], field: str, wanted: str, refusal: str) -> list[Build]:
         """Those that have what is wanted."""
@@ -182,12 +189,12 @@ def find(
         if not fitting:
             there = ", ".join(sorted({value for one in built for value in _values(one, field)}))
             raise BackendError(
-                f"the {target} engine of {name} {refusal.format(there, wanted)}", build
+                f"the {target} build of {graph} {refusal.format(there, wanted)}", build
             )
         return fitting
 
     here = architecture()
-    sha256 = graph_sha256(model.manifest, graph)
+    sha256 = graph_sha256(model, graph)
     built = narrow(
         built, "graph_sha256", sha256, "was built from graph {:.8}; the model's is {:.8}"
     )
@@ -199,33 +206,33 @@ def find(
     path, record = narrow(built, "precision", precision, "is in {}, not in {}")[-1]
     if not is_whole(path, record):
         raise BackendError(
-            f"the engine '{path}' is damaged: its sha256 is not that of its record", build
+            f"the build '{path}' is damaged: its sha256 is not that of its record", build
         )
     return path, record.recipe
 
 
 def recorded(model: ModelFolder) -> list[Build]:
-    """Every engine of a model, in the order in which they were built.
+    """Every build of a model, in the order in which they were made.
 
     Raises:
         BackendError: a record cannot be read.
     """
-    records = folder(model).glob(f"[!.]*{_RECORD}")
+    records = builds_folder(model).glob(f"[!.]*{_RECORD}")
     return [
         Build(path.with_suffix(""), read(path))
         for path in sorted(records, key=lambda path: path.stat().st_mtime_ns)
     ]
 
 
-def record_path(engine: Path) -> Path:
-    """Where the record of an engine is."""
-    return engine.with_name(engine.name + _RECORD)
+def record_path(build: Path) -> Path:
+    """Where the record of a build is."""
+    return build.with_name(build.name + _RECORD)
 
 
-def is_whole(engine: Path, record: Record) -> bool:
-    """Whether the file is what was built."""
+def is_whole(build: Path, record: Record) -> bool:
+    """Whether the file is what was made."""
     try:
-        return record_of(engine) == record.file
+        return record_of(build) == record.file
     except OSError:
         return False
 
@@ -240,7 +247,7 @@ def read(path: Path) -> Record:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError) as error:
         raise BackendError(
-            f"'{path}' cannot be read: {reason(error)}", "delete it, and build the engine again"
+            f"'{path}' cannot be read: {reason(error)}", "delete it, and build it again"
         ) from error
 
 

@@ -1,11 +1,11 @@
-"""The model folder: its manifest, where models are found, and the check that they are whole."""
+"""The model folder: where models are found, and the check that they are whole."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -13,16 +13,10 @@ from pathlib import Path, PurePosixPath
 import msgspec
 import platformdirs
 
-from ..errors import InputError, ModelError, reason
-from .manifest import AGAIN, MANIFEST, SCHEMA_VERSION, FileRecord, Manifest
-
-TOKENIZER = "tokenizer.json"
-VISION = "onnx/vision.onnx"
-SALIENCE = "onnx/salience.onnx"
-VISION_TOKENS = "onnx/vision_tokens.onnx"  # of some tokens only; earlier versions did not write it
-WEIGHTS = "_data"  # ends the name of the file of a graph's weights
-GRAPHS = (VISION, SALIENCE, VISION_TOKENS)
-FILES = {TOKENIZER, VISION, VISION + WEIGHTS, SALIENCE, SALIENCE + WEIGHTS}
+from ..errors import ModelError, reason
+from .manifest import AGAIN, MANIFEST, SCHEMA_VERSION, TOKENIZER, FileRecord, Manifest
+from .signature import Graph
+from .version_1 import upgrade
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -30,81 +24,40 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder that was found and checked."""
+    """A model folder that was found and checked.
+
+    Attributes:
+        path: of the folder.
+        manifest: what it holds.
+    """
 
     path: Path
     manifest: Manifest
 
+    def graph(self, name: str) -> Graph:
+        """What the manifest says of a graph.
 
-def weights_of(graph: Path) -> Path:
-    """The file of a graph's weights; both graphs of the image encoder have the same."""
-    owner = VISION if graph.name == Path(VISION_TOKENS).name else graph
-    return graph.with_name(Path(owner).name + WEIGHTS)
+        Raises:
+            ModelError: it was exported by a version that did not write it.
+        """
+        found = self.manifest.graphs.get(name)
+        if found is None or not {found.file, found.weights} <= self.manifest.files.keys():
+            source = self.manifest.checkpoint.source
+            raise ModelError(
+                f"'{self.path}' has no graph {name!r}: it was exported by an earlier version, or"
+                " for another method",
+                f"export it again: pnp-ovss export {source} -o '{self.path}' --image-size"
+                f" {self.manifest.preprocess.sides[0]} --overwrite",
+            )
+        return found
 
+    def graph_path(self, name: str) -> Path:
+        """The ONNX file of a graph.
 
-def graphs_to_build(model: ModelFolder, drop_mode: str, only: Sequence[str] = ()) -> list[str]:
-    """The graphs of a model to build, in the order of `GRAPHS`.
-
-    Args:
-        model: the model folder.
-        drop_mode: those that it runs.
-        only: these instead, whatever the drop mode runs: "vision" and the like.
-
-    Raises:
-        InputError: a name is no graph's.
-        ModelError: as `require_graph`.
-    """
-    unknown = sorted(set(only) - {graph_name(graph) for graph in GRAPHS})
-    if unknown:
-        raise InputError(
-            f"there is no graph {unknown[0]!r}", f"there are: {', '.join(map(graph_name, GRAPHS))}"
-        )
-    needed = [
-        graph
-        for graph in GRAPHS
-        if (graph_name(graph) in only if only else graph != VISION_TOKENS or drop_mode == "tokens")
-    ]
-    if VISION_TOKENS in needed:
-        require_graph(model, VISION_TOKENS)
-    return needed
-
-
-def graph_name(graph: str) -> str:
-    """What a graph is called: "vision" of `VISION`, and the like."""
-    return PurePosixPath(graph).stem
-
-
-def cure_by_copying(graph: Path, otherwise: str) -> str:
-    """What helps where a library refuses a graph.
-
-    Some do if files are symbolic links that leave its folder, as they are in the Hugging Face
-    cache: the cure is then a copy first.
-
-    Args:
-        graph: the ONNX file.
-        otherwise: the cure of a graph that is no such link.
-    """
-    folder = graph.parent.resolve()
-    if all(file.resolve().parent == folder for file in (graph, weights_of(graph))):
-        return otherwise
-    copy = f"cp -rL '{graph.parent.parent}' COPY"
-    return f"its files are links: take a copy ({copy}); if that does not help, {otherwise}"
-
-
-def require_graph(model: ModelFolder, graph: str) -> None:
-    """See that a model folder has a graph.
-
-    Raises:
-        ModelError: it was exported by a version that did not write it.
-    """
-    if graph not in model.manifest.files:
-        source, size = model.manifest.checkpoint.source, model.manifest.image_size
-        raise ModelError(
-            f"'{model.path}' has no {graph}, which drop mode 'tokens' runs: it is of an earlier"
-            " version",
-            f"export it again: pnp-ovss export {source} -o '{model.path}' --image-size {size}"
-            " --overwrite",
-        )
+        Raises:
+            ModelError: as `graph`.
+        """
+        return self.path / self.graph(name).file
 
 
 def cache_folder(hub_id: str) -> Path:
@@ -154,15 +107,34 @@ def open_model(model: str | Path, *, verify: bool = True) -> ModelFolder:
         ModelError: the folder is missing, incomplete, altered, or of a newer schema.
     """
     path = find_model(model)
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     for name, record in manifest.files.items():
         _check_file(path, name, record, verify)
     return ModelFolder(path, manifest)
 
 
-def _read_manifest(path: Path) -> Manifest:
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write `manifest.json` into a folder."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(text + b"\n")
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a model folder, of this version or an earlier one.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ModelError: there is none, or it is damaged, of a newer version, or cannot be used.
+    """
+    file = path / MANIFEST
     try:
-        text = (path / MANIFEST).read_bytes()
+        text = file.read_bytes()
     except OSError as error:
         source = f"'{path}'" if (path / "config.json").exists() else "CHECKPOINT"
         raise ModelError(
@@ -171,37 +143,61 @@ def _read_manifest(path: Path) -> Manifest:
         ) from error
     try:
         version = msgspec.json.decode(text, type=_Versioned).schema_version
+        if version < 1:
+            raise ModelError(f"'{file}' is damaged: schema version {version}", AGAIN)
         if version > SCHEMA_VERSION:
             raise ModelError(
                 f"'{path}' has schema version {version}; this one reads up to {SCHEMA_VERSION}",
                 "it was written by a newer pnp-ovss: pip install --upgrade pnp-ovss",
             )
-        manifest = msgspec.json.decode(text, type=Manifest)
+        manifest = _decode(text, version)
     except msgspec.MsgspecError as error:
         why = " ".join(str(error).split())
-        raise ModelError(f"'{path / MANIFEST}' is damaged: {why}", AGAIN) from error
+        raise ModelError(f"'{file}' is damaged: {why}", AGAIN) from error
     wrong = _unusable(manifest)
     if wrong:
-        raise ModelError(f"'{path / MANIFEST}' cannot be used: {wrong}", AGAIN)
-    missing = sorted(FILES - manifest.files.keys())
+        raise ModelError(f"'{file}' cannot be used: {wrong}", AGAIN)
+    missing = sorted(_required(manifest, version) - manifest.files.keys())
     if missing:
-        raise ModelError(f"'{path / MANIFEST}' does not list {', '.join(missing)}", AGAIN)
+        raise ModelError(f"'{file}' does not list {', '.join(missing)}", AGAIN)
     return manifest
 
 
+def _decode(text: bytes, version: int) -> Manifest:
+    return upgrade(text) if version == 1 else msgspec.json.decode(text, type=Manifest)
+
+
+def _required(manifest: Manifest, version: int) -> set[str]:
+    """The files that a folder must have; the first ones of version 1 lacked a graph."""
+    graphs = [graph for graph in manifest.graphs.values() if version > 1 or not graph.only_for]
+    return {TOKENIZER, *(graph.file for graph in graphs), *(graph.weights for graph in graphs)}
+
+
 def _unusable(manifest: Manifest) -> str:
-    """Why this software cannot run such a model; empty where it can."""
-    for name, known in (("family", "blip"), ("dtype", "float32")):
-        if getattr(manifest, name) != known:
-            return f"its {name} is {getattr(manifest, name)!r}, and only {known!r} is known"
-    size, patch = manifest.image_size, manifest.patch_size
-    if patch < 1 or size < 1 or size % patch:
-        return f"its image size {size} is no multiple of its patch size {patch}"
+    """Why nothing can run such a model; empty where it can be run."""
+    if manifest.dtype != "float32":
+        return f"its dtype is {manifest.dtype!r}, and only 'float32' is known"
+    preprocess, text = manifest.preprocess, manifest.text
+    (height, width), patch = preprocess.sides, preprocess.patch
+    if patch < 1 or height < 1 or width < 1 or height % patch or width % patch:
+        return f"its image size {height}x{width} is no multiple of its patch size {patch}"
+    if not all(math.isfinite(one) for one in preprocess.mean) or not all(
+        math.isfinite(one) and one > 0 for one in preprocess.std
+    ):
+        return f"its mean {preprocess.mean} and deviation {preprocess.std} normalize nothing"
+    if text.context < 3:
+        return f"its captions have {text.context} tokens"
+    for name in manifest.files:
+        if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            return f"its file {name!r} is not inside of it"
+    for name, graph in manifest.graphs.items():
+        dimensions = {one for tensor in graph.inputs.values() for one in tensor.shape}
+        padded = graph.dimension("padded")
+        if not graph.roles.keys() <= dimensions:
+            return f"its graph {name!r} has roles for dimensions that its inputs do not have"
+        if padded and not (graph.lengths.get(padded) and padded in graph.limits):
+            return f"its graph {name!r} tells no lengths of {padded}"
     return ""
-
-
-class _Versioned(msgspec.Struct):
-    schema_version: int
 
 
 def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> None:
@@ -231,3 +227,20 @@ def record_of(path: Path) -> FileRecord:
         while block := file.read(1 << 22):
             digest.update(block)
     return FileRecord(path.stat().st_size, digest.hexdigest())
+
+
+def cure_by_copying(graph: Path, otherwise: str) -> str:
+    """What helps where a library refuses a graph.
+
+    Some do if files are symbolic links that leave their folder, as they are in the Hugging Face
+    cache: the cure is then a copy first.
+
+    Args:
+        graph: the ONNX file.
+        otherwise: the cure where no file beside it is such a link.
+    """
+    folder = graph.parent.resolve()
+    if all(file.resolve().parent == folder for file in graph.parent.glob("*.onnx*")):
+        return otherwise
+    copy = f"cp -rL '{graph.parent.parent}' COPY"
+    return f"its files are links: take a copy ({copy}); if that does not help, {otherwise}"

@@ -1,4 +1,4 @@
-"""Backends: each runs one graph, and knows nothing of segmentation."""
+"""Backends: each runs one graph, of any model, and knows nothing of segmentation."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import partial
 from threading import Lock
 
 from ..device import CPU, Array, Device, open_device, usable_devices
-from ..errors import BackendError
-from ..model.folder import SALIENCE, VISION, VISION_TOKENS, ModelFolder, require_graph
+from ..errors import BackendError, ExecutionError
+from ..model.folder import ModelFolder
 from ..precision import PrecisionChoice
 from .base import Runner
 
 Open = Callable[[ModelFolder, str, Device, PrecisionChoice], Runner]
-"""Of a model, a graph of it (`artifact.VISION` and the like), on a device, in a precision."""
+"""Load a graph of a model folder, by its name there, on a device, in a precision."""
 
 
 def _open_onnxruntime(
@@ -24,20 +24,20 @@ def _open_onnxruntime(
     return open_graph(provider, model, graph, device, precision)
 
 
-def _open_engine(
+def _open_build(
     target: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
-    from .tensorrt import open_engine
+    from .tensorrt import open_build
 
-    return open_engine(target, model, graph, device, precision)
+    return open_build(target, model, graph, device, precision)
 
 
 def _open_aotinductor(
     model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> Runner:
-    from .aotinductor import open_engine
+    from .aotinductor import open_build
 
-    return open_engine(model, graph, device, precision)
+    return open_build(model, graph, device, precision)
 
 
 def _open_openvino(
@@ -52,13 +52,13 @@ BACKENDS: dict[str, Open] = {
     "onnxruntime": partial(_open_onnxruntime, "cuda"),
     "onnxruntime-tensorrt": partial(_open_onnxruntime, "tensorrt"),
     "onnxruntime-tensorrt-rtx": partial(_open_onnxruntime, "tensorrt-rtx"),
-    "tensorrt": partial(_open_engine, "tensorrt"),
-    "tensorrt-rtx": partial(_open_engine, "tensorrt-rtx"),
+    "tensorrt": partial(_open_build, "tensorrt"),
+    "tensorrt-rtx": partial(_open_build, "tensorrt-rtx"),
     "aotinductor": _open_aotinductor,
     "openvino": _open_openvino,
 }
 AUTO = ("tensorrt", "tensorrt-rtx", "aotinductor", "openvino", "onnxruntime")
-"""What "auto" tries, in order: engines that were built for the device, then what needs none, the
+"""What "auto" tries, in order: builds that were made for the device, then what needs none, the
 faster of them first (benchmarks/NOTES.md)."""
 
 
@@ -74,14 +74,14 @@ def open_runner(
 
     Args:
         model: the model folder.
-        graph: its name there, `artifact.VISION` and the like.
+        graph: its name in the manifest.
         backend: a key of `BACKENDS`.
         device: where to run it.
         precision: of the arithmetic; "auto" is the most exact that there is.
 
     Raises:
         BackendError: the backend, or the device or precision for it, cannot be had.
-        ModelError: the model folder is of an earlier version, which had no such graph.
+        ModelError: the model folder has no such graph, or the backend refuses it.
     """
     if backend not in BACKENDS:
         raise BackendError(
@@ -92,24 +92,32 @@ def open_runner(
             f"backend {backend!r} has no int8",
             "take --backend openvino on a CPU (pip install 'pnp-ovss[openvino]')",
         )
-    require_graph(model, graph)
+    model.graph(graph)  # refused by name, before a library is loaded
     return BACKENDS[backend](model, graph, device, precision)
 
 
 def open_runners(
     model: ModelFolder,
+    now: Sequence[str],
     *,
     backend: str = "auto",
     device: str = "auto",
     precision: PrecisionChoice = "auto",
-) -> tuple[Runner, Runner, Runner]:
-    """Load the graphs of a model on one device: image encoder, encoder of tokens, matching branch.
+) -> Runners:
+    """Load the graphs of a model on one device.
 
     What is left to "auto" is the first that can be had: of devices a GPU before the CPU, of
-    backends in the order of `AUTO`. What was named is that or an error. The encoder of tokens is
-    loaded likewise when it first runs.
+    backends in the order of `AUTO`. What was named is that or an error.
+
+    Args:
+        model: the model folder.
+        now: the graphs to load at once; see `Runners`.
+        backend: "auto", or a key of `BACKENDS`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: of the arithmetic.
 
     Raises:
+        ModelError: the model folder has no such graph.
         BackendError: nothing of the kind can be had.
     """
     backends = AUTO if backend == "auto" else [backend]
@@ -117,50 +125,60 @@ def open_runners(
     failures: list[BackendError] = []
     for place in devices:
         for name in backends:
+            load = partial(open_runner, model, backend=name, device=place, precision=precision)
             try:
-                return _open_all(model, backend=name, device=place, precision=precision)
+                return Runners(load, place, now)
             except BackendError as error:
                 failures.append(error)
     raise failures[-1]
 
 
-def _open_all(
-    model: ModelFolder, *, backend: str, device: Device, precision: PrecisionChoice
-) -> tuple[Runner, Runner, Runner]:
-    load = partial(open_runner, model, backend=backend, device=device, precision=precision)
-    vision = load(VISION)
-    try:
-        salience = load(SALIENCE)
-    except BackendError:
-        vision.close()
-        raise
-    return vision, LazyRunner(partial(load, VISION_TOKENS), vision.device), salience
-
-
-class LazyRunner:
-    """A graph that is loaded when it first runs: it takes memory, and few need it.
+class Runners:
+    """The graphs of a model on one device. Threads may share it.
 
     Args:
-        load: loads it.
-        device: where it will run.
+        load: loads a graph by its name.
+        device: where it loads them.
+        now: the graphs to load at once; any other is loaded when it first runs, as it takes memory
+            and few need it.
+
+    Attributes:
+        device: as given.
+        loaded: the graphs that were loaded, by name.
+
+    Raises:
+        BackendError: a graph cannot be loaded.
     """
 
-    def __init__(self, load: Callable[[], Runner], device: Device) -> None:
+    def __init__(self, load: Callable[[str], Runner], device: Device, now: Sequence[str]) -> None:
         self.device = device
+        self.loaded: dict[str, Runner] = {}
         self._load = load
-        self._loaded: Runner | None = None
         self._lock = Lock()
+        try:
+            for name in now:
+                self.loaded[name] = load(name)
+        except BaseException:
+            self.close()
+            raise
 
     def run(
-        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
+        self, graph: str, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """See `Runner.run`."""
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-        return self._loaded.run(feeds, outputs)
+        """Run a graph; see `Runner.run`."""
+        if graph not in self.loaded:
+            with self._lock:  # graphs that are there run meanwhile
+                if graph not in self.loaded:
+                    self.loaded[graph] = self._load(graph)
+        return self.loaded[graph].run(feeds, outputs)
 
     def close(self) -> None:
-        """See `Runner.close`."""
-        if self._loaded is not None:
-            self._loaded.close()
+        """Free the graphs; what runs afterwards is an error."""
+        with self._lock:  # of what is being loaded, too
+            self._load = _load_nothing
+            for runner in self.loaded.values():
+                runner.close()
+
+
+def _load_nothing(_: str) -> Runner:
+    raise ExecutionError("the model was closed", "load it again")

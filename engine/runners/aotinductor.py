@@ -21,21 +21,21 @@ from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, reason
 from ..model import builds
 from ..model.folder import ModelFolder
+from ..model.signature import Signature
 from ..precision import PrecisionChoice
 from .torch_graphs import Shapes, TorchGraphs
 
 TARGET = "aotinductor"
-LARGEST = 128  # pictures, or captions of one, in a call: a GPU's kernels count in 32 bits
+LARGEST = 128  # images, or captions of one, in a call: a GPU's kernels count in 32 bits
 CPU_OPTION = "cpp.march"  # of PyTorch's compiler: the CPU that the C++ is for
 
 CPUS = Path("/proc/cpuinfo")
-_CAPTIONS = ("input_ids", "attention_mask")
 
 # A package checks what it is given only if told to, and before it first runs.
 os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
 
 
-def open_engine(
+def open_build(
     model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> AotInductorRunner:
     """The package of a graph that was compiled for a device.
@@ -53,7 +53,7 @@ def open_engine(
         version=lambda: str(load_torch().__version__),
         precision=precision,
     )
-    return AotInductorRunner(load_torch(), path, device)
+    return AotInductorRunner(load_torch(), path, device, model.graph(graph))
 
 
 def _usable_architecture(device: Device) -> str:
@@ -121,13 +121,15 @@ class AotInductorRunner:
         torch: the module.
         path: of the package.
         device: for which it was compiled.
+        signature: of the graph.
 
     Raises:
         BackendError: PyTorch refuses the package.
     """
 
-    def __init__(self, torch: Any, path: Path, device: Device) -> None:
+    def __init__(self, torch: Any, path: Path, device: Device, signature: Signature) -> None:
         self.device = device
+        self._by_image = _rows_by_image(signature)
         self._torch = torch
         try:
             # On a GPU one run is queued behind another; else each would wait for the last to end.
@@ -174,14 +176,11 @@ class AotInductorRunner:
         self._package = None
 
     def _inputs(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
-        """Tensors in the same memory; captions by picture, [images, captions, tokens]."""
-        images = len(feeds["image_embeds"]) if "image_embeds" in feeds else 0
-        return {
-            name: self._to_torch(value).view(
-                (images, -1, value.shape[-1]) if name in _CAPTIONS else value.shape
-            )
-            for name, value in feeds.items()
-        }
+        """Tensors in the same memory; where rows may share images, [images, rows of each, ...]."""
+        shapes = {name: value.shape for name, value in feeds.items()}
+        for name, shared in self._by_image.items():
+            shapes[name] = (len(feeds[shared]), -1, *feeds[name].shape[1:])
+        return {name: self._to_torch(value).view(shapes[name]) for name, value in feeds.items()}
 
     def _to_torch(self, value: Array) -> Any:
         """One axis: strides of axes of size 1, which may be anything, are not to be kept."""
@@ -200,3 +199,11 @@ class AotInductorRunner:
             return nullcontext()
         stream = self._torch.cuda.ExternalStream(self.device.stream.ptr, self.device.name)
         return self._torch.cuda.stream(stream)
+
+
+def _rows_by_image(signature: Signature) -> dict[str, str]:
+    """The inputs with a row for each caption; for each, an input with one for each image."""
+    rows, shared = signature.dimension("rows"), signature.dimension("shared")
+    first = {name: tensor.shape[0] for name, tensor in signature.inputs.items()}
+    images = next((name for name, size in first.items() if shared and size == shared), None)
+    return {name: images for name, size in first.items() if images and size == rows}

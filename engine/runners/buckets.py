@@ -1,13 +1,13 @@
 """Graphs of fixed shapes, fed with any: CUDA graphs and TensorRT want every shape known beforehand.
 
 A bucket is one such shape. The rows of a call are padded to the smallest length, of captions or of
-what is kept of pictures, for which there are buckets. They are split by this rule: as long as some
+what is kept of images, for which there are buckets. They are split by this rule: as long as some
 are left, the next bucket is the smallest that holds them all, if they fill three quarters of it or
 no bucket is smaller; else the largest that they fill. So every row is computed once, only the last
 bucket is padded, and where there is a bucket of one row, rows computed are at most 4/3 of the rows
 asked for.
 
-Padding is zeros: pictures of the mean color, and tokens that attention does not see. All of it is
+Padding is zeros: images of the mean color, and tokens that attention does not see. All of it is
 finite, and no row looks at another, so what was asked for does not depend on it.
 """
 
@@ -70,25 +70,29 @@ def split(rows: int, sizes: Sequence[int]) -> list[int]:
     return chosen
 
 
-def length(sizes: Profile) -> int:
-    """Of a row, that may be padded; 0 where the graph has none such."""
-    return sizes.get("tokens", 0) or sizes.get("kept", 0)
+def plan(signature: Signature, sizes: Profile, profiles: Sequence[Profile]) -> list[Part]:
+    """The parts of a call.
 
-
-def plan(sizes: Profile, profiles: Sequence[Profile]) -> list[Part]:
-    """The parts of a call. Its rows are no longer than those of the longest profile."""
-    padded = min(size for size in map(length, profiles) if size >= length(sizes))
-    shared = sizes.get("images") == 1
+    Args:
+        signature: of the graph.
+        sizes: of the call; its rows are no longer than those of the longest profile.
+        profiles: the buckets that there are.
+    """
+    rows, shared = signature.dimension("rows"), signature.dimension("shared")
+    lengths = list(map(signature.length, profiles))
+    padded = min(size for size in lengths if size >= signature.length(sizes))
+    if rows is None:
+        return [Part(slice(None), lengths.index(padded))]
     fitting = {
-        profile["batch"]: index
+        profile[rows]: index
         for index, profile in enumerate(profiles)
-        if length(profile) == padded
-        and profile.get("images") in (None, 1 if shared else profile["batch"])
+        if lengths[index] == padded
+        and (not shared or profile[shared] == (1 if sizes[shared] == 1 else profile[rows]))
     }
     parts: list[Part] = []
     start = 0
-    for size in split(sizes["batch"], sorted(fitting)):
-        stop = min(start + size, sizes["batch"])
+    for size in split(sizes[rows], sorted(fitting)):
+        stop = min(start + size, sizes[rows])
         parts.append(Part(slice(start, stop), fitting[size]))
         start = stop
     return parts
@@ -112,7 +116,7 @@ class Blocks:
     def array(self, name: str, tensor: Tensor, sizes: Profile) -> Array:
         """An array for an input or output."""
         shape = tensor.sized(sizes)
-        size = prod(shape) * tensor.dtype.itemsize
+        size = prod(shape) * np.dtype(tensor.dtype).itemsize
         return self.take(name, size)[:size].view(tensor.dtype).reshape(shape)
 
 
@@ -129,7 +133,7 @@ class Buckets:
     Args:
         device: where it runs; `device.on_stream()` is in force when it does.
         signature: of the graph.
-        profiles: the shapes; each batch with each length, and of as many pictures as captions as
+        profiles: the shapes; each batch with each length, and of as many images as captions as
             well as of one.
         bind: makes the step of a profile, when it is first needed.
     """
@@ -148,7 +152,7 @@ class Buckets:
     @property
     def longest(self) -> int:
         """Length of the longest row that fits; 0 where all have one."""
-        return max(map(length, self._profiles))
+        return max(map(self._signature.length, self._profiles))
 
     @property
     def captured(self) -> list[tuple[Profile, bool]]:
@@ -168,20 +172,30 @@ class Buckets:
             if name in outputs
         }
         with self._lock:  # of what uses the buckets' arrays
-            for part in plan(sizes, self._profiles):
+            for part in plan(self._signature, sizes, self._profiles):
                 bucket = self._bucket(part.profile)
                 for name, array in bucket.inputs.items():
-                    whole = feeds[name]  # one picture, that all captions share, is in every part
-                    _fill(array, whole if len(whole) == 1 else whole[part.rows])
+                    whole = feeds[name]  # one image, that all captions share, is in every part
+                    tensor = self._signature.inputs[name]
+                    shared = len(whole) == 1 or not self._has_rows(tensor)
+                    _fill(array, whole if shared else whole[part.rows])
                 bucket.step()
                 for name, array in found.items():
-                    _take(array[part.rows], bucket.outputs[name])
+                    tensor = self._signature.outputs[name]
+                    own = array[part.rows] if self._has_rows(tensor) else array
+                    _take(own, bucket.outputs[name])
         return found
 
     def close(self) -> None:
         """Free the steps and the arrays; nothing of them may be running."""
         self._buckets.clear()
         self.blocks = Blocks(self._device.xp)
+
+    def _has_rows(self, tensor: Tensor) -> bool:
+        """Whether its first dimension counts the rows, or what each of them may have."""
+        first = tensor.shape[0]
+        roles = self._signature.roles
+        return isinstance(first, str) and roles.get(first) in ("rows", "shared")
 
     def _bucket(self, index: int) -> _Bucket:
         if index not in self._buckets:

@@ -12,16 +12,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..device import CPU, Array, Device, address, require_gpu
 from ..errors import BackendError, ExecutionError, PnpOvssError, reason
-from ..model.builds import BATCHES, TOKENS, kept_tokens, profiles
+from ..model.builds import BATCHES, graph_sha256, profiles
 from ..model.folder import ModelFolder
-from ..model.signature import Profile
+from ..model.signature import Profile, Role
 from ..precision import PrecisionChoice
-from .buckets import Buckets, length
+from .buckets import Buckets
 from .onnxruntime_sessions import (
     CUDA,
     PROVIDERS,
@@ -51,15 +52,15 @@ def open_graph(
             cure = "pip install 'pnp-ovss[openvino]', which has bf16 and int8 on CPUs"
         raise BackendError(f"ONNX Runtime runs this model in fp32, not in {precision}", cure)
     if device.index is None and provider == "cuda":
-        return OnnxRuntimeRunner(model.path / graph)
+        return OnnxRuntimeRunner(model.graph_path(graph))
     require_gpu(device, f"onnxruntime-{provider}")
-    most = model.manifest.caption.max_tokens
-    tokens = [min(count, most) for count in TOKENS]
     return OnnxRuntimeRunner(
-        model.path / graph,
+        model.graph_path(graph),
         device,
         provider=PROVIDERS[provider],
-        profiles=profiles(graph, BATCHES, tokens, kept_tokens(model.manifest)),
+        profiles=profiles(model.graph(graph), BATCHES),
+        roles=model.graph(graph).roles,
+        digest=graph_sha256(model, graph),
     )
 
 
@@ -72,6 +73,8 @@ class OnnxRuntimeRunner:
         provider: what runs it there, if that is a GPU.
         profiles: shapes to pad to; longer captions run as they are. On a GPU, CUDA graphs are
             recorded of them, if the provider can.
+        roles: of the graph's dynamic dimensions, for the profiles.
+        digest: tells the graph from others in what the provider keeps of it.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
@@ -85,19 +88,22 @@ class OnnxRuntimeRunner:
         *,
         provider: Provider = CUDA,
         profiles: Sequence[Profile] = (),
+        roles: Mapping[str, Role] | None = None,
+        digest: str = "",
     ) -> None:
         self.device = device
         self._captures = False
+        spec = SessionSpec(path, device, profiles, provider.captures and bool(profiles), digest)
         self._session: ort.InferenceSession | None = (
-            open_on_cpu(path) if device.index is None else self._open(provider, path, profiles)
+            open_on_cpu(path) if device.index is None else self._open(provider, spec)
         )
-        self._signature = signature(self._session)
+        self._signature = signature(self._session, roles)
         self._buckets = Buckets(device, self._signature, profiles, self._bind) if profiles else None
 
     @property
     def providers(self) -> list[str]:
         """What ONNX Runtime says that it runs on, best first."""
-        return self._session.get_providers() if self._session else []
+        return list(self._session.get_providers()) if self._session else []
 
     @property
     def captured(self) -> list[tuple[Profile, bool]]:
@@ -127,16 +133,13 @@ class OnnxRuntimeRunner:
             self.device.stream.synchronize()
         self._session = self._buckets = None
 
-    def _open(
-        self, provider: Provider, path: Path, profiles: Sequence[Profile]
-    ) -> ort.InferenceSession:
-        if provider.captures and profiles:
+    def _open(self, provider: Provider, spec: SessionSpec) -> ort.InferenceSession:
+        if spec.capture:
             with suppress(BackendError):  # it cannot record this graph; all else comes up again
-                recording = SessionSpec(path, self.device, profiles, capture=True)
-                session = open_on_gpu(provider, recording)
+                session = open_on_gpu(provider, spec)
                 self._captures = True
                 return session
-        return open_on_gpu(provider, SessionSpec(path, self.device, profiles, capture=False))
+        return open_on_gpu(provider, replace(spec, capture=False))
 
     def _run(
         self, session: ort.InferenceSession, feeds: Mapping[str, Array], names: Sequence[str]
@@ -144,7 +147,7 @@ class OnnxRuntimeRunner:
         if self.device.index is None and self._buckets is None:
             return dict(zip(names, session.run(names, dict(feeds)), strict=True))
         sizes = self._signature.sizes(feeds)
-        if self._buckets and length(sizes) <= self._buckets.longest:
+        if self._buckets and self._signature.length(sizes) <= self._buckets.longest:
             return self._buckets.run(feeds, names)
         xp = self.device.xp
         inputs = {
@@ -195,11 +198,6 @@ class Bound:
         ):
             for name, array in arrays.items():
                 bind(name, *place, array.dtype.type, array.shape, address(array))
-
-    @property
-    def providers(self) -> list[str]:
-        """What ONNX Runtime says that it runs on, best first."""
-        return self._session.get_providers() if self._session else []
 
     @property
     def captured(self) -> bool:

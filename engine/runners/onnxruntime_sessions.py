@@ -6,24 +6,22 @@ without a word. Here that is an error.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import platformdirs
 
 from ..device import Device
 from ..errors import BackendError, ModelError, PnpOvssError, reason
-from ..model.folder import cure_by_copying, record_of, weights_of
-from ..model.signature import Profile, Signature, Tensor
+from ..model.folder import cure_by_copying, record_of
+from ..model.signature import Profile, Role, Signature, Tensor
 
 # From 1.29 on it reports usage to its maker unless told otherwise, and before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -40,7 +38,7 @@ _CPU = "CPUExecutionProvider"
 # once other shapes have run, in Concat and MatMul (microsoft/onnxruntime#32120, #32121).
 _OLDEST = (1, 31)
 _PRODUCTS = {"Conv", "Gemm", "MatMul"}  # shapes may be worked out on the CPU, these may not be
-_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(int64)": np.dtype(np.int64)}
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 Options = dict[str, str]
 
@@ -54,12 +52,14 @@ class SessionSpec:
         device: where to run it.
         profiles: the shapes in which it will run.
         capture: whether to record CUDA graphs.
+        digest: tells the graph, weights included, from others.
     """
 
     path: Path
     device: Device
     profiles: Sequence[Profile]
     capture: bool
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,17 @@ def check_provider(session: ort.InferenceSession, provider: Provider, device: De
         raise _missing(provider, device, f"it leaves {len(left)} matrix products to the CPU")
 
 
-def signature(session: ort.InferenceSession) -> Signature:
-    """What goes into a session, and what comes out."""
+def signature(session: ort.InferenceSession, roles: Mapping[str, Role] | None = None) -> Signature:
+    """What goes into a session and what comes out; the roles of dimensions are given."""
 
     def tensors(values: Sequence[Any]) -> dict[str, Tensor]:
         return {one.name: Tensor(_DTYPES[one.type], tuple(one.shape)) for one in values}
 
-    return Signature(tensors(session.get_inputs()), tensors(session.get_outputs()))
+    return Signature(
+        inputs=tensors(session.get_inputs()),
+        outputs=tensors(session.get_outputs()),
+        roles=dict(roles or {}),
+    )
 
 
 def _session_options() -> ort.SessionOptions:
@@ -278,10 +282,8 @@ def _cache(spec: SessionSpec) -> str:
 
     Not of any other: TensorRT's provider tells graphs apart by their nodes, not by their weights.
     """
-    files = (spec.path, weights_of(spec.path))
-    parts = [record_of(file).sha256 for file in files if file.exists()]
-    key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-    folder = platformdirs.user_cache_path("pnp-ovss") / "onnxruntime" / key
+    digest = spec.digest or record_of(spec.path).sha256
+    folder = platformdirs.user_cache_path("pnp-ovss") / "onnxruntime" / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder)
 

@@ -1,9 +1,9 @@
 """OpenVINO, on the CPU.
 
-The matching branch and its gradient are computed in fp32 whatever the precision, as rounding is
-largest there and gains least. "bf16" and "int8" are about the image encoder: in bf16, or with its
-products in int8 and the rest in bf16, in fp32 on a CPU without bf16. With "int8", so are the keys
-and values that are made of its output.
+A graph that differentiates (BLIP's matching branch) is computed in fp32 whatever the precision, as
+rounding is largest there and gains least. "bf16" and "int8" are about the others (the image
+encoder): in bf16, or with products in int8 and the rest in bf16, in fp32 on a CPU without bf16.
+With "int8", products of the former's inputs (keys and values of the image) are in int8 as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from ..device import CPU, Array, Device
 from ..errors import BackendError, ExecutionError, ModelError, reason
-from ..model.folder import SALIENCE, ModelFolder, cure_by_copying
+from ..model.folder import ModelFolder, cure_by_copying
 from ..precision import PrecisionChoice
 from ..processors import processors
 from .signal_stack import kept_signal_stack
@@ -58,12 +58,12 @@ def open_graph(
             "OpenVINO has no fp16 arithmetic on this CPU",
             "take --precision bf16, or fp32",
         )
-    is_matching = graph == SALIENCE
-    low = not is_matching and (precision == "bf16" or (precision == "int8" and _has_bf16()))
+    exact = model.graph(graph).gradient
+    low = not exact and (precision == "bf16" or (precision == "int8" and _has_bf16()))
     return OpenVinoRunner(
-        model.path / graph,
+        model.graph_path(graph),
         arithmetic="bf16" if low else "f32",
-        int8={"int8": "inputs" if is_matching else "all"}.get(precision),
+        int8=None if precision != "int8" else "inputs" if exact else "all",
     )
 
 

@@ -1,4 +1,4 @@
-"""Engines of TensorRT and TensorRT-RTX."""
+"""Builds of TensorRT and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -16,34 +16,21 @@ from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, rea
 from ..model import builds
 from ..model.builds import Recipe
 from ..model.folder import ModelFolder
-from ..model.signature import Profile, Signature, Tensor
+from ..model.signature import Graph, Profile, Signature, Tensor
 from ..precision import PrecisionChoice
 from . import tensorrt_api
 from .buckets import Buckets
 from .cuda_graph import Recorded
 from .tensorrt_api import TensorRT
 
-# Dynamic dimensions by axis, where they are dynamic; of all else the first is the batch.
-_INPUTS = {
-    "attention_mask": {0: "batch", 1: "tokens"},
-    "image_embeds": {0: "images"},
-    "input_ids": {0: "batch", 1: "tokens"},
-    "kept": {0: "batch", 1: "kept"},
-    "patch_keep": {0: "images"},
-}
-_OUTPUTS = {
-    "image_embeds": {0: "batch", 1: "kept"},
-    "salience": {0: "batch", -2: "tokens"},
-}
 
-
-def open_engine(
+def open_build(
     target: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> TensorRTRunner:
-    """The engine of a graph that was built for a device.
+    """Load the build of a graph that was made for a device.
 
     Raises:
-        BackendError: the library is not installed, the device is no GPU, there is no such engine,
+        BackendError: the library is not installed, the device is no GPU, there is no such build,
             or one of them cannot be loaded.
     """
     tensorrt_api.require(target)
@@ -56,31 +43,31 @@ def open_engine(
         version=lambda: tensorrt_api.load(target).version,
         precision=precision,
     )
-    return TensorRTRunner(tensorrt_api.load(target), path, recipe, device, model.path)
+    return TensorRTRunner(tensorrt_api.load(target), path, recipe, device, model)
 
 
 class TensorRTRunner:
-    """An engine, run in the shapes that it was built for; of each a CUDA graph is recorded.
+    """A build, run in the shapes that it was made for; of each a CUDA graph is recorded.
 
     A shape has an execution context of its own, made when it is first needed. All share the memory
     of the largest, as they run by turns.
 
     Args:
         api: the library.
-        path: of the engine.
+        path: of the build.
         recipe: what it was built from and for.
         device: a GPU of an architecture that it was built for.
-        model: the model folder, to name in errors.
+        model: the model folder.
 
     Attributes:
         recipe: as given.
 
     Raises:
-        BackendError: the library refuses the engine.
+        BackendError: the library refuses the build.
     """
 
     def __init__(
-        self, api: TensorRT, path: Path, recipe: Recipe, device: Device, model: Path
+        self, api: TensorRT, path: Path, recipe: Recipe, device: Device, model: ModelFolder
     ) -> None:
         self.device = device
         self._api = api
@@ -92,7 +79,7 @@ class TensorRTRunner:
             self._runtime: Any = api.trt.Runtime(api.logger)
             self._engine: Any = self._load(path)
             self._config: Any = self._configure()
-        self._signature = _signature(api, self._engine)
+        self._signature = _signature(api, self._engine, model.graph(recipe.graph))
         self._buckets = Buckets(device, self._signature, recipe.profiles, self._bind)
 
     @property
@@ -106,7 +93,7 @@ class TensorRTRunner:
         """See `Runner.run`.
 
         Raises:
-            InputError: a caption is longer than any that the engine was built for.
+            InputError: a caption is longer than any that it was built for.
         """
         if self._engine is None:
             raise ExecutionError("the model was closed", "load it again")
@@ -141,7 +128,7 @@ class TensorRTRunner:
             engine = self._runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise BackendError(
-                f"{self._api.target} {self._api.version} cannot load the engine '{path}'"
+                f"{self._api.target} {self._api.version} cannot load the build '{path}'"
                 f" on {self.device.name}: {self._api.said()}",
                 f"build it again: {self._build} --overwrite",
             )
@@ -191,23 +178,24 @@ class TensorRTRunner:
     def _failed(self, why: str) -> ExecutionError:
         return ExecutionError(
             f"{self._api.target} {self._api.version} failed on {self.device.name}: {why}",
-            "if memory ran out, take a smaller --batch-size; else build the engine again:"
+            "if memory ran out, take a smaller --batch-size; else build it again:"
             f" {self._build} --overwrite",
         )
 
     def _check_length(self, feeds: Mapping[str, Array]) -> None:
-        """Captions must be no longer than the longest bucket."""
-        length = feeds["input_ids"].shape[1] if "input_ids" in feeds else 0
-        if length <= self._buckets.longest:
+        """Rows must be no longer than the longest bucket."""
+        padded = self._signature.dimension("padded")
+        length = self._signature.length(self._signature.sizes(feeds))
+        if padded is None or length <= self._buckets.longest:
             return
-        batches, lengths = (
-            {profile[name] for profile in self.recipe.profiles} for name in ("batch", "tokens")
-        )
-        lengths.add(-(-length // 16) * 16)
+        rows = self._signature.dimension("rows")
+        batches = {profile[rows] for profile in self.recipe.profiles} if rows else {1}
+        lengths = {profile[padded] for profile in self.recipe.profiles} | {-(-length // 16) * 16}
         raise InputError(
-            f"a caption has {length} tokens, and the {self._api.target} engine takes"
+            f"a row has {length} {padded}, and the {self._api.target} build takes"
             f" {self._buckets.longest} at most",
-            f"{self._build} --batch {_listed(batches)} --tokens {_listed(lengths)}",
+            f"{self._build} --batch {_listed(batches)}"
+            + (f" --tokens {_listed(lengths)}" if padded == "tokens" else ""),
         )
 
 
@@ -215,16 +203,15 @@ def _listed(numbers: set[int]) -> str:
     return ",".join(map(str, sorted(numbers)))
 
 
-def _signature(api: TensorRT, engine: Any) -> Signature:
+def _signature(api: TensorRT, engine: Any, graph: Graph) -> Signature:
+    """The signature of an `ICudaEngine`; dynamic dimensions are named as in the graph."""
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
     for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
         is_input = engine.get_tensor_mode(name) == api.trt.TensorIOMode.INPUT
-        shape: list[int | str] = list(engine.get_tensor_shape(name))
-        axes = (_INPUTS if is_input else _OUTPUTS).get(name, {0: "batch"})
-        for axis, dimension in axes.items():
-            if shape[axis] == -1:
-                shape[axis] = dimension
+        named = (graph.inputs if is_input else graph.outputs)[name].shape
+        sizes = engine.get_tensor_shape(name)
+        shape = [own if size == -1 else size for size, own in zip(sizes, named, strict=True)]
         dtype = np.dtype(api.trt.nptype(engine.get_tensor_dtype(name)))
-        (inputs if is_input else outputs)[name] = Tensor(dtype, tuple(shape))
-    return Signature(inputs, outputs)
+        (inputs if is_input else outputs)[name] = Tensor(dtype.name, tuple(shape))
+    return Signature(inputs=inputs, outputs=outputs, roles=graph.roles)

@@ -1,6 +1,6 @@
 """CUDA graphs of what PyTorch queues: recorded once for the shapes of a call, and replayed.
 
-A graph of a transformer is hundreds of small kernels, and for few pictures a GPU is done with one
+A graph of a transformer is hundreds of small kernels, and for few images a GPU is done with one
 before the host has queued the next.
 """
 

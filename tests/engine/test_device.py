@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from pnp_ovss.engine import BackendError
 from pnp_ovss.engine.device import CPU, address, open_device, require_gpu, usable_devices
-
 from tests.engine.runners import stand_ins
 
 SOON, LATE = 0.2, 10  # seconds
@@ -87,7 +87,7 @@ def test_a_gpu_that_cupy_cannot_compile_for(monkeypatch: pytest.MonkeyPatch) -> 
 
     cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=lambda: 2), Device=enter)
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr("pnp_ovss.kernels.cupy._module", module)
+    monkeypatch.setattr("pnp_ovss.kernels.cuda.cupy._module", module)
     with pytest.raises(BackendError, match=r"cannot compile .* 'cuda:1': .*libnvrtc") as caught:
         open_device("cuda:1")
     assert "pip install" in caught.value.cure

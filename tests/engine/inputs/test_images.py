@@ -12,9 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, features
+
 from pnp_ovss.engine import InputError
 from pnp_ovss.engine.inputs import images
-from pnp_ovss.engine.inputs.images import load_rgb, preprocess
+from pnp_ovss.engine.inputs.images import load_rgb, model_input, resize
+from pnp_ovss.engine.model.manifest import Preprocess
 
 MODES = [
     *("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"),
@@ -32,6 +34,9 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 FORMATS = ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"]
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def noise(width: int = 13, height: int = 9) -> Image.Image:
@@ -329,20 +334,32 @@ def test_a_dds_of_an_unknown_pixel_format_is_refused() -> None:
         load_bytes(bytes(data))
 
 
+def square(side: int) -> Preprocess:
+    return Preprocess((side, side), 16, MEAN, STD)
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_preprocess_normalizes_as_clip_does(value: int) -> None:
-    pixels = preprocess(Image.new("RGB", (50, 20), (value, value, value)), 32)
+    pixels = model_input(Image.new("RGB", (50, 20), (value, value, value)), square(32))
     assert pixels.shape == (3, 32, 32)
     assert pixels.dtype == np.float32
     assert pixels.flags.c_contiguous
-    mean = np.array([0.48145466, 0.4578275, 0.40821073])
-    std = np.array([0.26862954, 0.26130258, 0.27577711])
-    np.testing.assert_allclose(pixels[:, 3, 7], (value / 255 - mean) / std, atol=1e-6)
+    wanted = (value / 255 - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(pixels[:, 3, 7], wanted, atol=1e-6)
 
 
 def test_preprocess_keeps_channels_and_axes_apart() -> None:
     picture = Image.new("RGB", (64, 64))
     picture.paste((255, 0, 0), (32, 0, 64, 64))
-    red, green, blue = preprocess(picture, 16)
+    red, green, blue = model_input(picture, square(16))
     assert red[8, 12] > red[8, 3]
     assert np.ptp(green) == np.ptp(blue) == 0
+
+
+def test_an_input_need_not_be_square() -> None:
+    picture = Image.new("RGB", (60, 40))
+    picture.paste((255, 0, 0), (30, 0, 60, 40))
+    resized = resize(picture, Preprocess((32, 64), 16, MEAN, STD))
+    assert resized.shape == (32, 64, 3)
+    wanted = picture.resize((64, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(resized, np.asarray(wanted))

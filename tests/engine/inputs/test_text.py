@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from pnp_ovss.engine import InputError, ModelError
 from pnp_ovss.engine.inputs.text import MAX_CLASSES, Captioner, CaptionTokens, clean_names
-from pnp_ovss.engine.model.folder import TOKENIZER, ModelFolder, open_model
-from pnp_ovss.engine.model.manifest import Caption
-from tokenizers import Tokenizer
-
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
+from pnp_ovss.engine.model.manifest import TOKENIZER, Text
 from tests.conftest import Exported
 
 ENC = 30523
@@ -31,7 +31,8 @@ def captioner(tokenizer: Tokenizer, max_tokens: int = 64, known: tuple[str, ...]
     separator, padding = (tokenizer.token_to_id(token) for token in ("[SEP]", "[PAD]"))
     assert separator is not None
     assert padding is not None
-    return Captioner(tokenizer, Caption(PROMPT, ENC, separator, padding, max_tokens), known)
+    text = Text("wordpiece", PROMPT, " ", True, ENC, separator, padding, "[UNK]", max_tokens)
+    return Captioner(tokenizer, text, known)
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -176,3 +177,47 @@ def test_lists_of_names_that_cannot_be_used(names: list[str], cause: str) -> Non
         clean_names(names)
     assert cause in caught.value.cause
     assert caught.value.cure
+
+
+def byte_level() -> Tokenizer:
+    """A tokenizer that writes a word at the start of a text otherwise than one inside."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("c", "a"), ("ca", "t"), ("Ġ", "cat")]
+    pieces = ["<s>", "</s>", "<pad>", *letters, *(left + right for left, right in merges)]
+    ids = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(ids, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def text_of(joiner: str, *, lowercase: bool = False) -> Text:
+    return Text("byte-bpe", "a photo of", joiner, lowercase, 0, 1, 2, None, 64)
+
+
+@given(names=st.lists(st.text("catdogXY -'é", min_size=1, max_size=9), min_size=1, max_size=3))
+def test_names_have_the_ids_of_a_sentence_whatever_the_tokenizer(names: list[str]) -> None:
+    names = [name for name in (" ".join(name.split()) for name in names) if name]
+    assume(names)
+    tokenizer = byte_level()
+    captions = Captioner(tokenizer, text_of(" ")).write(names)
+    for caption in captions:
+        own = [names[index] for index, _ in caption.owners]
+        assert caption.ids[1:-1] == tokenizer.encode(" ".join(["a photo of", *own])).ids
+
+
+def test_case_is_kept_where_the_family_keeps_it() -> None:
+    tokenizer = byte_level()
+    for lowercase, wanted in ((False, " Cat"), (True, " cat")):
+        (caption,) = Captioner(tokenizer, text_of(" ", lowercase=lowercase)).write(["Cat"])
+        ((_, owned),) = caption.owners
+        assert [caption.ids[token] for token in owned] == tokenizer.encode(wanted).ids
+
+
+def test_a_joiner_that_changes_a_name_in_a_sentence_is_refused() -> None:
+    """Names one after the other become other pieces: "hot-dogZebra"."""
+    letters = [*"abcdefghijklmnopqrstuvwxyzZ -", "gZ"]
+    ids = {piece: index for index, piece in enumerate(["<s>", "</s>", "<pad>", *letters])}
+    tokenizer = Tokenizer(models.BPE(ids, [("g", "Z")]))
+    Captioner(tokenizer, text_of(" "))
+    with pytest.raises(ModelError, match="gives names other ids in a sentence"):
+        Captioner(tokenizer, text_of(""))

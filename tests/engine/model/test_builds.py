@@ -5,24 +5,16 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from pnp_ovss.engine import BackendError
+
+from pnp_ovss.engine import BackendError, InputError
 from pnp_ovss.engine.model import builds
 from pnp_ovss.engine.model.builds import Build, Recipe
-from pnp_ovss.engine.model.folder import (
-    DEMO,
-    SALIENCE,
-    VISION,
-    VISION_TOKENS,
-    WEIGHTS,
-    ModelFolder,
-    find_model,
-    open_model,
-    record_of,
-)
+from pnp_ovss.engine.model.folder import DEMO, ModelFolder, find_model, open_model, record_of
 from pnp_ovss.engine.model.manifest import FileRecord
+from pnp_ovss.engine.model.signature import Graph, Tensor
 from pnp_ovss.engine.precision import Precision
 from pnp_ovss.export.build.store import build_once
-
+from tests.conftest import Exported
 from tests.engine.model.test_folder import flip_a_bit
 
 HERE: dict[str, Any] = {
@@ -38,13 +30,13 @@ def model(model_copy: Path) -> ModelFolder:
 
 
 def built(model: ModelFolder, **changes: Any) -> Build:
-    """An engine in the folder; what is in it matters to no one here."""
+    """A build in the folder; what is in it matters to no one here."""
     fields: dict[str, Any] = {
         "target": "tensorrt-rtx",
         "graph": "vision",
         "precision": "fp16",
-        "graph_sha256": builds.graph_sha256(model.manifest, VISION),
-        "profiles": builds.profiles(VISION, [1, 4], [16]),
+        "graph_sha256": builds.graph_sha256(model, "vision"),
+        "profiles": builds.profiles(model.graph("vision"), [1, 4]),
         "architectures": ["sm_86", "sm_120"],
         "version": "1.7.1",
     }
@@ -53,7 +45,7 @@ def built(model: ModelFolder, **changes: Any) -> Build:
 
 
 def find(model: ModelFolder, **changes: Any) -> tuple[Path, Recipe]:
-    return builds.find(model, VISION, **{**HERE, **changes})
+    return builds.find(model, "vision", **{**HERE, **changes})
 
 
 def refusal(model: ModelFolder, **changes: Any) -> BackendError:
@@ -63,13 +55,39 @@ def refusal(model: ModelFolder, **changes: Any) -> BackendError:
     return caught.value
 
 
-def test_the_shapes_of_the_image_encoder() -> None:
-    assert builds.profiles(VISION, [4, 1, 4], [16]) == [{"batch": 1}, {"batch": 4}]
+@pytest.mark.parametrize(
+    ("settings", "only", "wanted"),
+    [
+        ({"drop_mode": "pixels"}, (), ["vision", "salience"]),
+        ({"drop_mode": "tokens"}, (), ["vision", "salience", "vision_tokens"]),
+        ({"drop_mode": "tokens", "method": "any"}, (), ["vision", "salience", "vision_tokens"]),
+        ({}, (), ["vision", "salience"]),
+        ({"drop_mode": "tokens"}, ("salience",), ["salience"]),
+        ({"drop_mode": "pixels"}, ("vision_tokens", "vision"), ["vision", "vision_tokens"]),
+    ],
+)
+def test_graphs_to_build(
+    exported: Exported, settings: dict[str, str], only: tuple[str, ...], wanted: list[str]
+) -> None:
+    assert builds.graphs_to_build(open_model(exported.folder), settings, only) == wanted
 
 
-def test_the_shapes_of_the_matching_branch() -> None:
+def test_a_graph_that_there_is_not(exported: Exported) -> None:
+    with pytest.raises(InputError, match="no graph 'text'") as caught:
+        builds.graphs_to_build(
+            open_model(exported.folder), {"drop_mode": "pixels"}, ["vision", "text"]
+        )
+    assert "vision, salience, vision_tokens" in caught.value.cure
+
+
+def test_the_shapes_of_the_image_encoder(model: ModelFolder) -> None:
+    found = builds.profiles(model.graph("vision"), [4, 1, 4], {"tokens": [16]})
+    assert found == [{"batch": 1}, {"batch": 4}]
+
+
+def test_the_shapes_of_the_matching_branch(model: ModelFolder) -> None:
     """As many pictures as captions, and one picture."""
-    found = builds.profiles(SALIENCE, [4, 1], [32, 16])
+    found = builds.profiles(model.graph("salience"), [4, 1], {"tokens": [32, 16, 32]})
     assert [(one["batch"], one["tokens"], one["images"]) for one in found] == [
         (1, 16, 1),
         (1, 32, 1),
@@ -81,15 +99,61 @@ def test_the_shapes_of_the_matching_branch() -> None:
 
 
 def test_the_shapes_of_the_image_encoder_of_some_tokens(model: ModelFolder) -> None:
-    kept = builds.kept_tokens(model.manifest)
-    assert kept == [37, 19, 10, 6]  # of 36 patches: all of them, then half of those left
-    found = builds.profiles(VISION_TOKENS, [4, 1], [16], kept)
+    graph = model.graph("vision_tokens")
+    # of 36 patches: all of them, then half of those left
+    assert graph.lengths == {"kept": [37, 19, 10, 6]}
+    found = builds.profiles(graph, [4, 1], {"tokens": [16]})
     assert found == [{"batch": b, "kept": count} for b in (1, 4) for count in (6, 10, 19, 37)]
 
 
-def test_the_name_of_an_engine_says_what_it_is(model: ModelFolder) -> None:
+def graph_of(**fields: Any) -> Graph:
+    shapes = {"x": Tensor("float32", ("rows", "length", 3)), "y": Tensor("float32", ("each", 3))}
+    return Graph(file="g.onnx", weights="g.onnx_data", inputs=shapes, outputs={}, **fields)
+
+
+ROLES = {"rows": "rows", "each": "shared", "length": "padded"}
+
+
+def test_the_shapes_of_a_graph_without_roles() -> None:
+    """Nothing is known of its dimensions, so there is nothing to choose."""
+    assert builds.profiles(graph_of(), [1, 4], {"length": [8]}) == [{}]
+
+
+def test_the_shapes_of_a_graph_with_every_role() -> None:
+    graph = graph_of(roles=ROLES, lengths={"length": [8, 5]})
+    found = builds.profiles(graph, [2, 1])
+    assert [(one["rows"], one["length"], one["each"]) for one in found] == [
+        (1, 5, 1),
+        (1, 8, 1),
+        (2, 5, 1),
+        (2, 5, 2),
+        (2, 8, 1),
+        (2, 8, 2),
+    ]
+    given = builds.profiles(graph, [1], {"length": [9]})
+    assert given == [{"each": 1, "rows": 1, "length": 9}]
+
+
+@pytest.mark.parametrize(
+    ("roles", "wanted"),
+    [
+        (["rows"], [{"rows": 1}, {"rows": 4}]),
+        (["length"], [{"length": 5}, {"length": 8}]),
+        (["rows", "each"], [(1, 1), (1, 4), (4, 4)]),
+    ],
+)
+def test_the_shapes_of_a_graph_with_some_roles(
+    roles: list[str], wanted: list[dict[str, int] | tuple[int, int]]
+) -> None:
+    graph = graph_of(roles={name: ROLES[name] for name in roles}, lengths={"length": [8, 5]})
+    assert builds.profiles(graph, [1, 4]) == [
+        {"each": one[0], "rows": one[1]} if isinstance(one, tuple) else one for one in wanted
+    ]
+
+
+def test_the_name_of_a_build_says_what_it_is(model: ModelFolder) -> None:
     path, record = built(model)
-    assert path.parent == model.path / "engines"
+    assert path.parent == builds.builds_folder(model) == model.path / "builds"
     assert path.name.startswith("vision-tensorrt-rtx-fp16-sm_86+sm_120-")
     assert path.suffix == ".engine"
     assert record.file == record_of(path)
@@ -108,7 +172,7 @@ def test_the_name_of_an_engine_says_what_it_is(model: ModelFolder) -> None:
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_engines_of_different_recipes_lie_side_by_side(
+def test_builds_of_different_recipes_lie_side_by_side(
     model: ModelFolder, change: dict[str, Any]
 ) -> None:
     assert built(model).path != built(model, **change).path
@@ -116,7 +180,7 @@ def test_engines_of_different_recipes_lie_side_by_side(
 
 
 @pytest.mark.parametrize("architecture", ["sm_86", "sm_120"])
-def test_an_engine_is_found_on_each_architecture_it_was_built_for(
+def test_a_build_is_found_on_each_architecture_it_was_built_for(
     model: ModelFolder, architecture: str
 ) -> None:
     path, record = built(model)
@@ -133,7 +197,7 @@ def test_of_several_precisions_the_most_exact_is_taken(model: ModelFolder) -> No
 
 def test_of_several_shapes_those_built_last_are_taken(model: ModelFolder) -> None:
     for batches in ([1, 4], [1, 16], [1]):
-        shapes = builds.profiles(VISION, batches, [16])
+        shapes = builds.profiles(model.graph("vision"), batches)
         built(model, profiles=shapes)
         assert find(model)[1].profiles == shapes
 
@@ -142,7 +206,7 @@ def test_none_was_built(model: ModelFolder) -> None:
     built(model, graph="salience")
     built(model, target="tensorrt")
     error = refusal(model)
-    assert f"no tensorrt-rtx engine of vision was built for '{model.path}'" in error.cause
+    assert f"'{model.path}' has no tensorrt-rtx build of vision" in error.cause
 
 
 def test_one_for_another_gpu(model: ModelFolder) -> None:
@@ -166,13 +230,13 @@ def test_one_in_another_precision(model: ModelFolder) -> None:
     assert "--precision fp32" in error.cure
 
 
-@pytest.mark.parametrize("name", [VISION, VISION + WEIGHTS])
+@pytest.mark.parametrize("name", ["onnx/vision.onnx", "onnx/vision.onnx_data"])
 def test_one_of_an_older_export(model: ModelFolder, name: str) -> None:
     """Other weights are another graph, too."""
-    old = builds.graph_sha256(model.manifest, VISION)
+    old = builds.graph_sha256(model, "vision")
     built(model)
     model.manifest.files[name] = FileRecord(1, "f" * 64)
-    new = builds.graph_sha256(model.manifest, VISION)
+    new = builds.graph_sha256(model, "vision")
     cause = refusal(model).cause
     assert f"was built from graph {old[:8]}; the model's is {new[:8]}" in cause
 
@@ -180,17 +244,34 @@ def test_one_of_an_older_export(model: ModelFolder, name: str) -> None:
 def test_the_encoder_of_some_tokens_is_built_from_the_weights_of_the_other(
     model: ModelFolder,
 ) -> None:
-    old = builds.graph_sha256(model.manifest, VISION_TOKENS)
-    model.manifest.files[VISION + WEIGHTS] = FileRecord(1, "f" * 64)
-    assert builds.graph_sha256(model.manifest, VISION_TOKENS) != old
+    old = builds.graph_sha256(model, "vision_tokens")
+    model.manifest.files[model.graph("vision").weights] = FileRecord(1, "f" * 64)
+    assert builds.graph_sha256(model, "vision_tokens") != old
 
 
 def test_one_that_only_a_drop_mode_needs(model: ModelFolder) -> None:
-    with pytest.raises(BackendError, match="engine of vision_tokens was built") as caught:
-        builds.find(model, VISION_TOKENS, **HERE, precision="fp16")
+    with pytest.raises(BackendError, match="has no tensorrt-rtx build of vision_tokens") as caught:
+        builds.find(model, "vision_tokens", **HERE, precision="fp16")
     assert caught.value.cure == (
         f"pnp-ovss build '{model.path}' --target tensorrt-rtx --precision fp16 --drop-mode tokens"
     )
+
+
+def test_the_command_that_builds_a_graph(model: ModelFolder) -> None:
+    """With the settings without which the graph is not built."""
+    command = f"pnp-ovss build '{model.path}' --target tensorrt"
+    assert builds.build_command(model, "tensorrt", "vision") == command
+    assert (
+        builds.build_command(model, "tensorrt", "vision", "bf16") == f"{command} --precision bf16"
+    )
+    wanted = f"{command} --drop-mode tokens"
+    assert builds.build_command(model, "tensorrt", "vision_tokens") == wanted
+    other = msgspec.structs.replace(
+        model.graph("vision"), only_for={"drop_mode": "tokens", "crf": "densecrf"}
+    )
+    model.manifest.graphs["other"] = other
+    wanted += " --crf densecrf"
+    assert builds.build_command(model, "tensorrt", "other") == wanted
 
 
 def test_what_fits_no_longer_hides_nothing_that_does(model: ModelFolder) -> None:
@@ -200,13 +281,13 @@ def test_what_fits_no_longer_hides_nothing_that_does(model: ModelFolder) -> None
     assert "was built by tensorrt-rtx 1.6.0" in refusal(model).cause
 
 
-def test_a_damaged_engine(model: ModelFolder) -> None:
+def test_a_damaged_build(model: ModelFolder) -> None:
     path, _ = built(model)
     flip_a_bit(path)
     assert f"'{path}' is damaged" in refusal(model).cause
 
 
-def test_an_engine_that_is_gone(model: ModelFolder) -> None:
+def test_a_build_that_is_gone(model: ModelFolder) -> None:
     path, _ = built(model)
     path.unlink()
     assert f"'{path}' is damaged" in refusal(model).cause
@@ -228,10 +309,10 @@ def test_the_record_is_readable_json(model: ModelFolder) -> None:
     assert text == msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 
-def test_engines_of_the_demo_model_are_not_in_the_installation(
+def test_builds_of_the_demo_model_are_not_in_the_installation(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name in (DEMO, find_model(DEMO)):
-        folder = builds.folder(open_model(name))
-        assert folder == tmp_path / "pnp-ovss" / "engines" / "demo"
+        folder = builds.builds_folder(open_model(name))
+        assert folder == tmp_path / "pnp-ovss" / "builds" / "demo"

@@ -8,25 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pnp_ovss.engine import InputError, ModelError
-from pnp_ovss.engine.model import folder as model_folder
-from pnp_ovss.engine.model.folder import (
-    FILES,
-    SALIENCE,
-    TOKENIZER,
-    VISION,
-    VISION_TOKENS,
-    find_model,
-    graphs_to_build,
-    is_hub_id,
-    open_model,
-    record_of,
-)
-from pnp_ovss.engine.model.manifest import MANIFEST
 
+from pnp_ovss.engine import ModelError, Segmenter
+from pnp_ovss.engine.model import folder as model_folder
+from pnp_ovss.engine.model.folder import cache_folder, find_model, is_hub_id, open_model, record_of
+from pnp_ovss.engine.model.manifest import MANIFEST, SCHEMA_VERSION, TOKENIZER
 from tests.conftest import IMAGE_SIZE, Exported
 
-LISTED = [TOKENIZER, VISION, VISION_TOKENS, SALIENCE]
+GRAPHS = ["vision", "salience", "vision_tokens"]
+FILE = {"size": 0, "sha256": ""}
+LISTED = [TOKENIZER, *(f"onnx/{name}.onnx" for name in GRAPHS)]
+WEIGHTS = ["onnx/salience.onnx_data", "onnx/vision.onnx_data"]
 
 
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -34,6 +26,10 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
     manifest = json.loads(path.read_text())
     edit(manifest)
     path.write_text(json.dumps(manifest))
+
+
+def graph_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    return manifest["graphs"]["salience"]
 
 
 def flip_a_bit(path: Path) -> None:
@@ -44,18 +40,38 @@ def flip_a_bit(path: Path) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def folder(hub_id: str) -> Path:
-        return tmp_path / "cache" / hub_id.replace("/", "--")
-
-    monkeypatch.setattr(model_folder, "cache_folder", folder)
-    return tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return cache_folder("any/name").parent
 
 
 def test_a_whole_model_opens(exported: Exported) -> None:
     found = open_model(exported.folder)
     assert found.path == exported.folder
-    assert found.manifest.image_size == IMAGE_SIZE
-    assert found.manifest.grid == IMAGE_SIZE // found.manifest.patch_size
+    preprocess = found.manifest.preprocess
+    assert preprocess.sides == (IMAGE_SIZE, IMAGE_SIZE)
+    side = IMAGE_SIZE // preprocess.patch
+    assert (preprocess.grid, preprocess.patches) == ((side, side), side**2)
+
+
+def test_graphs_are_found_by_name(exported: Exported) -> None:
+    found = open_model(exported.folder)
+    assert list(found.manifest.graphs) == GRAPHS
+    for name in GRAPHS:
+        assert found.graph(name) is found.manifest.graphs[name]
+        assert found.graph_path(name) == exported.folder / "onnx" / f"{name}.onnx"
+        assert (exported.folder / found.graph(name).weights).is_file()
+
+
+def test_a_graph_that_a_model_lacks(model_copy: Path) -> None:
+    edit_manifest(model_copy, lambda manifest: manifest["graphs"].pop("vision_tokens"))
+    found = open_model(model_copy)
+    for ask in (found.graph, found.graph_path):
+        with pytest.raises(ModelError, match="has no graph 'vision_tokens'") as caught:
+            ask("vision_tokens")
+        assert caught.value.cure == (
+            f"export it again: pnp-ovss export checkpoint -o '{model_copy}' --image-size"
+            f" {IMAGE_SIZE} --overwrite"
+        )
 
 
 def test_every_file_of_the_folder_is_in_the_manifest(exported: Exported) -> None:
@@ -67,27 +83,6 @@ def test_the_demo_model_is_whole_and_small() -> None:
     found = open_model("demo")
     assert found.manifest.classes
     assert sum(record.size for record in found.manifest.files.values()) < 20e6
-
-
-@pytest.mark.parametrize(
-    ("drop_mode", "only", "wanted"),
-    [
-        ("pixels", (), [VISION, SALIENCE]),
-        ("tokens", (), [VISION, SALIENCE, VISION_TOKENS]),
-        ("tokens", ("salience",), [SALIENCE]),
-        ("pixels", ("vision_tokens", "vision"), [VISION, VISION_TOKENS]),
-    ],
-)
-def test_graphs_to_build(
-    exported: Exported, drop_mode: str, only: tuple[str, ...], wanted: list[str]
-) -> None:
-    assert graphs_to_build(open_model(exported.folder), drop_mode, only) == wanted
-
-
-def test_a_graph_that_there_is_not(exported: Exported) -> None:
-    with pytest.raises(InputError, match="no graph 'text'") as caught:
-        graphs_to_build(open_model(exported.folder), "pixels", ["vision", "text"])
-    assert "vision, salience, vision_tokens" in caught.value.cure
 
 
 def test_record_of(tmp_path: Path) -> None:
@@ -142,11 +137,12 @@ def test_a_file_that_cannot_be_read_is_a_model_error(
 
 
 @pytest.mark.parametrize(
-    "rest", [{}, {"files": "elsewhere", "caption": None}], ids=["same", "another"]
+    "rest", [{}, {"files": "elsewhere", "text": None}], ids=["same", "another"]
 )
 def test_a_newer_schema_asks_for_an_upgrade(model_copy: Path, rest: dict[str, object]) -> None:
-    edit_manifest(model_copy, lambda manifest: manifest.update(schema_version=2, **rest))
-    with pytest.raises(ModelError, match="schema version 2") as caught:
+    newer = SCHEMA_VERSION + 1
+    edit_manifest(model_copy, lambda manifest: manifest.update(schema_version=newer, **rest))
+    with pytest.raises(ModelError, match=f"schema version {newer}") as caught:
         open_model(model_copy)
     assert "pip install --upgrade pnp-ovss" in caught.value.cure
 
@@ -169,9 +165,14 @@ def test_a_manifest_that_is_something_else_is_damaged(model_copy: Path, content:
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda manifest: manifest.pop("caption"),
-        lambda manifest: manifest.update(schema_version="1"),
-        lambda manifest: manifest.update(image_size=1.5),
+        lambda manifest: manifest.pop("text"),
+        lambda manifest: manifest.pop("method"),
+        lambda manifest: manifest.update(schema_version="2"),
+        lambda manifest: manifest["preprocess"].update(sides=[96, 1.5]),
+        lambda manifest: manifest["preprocess"].update(sides=[96]),
+        lambda manifest: manifest["preprocess"].update(resize="nearest"),
+        lambda manifest: manifest["graphs"]["vision"].pop("inputs"),
+        lambda manifest: manifest["graphs"]["vision"].update(roles={"batch": "columns"}),
         lambda manifest: manifest.update(classes=None),
         lambda manifest: manifest["settings"].update(threshold=5),
         lambda manifest: manifest["settings"].update(crf="magic"),
@@ -186,7 +187,59 @@ def test_a_manifest_with_a_wrong_field_is_damaged_in_two_lines(
     assert len(str(caught.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize(
+    ("edit", "wrong"),
+    [
+        (lambda manifest: manifest.update(dtype="float16"), "its dtype is 'float16'"),
+        (lambda manifest: manifest["preprocess"].update(sides=[96, 90]), "size 96x90 is no mult"),
+        (lambda manifest: manifest["preprocess"].update(sides=[90, 96]), "size 90x96 is no mult"),
+        (lambda manifest: manifest["preprocess"].update(sides=[0, 96]), "size 0x96 is no mult"),
+        (lambda manifest: manifest["preprocess"].update(patch=0), "of its patch size 0"),
+        (lambda manifest: manifest["preprocess"].update(std=[0, 1, 1]), "normalize nothing"),
+        (lambda manifest: manifest["text"].update(context=2), "its captions have 2 tokens"),
+        (lambda manifest: manifest["files"].update({"../a": FILE}), "'../a' is not inside"),
+        (lambda manifest: manifest["files"].update({"/a": FILE}), "'/a' is not inside"),
+        (lambda manifest: manifest["files"].update({"a\0": FILE}), "is not inside"),
+        (lambda manifest: graph_of(manifest).update(roles={"row": "rows"}), "has roles for"),
+        (lambda manifest: graph_of(manifest).update(lengths={}), "no lengths of tokens"),
+        (lambda manifest: graph_of(manifest).update(limits={}), "no lengths of tokens"),
+    ],
+)
+def test_a_manifest_of_a_model_that_nothing_can_run(
+    model_copy: Path, edit: Callable[[dict[str, Any]], object], wrong: str
+) -> None:
+    edit_manifest(model_copy, edit)
+    with pytest.raises(ModelError, match=rf"manifest\.json' cannot be used: .*{wrong}"):
+        open_model(model_copy)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest: manifest["preprocess"].update(sides=[96, 48]),
+        lambda manifest: manifest["preprocess"].update(patch=96),
+        lambda manifest: manifest["graphs"].pop("salience"),
+        lambda manifest: manifest.update(graphs={}),
+        lambda manifest: graph_of(manifest)["inputs"].pop("patch_keep"),
+    ],
+)
+def test_graphs_that_are_not_what_the_manifest_says_are_refused_when_opened(
+    model_copy: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    edit_manifest(model_copy, edit)
+    with pytest.raises(ModelError, match=r"cannot be used|has no graph"):
+        Segmenter.load(model_copy)
+
+
+@pytest.mark.parametrize("sides", [(96, 48), (16, 96)])
+def test_the_sides_of_a_model_may_differ(model_copy: Path, sides: tuple[int, int]) -> None:
+    edit_manifest(model_copy, lambda manifest: manifest["preprocess"].update(sides=sides))
+    preprocess = open_model(model_copy).manifest.preprocess
+    assert preprocess.grid == (sides[0] // 16, sides[1] // 16)
+    assert preprocess.patches == sides[0] * sides[1] // 256
+
+
+@pytest.mark.parametrize("name", sorted([*LISTED, *WEIGHTS]))
 def test_a_manifest_that_does_not_list_a_file_is_refused(model_copy: Path, name: str) -> None:
     edit_manifest(model_copy, lambda manifest: manifest["files"].pop(name))
     with pytest.raises(ModelError, match=f"does not list {name}"):
@@ -250,6 +303,6 @@ def test_a_hub_id_that_was_not_exported_says_how(cache: Path) -> None:
 
 
 def test_a_hub_id_that_was_exported_is_found(cache: Path, exported: Exported) -> None:
-    cache.mkdir()
+    cache.mkdir(parents=True)
     (cache / "org--name").symlink_to(exported.folder)
     assert open_model("org/name").path == cache / "org--name"

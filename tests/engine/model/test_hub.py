@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pnp_ovss.engine import ModelError, Segmenter
 from pnp_ovss.engine.model.folder import open_model
-
 from tests.conftest import SAMPLES, Exported
 
 HUB_ID = "somebody/blip-itm-tiny"

@@ -17,11 +17,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
+
 from pnp_ovss.engine.device import Device
 from pnp_ovss.engine.model.signature import Profile
 from pnp_ovss.engine.runners.tensorrt_api import TensorRT
-from pnp_ovss.kernels import reference
-
+from pnp_ovss.kernels.cpu import kernels
 from tests.feeds import kept_tokens
 
 THREAD_LOCAL = "thread local"
@@ -92,7 +92,7 @@ def device() -> Device:
         runtime=SimpleNamespace(streamCaptureModeThreadLocal=THREAD_LOCAL),
     )
     xp = SimpleNamespace(empty=np.empty, ascontiguousarray=np.ascontiguousarray, cuda=cuda)
-    return Device("cuda:0", 0, xp, reference, Stream(), "sm_89")
+    return Device("cuda:0", 0, xp, kernels, Stream(), "sm_89")
 
 
 class Library:

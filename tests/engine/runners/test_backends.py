@@ -5,27 +5,31 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 import pytest
+
 from pnp_ovss.engine import BackendError, ModelError, Segmenter, Settings
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.model import builds
 from pnp_ovss.engine.model.builds import Recipe
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, ModelFolder, open_model
-from pnp_ovss.engine.runners import AUTO, BACKENDS, LazyRunner, open_runner, open_runners
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
+from pnp_ovss.engine.runners import AUTO, BACKENDS, Runners, open_runner, open_runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.export.build.store import build_once
-
 from tests.engine.model.test_folder import edit_manifest
 from tests.engine.runners import stand_ins
+from tests.feeds import graph_file
 
 no_gpu_build = pytest.mark.skipif(
     "CUDAExecutionProvider" in ort.get_available_providers(), reason="this ONNX Runtime has CUDA"
 )
 COMMAND = re.compile(r"pip install |pnp-ovss build '")
+
+NOW = ("vision", "salience")
 
 
 @pytest.fixture
@@ -34,13 +38,13 @@ def model(model_copy: Path) -> ModelFolder:
 
 
 def built(model: ModelFolder, target: str, graph: str, **changes: Any) -> None:
-    """A record of an engine, and a file that is none."""
+    """A record of a build, and a file that is none."""
     fields: dict[str, Any] = {
         "target": target,
-        "graph": Path(graph).stem,
+        "graph": graph,
         "precision": "fp16",
-        "graph_sha256": builds.graph_sha256(model.manifest, graph),
-        "profiles": builds.profiles(graph, [1], [16]),
+        "graph_sha256": builds.graph_sha256(model, graph),
+        "profiles": builds.profiles(model.graph(graph), [1]),
         "architectures": ["sm_89"],
         "version": "1.7.1.116",
     }
@@ -55,9 +59,9 @@ MISSING = {
     "onnxruntime": "CUDAExecutionProvider on cuda:0: this build of it has none",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider on cuda:0: this build of it has none",
     "onnxruntime-tensorrt-rtx": "No module named 'onnxruntime_ep_nv_tensorrt_rtx'",
-    "tensorrt": "tensorrt is not installed|no tensorrt engine of vision was built",
-    "tensorrt-rtx": "tensorrt-rtx is not installed|no tensorrt-rtx engine of vision was built",
-    "aotinductor": "no aotinductor engine of vision was built",
+    "tensorrt": "tensorrt is not installed|has no tensorrt build of vision",
+    "tensorrt-rtx": "tensorrt-rtx is not installed|has no tensorrt-rtx build of vision",
+    "aotinductor": "has no aotinductor build of vision",
     "openvino": "backend 'openvino' runs on the CPU, and the device is cuda:0",
 }
 
@@ -68,7 +72,7 @@ def test_a_backend_that_is_missing_is_an_error_with_a_command(
     model: ModelFolder, backend: str
 ) -> None:
     with pytest.raises(BackendError) as caught:
-        open_runner(model, VISION, backend=backend, device=stand_ins.device())
+        open_runner(model, "vision", backend=backend, device=stand_ins.device())
     assert re.search(MISSING[backend], caught.value.cause)
     assert COMMAND.search(caught.value.cure)
 
@@ -79,7 +83,9 @@ def test_a_precision_that_is_missing_is_an_error_with_a_command(
     model: ModelFolder, backend: str, precision: Any
 ) -> None:
     with pytest.raises(BackendError) as caught:
-        open_runner(model, VISION, backend=backend, device=stand_ins.device(), precision=precision)
+        open_runner(
+            model, "vision", backend=backend, device=stand_ins.device(), precision=precision
+        )
     assert COMMAND.search(caught.value.cure)
     assert precision in str(caught.value) or "is not installed" in caught.value.cause
 
@@ -91,53 +97,54 @@ def test_a_backend_of_gpus_on_the_cpu(model: ModelFolder, backend: str) -> None:
     if backend == "tensorrt-rtx":
         pytest.importorskip("tensorrt_rtx")
     with pytest.raises(BackendError, match=f"{backend!r} runs on NVIDIA GPUs") as caught:
-        open_runners(model, backend=backend, device="cpu")
+        open_runners(model, NOW, backend=backend, device="cpu")
     assert "--device cuda" in caught.value.cure
 
 
 def test_a_backend_that_is_none(model: ModelFolder) -> None:
     with pytest.raises(BackendError, match="unknown backend 'abacus'") as caught:
-        open_runner(model, VISION, backend="abacus")
+        open_runner(model, "vision", backend="abacus")
     assert all(name in caught.value.cure for name in BACKENDS)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_an_engine_of_another_version_is_refused(model: ModelFolder, name: str) -> None:
+def test_a_build_of_another_version_is_refused(model: ModelFolder, name: str) -> None:
     pytest.importorskip(name.replace("-", "_"))
-    built(model, name, VISION, version="0.1")
+    built(model, name, "vision", version="0.1")
     with pytest.raises(BackendError, match=r"was built by .* 0\.1; installed is") as caught:
-        open_runner(model, VISION, backend=name, device=stand_ins.device())
+        open_runner(model, "vision", backend=name, device=stand_ins.device())
     assert COMMAND.search(caught.value.cure)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_an_engine_whose_library_is_missing(
+def test_a_build_whose_library_is_missing(
     model: ModelFolder, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name.replace("-", "_"), None)
-    built(model, name, VISION)
+    built(model, name, "vision")
     with pytest.raises(BackendError, match=f"^{name} is not installed") as caught:
-        open_runner(model, VISION, backend=name, device=stand_ins.device())
+        open_runner(model, "vision", backend=name, device=stand_ins.device())
     assert f"pip install --upgrade 'pnp-ovss[{name}]'" in caught.value.cure
 
 
 def test_on_the_cpu_auto_is_the_faster_one(
     model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where engines were built."""
+    """Even where builds for GPUs were made."""
     pytest.importorskip("openvino")
     from pnp_ovss.engine.runners.openvino import OpenVinoRunner
 
-    for graph in (VISION, SALIENCE):
+    for graph in ("vision", "salience"):
         built(model, "tensorrt-rtx", graph)
-    vision, _, salience = open_runners(model, device="cpu")
-    assert isinstance(vision, OpenVinoRunner)
-    assert isinstance(salience, OpenVinoRunner)
+    runners = open_runners(model, NOW, device="cpu")
+    assert runners.device is CPU
+    assert list(runners.loaded) == ["vision", "salience"]
+    assert all(isinstance(one, OpenVinoRunner) for one in runners.loaded.values())
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
-    vision, _, salience = open_runners(model, device="cpu")
-    assert isinstance(vision, OnnxRuntimeRunner)
-    assert isinstance(salience, OnnxRuntimeRunner)
+    runners = open_runners(model, NOW, device="cpu")
+    assert list(runners.loaded) == ["vision", "salience"]
+    assert all(isinstance(one, OnnxRuntimeRunner) for one in runners.loaded.values())
 
 
 def test_low_precision_on_the_cpu_says_what_has_it(
@@ -147,12 +154,12 @@ def test_low_precision_on_the_cpu_says_what_has_it(
     monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
     for precision in ("bf16", "int8"):
         with pytest.raises(BackendError) as caught:
-            open_runners(model, device="cpu", precision=precision)
+            open_runners(model, NOW, device="cpu", precision=precision)
         assert "pip install 'pnp-ovss[openvino]'" in caught.value.cure
 
 
 def test_auto_prefers_what_was_built(model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a GPU: engines, then ONNX Runtime; then the CPU."""
+    """Of a GPU: builds, then ONNX Runtime; then the CPU."""
     device = stand_ins.device()
     monkeypatch.setattr("pnp_ovss.engine.runners.usable_devices", lambda: [device, CPU])
     tried: list[tuple[str, str]] = []
@@ -164,7 +171,7 @@ def test_auto_prefers_what_was_built(model: ModelFolder, monkeypatch: pytest.Mon
     for name in BACKENDS:
         monkeypatch.setitem(BACKENDS, name, lambda *args, name=name: refuse(*args, name=name))
     with pytest.raises(BackendError, match=r"^onnxruntime$"):
-        open_runners(model)
+        open_runners(model, NOW)
     assert tried == [(name, place) for place in ("cuda:0", "cpu") for name in AUTO]
 
 
@@ -174,14 +181,14 @@ def test_a_graph_is_freed_where_the_other_cannot_be_had(
     opened: list[OnnxRuntimeRunner] = []
 
     def open_(model: ModelFolder, graph: str, *_: object) -> OnnxRuntimeRunner:
-        if graph == SALIENCE:
+        if graph == "salience":
             raise BackendError("no such graph")
-        opened.append(OnnxRuntimeRunner(model.path / graph))
+        opened.append(OnnxRuntimeRunner(model.graph_path(graph)))
         return opened[-1]
 
     monkeypatch.setitem(BACKENDS, "onnxruntime", open_)
     with pytest.raises(BackendError, match="no such graph"):
-        open_runners(model, backend="onnxruntime", device="cpu")
+        open_runners(model, NOW, backend="onnxruntime", device="cpu")
     assert opened[0]._session is None
 
 
@@ -207,7 +214,7 @@ def test_the_encoder_of_tokens_is_loaded_when_it_is_needed(
     with Segmenter.load(model.path, backend="onnxruntime", device="cpu") as segmenter:
         for drop_mode in ("pixels", "attention"):
             segmenter.segment(picture(), ["cat"], settings=Settings(drop_mode=drop_mode, crf=None))
-        assert [graph for graph, _ in opened] == [VISION, SALIENCE]
+        assert [graph for graph, _ in opened] == ["vision", "salience"]
         settings = Settings(drop_mode="tokens", crf=None)
         with ThreadPoolExecutor(4) as threads:
             done = [
@@ -215,40 +222,35 @@ def test_the_encoder_of_tokens_is_loaded_when_it_is_needed(
                 for _ in range(8)
             ]
         assert len({one.result().labels.tobytes() for one in done}) == 1
-        assert [graph for graph, _ in opened] == [VISION, SALIENCE, VISION_TOKENS]
+        assert [graph for graph, _ in opened] == ["vision", "salience", "vision_tokens"]
         assert all(runner._session for _, runner in opened)
     assert not any(runner._session for _, runner in opened)
 
 
-def test_what_was_not_loaded_is_not_loaded_to_be_freed() -> None:
-    def load() -> Any:
-        raise AssertionError("loaded")
-
-    LazyRunner(load, CPU).close()
-
-
 def test_a_model_of_an_earlier_version(model_copy: Path, picture: Any) -> None:
     """It has no encoder of tokens, and does all else."""
-    edit_manifest(model_copy, lambda manifest: manifest["files"].pop(VISION_TOKENS))
-    (model_copy / VISION_TOKENS).unlink()
+    file = graph_file(model_copy, "vision_tokens")
+    name = file.relative_to(model_copy).as_posix()
+    edit_manifest(model_copy, lambda manifest: manifest["graphs"].pop("vision_tokens"))
+    edit_manifest(model_copy, lambda manifest: manifest["files"].pop(name))
+    file.unlink()
     with Segmenter.load(model_copy, device="cpu") as segmenter:
         for drop_mode in ("pixels", "attention"):
             segmenter.segment(picture(), ["cat"], settings=Settings(drop_mode=drop_mode, crf=None))
-        with pytest.raises(ModelError, match="which drop mode 'tokens' runs") as caught:
+        with pytest.raises(ModelError, match="has no graph 'vision_tokens'") as caught:
             segmenter.segment(picture(), ["cat"], settings=Settings(drop_mode="tokens"))
     assert caught.value.cure == (
         f"export it again: pnp-ovss export checkpoint -o '{model_copy}' --image-size 96 --overwrite"
     )
 
 
-def test_an_engine_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: ModelFolder) -> None:
+def test_a_build_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: ModelFolder) -> None:
     """Nothing else takes its place, and the message has the command."""
-    runner = LazyRunner(
-        lambda: open_runner(model, VISION_TOKENS, backend="aotinductor", device=stand_ins.device()),
-        CPU,
-    )
-    with pytest.raises(BackendError, match="no aotinductor engine of vision_tokens") as caught:
-        runner.run({})
+    device = stand_ins.device()
+    load = partial(open_runner, model, backend="aotinductor", device=device)
+    runners = Runners(load, device, [])
+    with pytest.raises(BackendError, match="no aotinductor build of vision_tokens") as caught:
+        runners.run("vision_tokens", {})
     assert caught.value.cure == (
         f"pnp-ovss build '{model.path}' --target aotinductor --drop-mode tokens"
     )
@@ -258,16 +260,16 @@ def test_what_is_not_built_costs_nothing(model: ModelFolder) -> None:
     """No library is imported, and nothing waits."""
     code = f"""
 import sys
-from pnp_ovss.engine import artifact
 from pnp_ovss.engine.errors import BackendError
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.device import Device
-from pnp_ovss.kernels import reference
-gpu = Device("cuda:0", 0, None, reference, None, "sm_89")
-model = artifact.open_model({str(model.path)!r})
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.kernels.cpu import kernels
+gpu = Device("cuda:0", 0, None, kernels, None, "sm_89")
+model = open_model({str(model.path)!r})
 for backend in ("tensorrt", "tensorrt-rtx"):
     try:
-        open_runner(model, artifact.VISION, backend=backend, device=gpu)
+        open_runner(model, "vision", backend=backend, device=gpu)
     except BackendError:
         continue
     raise AssertionError(backend)
@@ -278,7 +280,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     start = time.perf_counter()
     for name in ("tensorrt", "tensorrt-rtx"):
         with pytest.raises(BackendError):
-            open_runner(model, VISION, backend=name, device=stand_ins.device())
+            open_runner(model, "vision", backend=name, device=stand_ins.device())
     assert time.perf_counter() - start < 0.1
 
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+
 from pnp_ovss.engine.device import Device
 from pnp_ovss.engine.runners.cuda_graph import Recorded
-
 from tests.engine.runners import stand_ins
 
 

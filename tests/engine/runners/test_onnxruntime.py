@@ -7,16 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 import pytest
+
 from pnp_ovss.engine import BackendError, ExecutionError, ModelError
 from pnp_ovss.engine.device import CPU, open_device
 from pnp_ovss.engine.model import builds
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
+from pnp_ovss.engine.model.folder import ModelFolder, open_model, record_of
+from pnp_ovss.engine.runners import onnxruntime, open_runner
 from pnp_ovss.engine.runners import onnxruntime_sessions as sessions
-from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.runners.onnxruntime import Bound, OnnxRuntimeRunner
 from pnp_ovss.engine.runners.onnxruntime_sessions import (
     CUDA,
@@ -25,16 +28,17 @@ from pnp_ovss.engine.runners.onnxruntime_sessions import (
     Provider,
     SessionSpec,
 )
-
 from tests import thresholds
 from tests.conftest import Exported
+from tests.engine.model.test_folder import edit_manifest
 from tests.engine.runners import stand_ins
 from tests.engine.runners.stand_ins import feeds_of
 from tests.engine.runners.test_buckets import SHAPES, VOCABULARY, assert_close
+from tests.feeds import graph_file
 
 
 @pytest.fixture
-def request_for(
+def spec_of(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SessionSpec]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -42,8 +46,11 @@ def request_for(
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
 
     def make(graph: str, *, capture: bool = False) -> SessionSpec:
-        shapes = builds.profiles(graph, (1, 4), (8, 16), (6, 37))
-        return SessionSpec(exported.folder / graph, stand_ins.device(), shapes, capture)
+        model = open_model(exported.folder)
+        lengths = {"tokens": (8, 16), "kept": (6, 37)}
+        shapes = builds.profiles(model.graph(graph), (1, 4), lengths)
+        digest = builds.graph_sha256(model, graph)
+        return SessionSpec(model.graph_path(graph), stand_ins.device(), shapes, capture, digest)
 
     return make
 
@@ -57,7 +64,7 @@ def recorded_session(path: Path) -> ort.InferenceSession:
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=list(PROVIDERS))
 def test_a_provider_that_did_not_load(exported: Exported, provider: Provider) -> None:
     """ONNX Runtime goes on without it."""
-    session = recorded_session(exported.folder / VISION)
+    session = recorded_session(graph_file(exported.folder, "vision"))
     with pytest.raises(BackendError, match=f"{provider.name} on cuda:0: it did not load") as caught:
         sessions.check_provider(session, provider, stand_ins.device())
     assert "pip install" in caught.value.cure
@@ -65,39 +72,39 @@ def test_a_provider_that_did_not_load(exported: Exported, provider: Provider) ->
 
 def test_a_provider_that_leaves_the_work_to_the_cpu(exported: Exported) -> None:
     """Here the CPU's own, which passes for one that loaded."""
-    session = recorded_session(exported.folder / VISION)
+    session = recorded_session(graph_file(exported.folder, "vision"))
     idle = replace(CUDA, name="CPUExecutionProvider")
     with pytest.raises(BackendError, match=r"it leaves \d\d matrix products to the CPU"):
         sessions.check_provider(session, idle, stand_ins.device())
 
 
 def test_an_onnxruntime_that_is_too_old(
-    request_for: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
+    spec_of: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ort, "__version__", "1.30.1")
     with pytest.raises(BackendError, match=r"version 1\.30\.1 is too old"):
-        sessions.open_on_gpu(TENSORRT_RTX, request_for(VISION))
+        sessions.open_on_gpu(TENSORRT_RTX, spec_of("vision"))
 
 
 def test_a_plugin_that_finds_no_gpu(
-    request_for: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
+    spec_of: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin = SimpleNamespace(get_library_path=lambda: "a.so")
     monkeypatch.setitem(sys.modules, TENSORRT_RTX.plugin, plugin)
     monkeypatch.setattr(sessions, "_register", lambda *_: None)
     with pytest.raises(BackendError, match="it finds 0 GPUs that it can use"):
-        sessions.open_on_gpu(TENSORRT_RTX, request_for(VISION))
+        sessions.open_on_gpu(TENSORRT_RTX, spec_of("vision"))
 
 
 def test_a_plugin_that_onnxruntime_refuses(
-    request_for: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    spec_of: Callable[..., SessionSpec], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     library = tmp_path / "libplugin.so"
     library.write_bytes(b"no library")
     plugin = SimpleNamespace(get_library_path=lambda: str(library))
     monkeypatch.setitem(sys.modules, TENSORRT_RTX.plugin, plugin)
     with pytest.raises(BackendError, match="Failed to load library") as caught:
-        sessions.open_on_gpu(TENSORRT_RTX, request_for(VISION))
+        sessions.open_on_gpu(TENSORRT_RTX, spec_of("vision"))
     assert "pip install --upgrade onnxruntime onnxruntime-ep-nv-tensorrt-rtx-cu13" in str(
         caught.value
     )
@@ -105,17 +112,32 @@ def test_a_plugin_that_onnxruntime_refuses(
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=list(PROVIDERS))
 def test_providers_share_the_kernels_stream(
-    request_for: Callable[..., SessionSpec], provider: Provider
+    spec_of: Callable[..., SessionSpec], provider: Provider
 ) -> None:
-    request = request_for(VISION)
-    assert provider.options(request)["user_compute_stream"] == str(request.device.stream.ptr)
+    spec = spec_of("vision")
+    assert provider.options(spec)["user_compute_stream"] == str(spec.device.stream.ptr)
+
+
+def test_a_graph_on_a_gpu_gets_shapes_and_roles_from_the_manifest(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        onnxruntime, "OnnxRuntimeRunner", lambda *_, **options: given.update(options)
+    )
+    model = open_model(exported.folder)
+    onnxruntime.open_graph("cuda", model, "salience", stand_ins.device(), "auto")
+    assert given["roles"] == {"batch": "rows", "images": "shared", "tokens": "padded"}
+    assert given["digest"] == builds.graph_sha256(model, "salience")
+    assert {profile["tokens"] for profile in given["profiles"]} == {16, 32, 64}
+    assert {"batch": 16, "images": 1, "tokens": 32} in given["profiles"]
 
 
 @pytest.mark.parametrize("capture", [False, True])
 def test_cuda_graphs_are_recorded_where_asked_for(
-    request_for: Callable[..., SessionSpec], capture: bool
+    spec_of: Callable[..., SessionSpec], capture: bool
 ) -> None:
-    options = CUDA.options(request_for(VISION, capture=capture))
+    options = CUDA.options(spec_of("vision", capture=capture))
     assert options["enable_cuda_graph"] == str(int(capture))
     assert options["use_tf32"] == "0"
 
@@ -124,32 +146,59 @@ def test_cuda_graphs_are_recorded_where_asked_for(
     ("provider", "prefix"), [("tensorrt", "trt_profile"), ("tensorrt-rtx", "nv_profile")]
 )
 def test_tensorrt_is_told_the_range_of_the_shapes(
-    request_for: Callable[..., SessionSpec], provider: str, prefix: str
+    spec_of: Callable[..., SessionSpec], provider: str, prefix: str
 ) -> None:
-    options = PROVIDERS[provider].options(request_for(SALIENCE))
+    options = PROVIDERS[provider].options(spec_of("salience"))
     low = "image_embeds:1x37x96,input_ids:1x8,attention_mask:1x8,patch_keep:1x36"
     high = "image_embeds:4x37x96,input_ids:4x16,attention_mask:4x16,patch_keep:4x36"
     assert [options[f"{prefix}_{one}_shapes"] for one in ("min", "opt", "max")] == [low, high, high]
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
-    options = PROVIDERS[provider].options(request_for(VISION_TOKENS))
+    options = PROVIDERS[provider].options(spec_of("vision_tokens"))
     assert options[f"{prefix}_min_shapes"] == "pixel_values:1x3x96x96,kept:1x6"
     assert options[f"{prefix}_max_shapes"] == "pixel_values:4x3x96x96,kept:4x37"
 
 
-@pytest.mark.parametrize("graph", [VISION, VISION_TOKENS])
+@pytest.mark.parametrize("graph", ["vision", "vision_tokens"])
 def test_graphs_of_other_weights_have_other_caches(
-    request_for: Callable[..., SessionSpec], model_copy: Path, graph: str
+    spec_of: Callable[..., SessionSpec],
+    model_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    graph: str,
 ) -> None:
     """TensorRT's provider would run one with the weights of the other."""
-    request = request_for(graph)
-    copy = replace(request, path=model_copy / graph)
-    folder = PROVIDERS["tensorrt"].options(request)["trt_engine_cache_path"]
-    assert PROVIDERS["tensorrt"].options(copy)["trt_engine_cache_path"] == folder
-    with (model_copy / f"{VISION}_data").open("r+b") as file:
+
+    def cache() -> str:
+        """Of the copy, as it is opened."""
+        model = open_model(model_copy)
+        return cache_of(asked_of(model, graph, monkeypatch))
+
+    folder = cache_of(spec_of(graph))
+    assert cache() == folder
+    weights = open_model(model_copy).graph(graph).weights
+    with (model_copy / weights).open("r+b") as file:
         file.write(bytes(4))
-    other = PROVIDERS["tensorrt"].options(copy)["trt_engine_cache_path"]
+    record = msgspec.to_builtins(record_of(model_copy / weights))
+    edit_manifest(model_copy, lambda manifest: manifest["files"].update({weights: record}))
+    other = cache()
     assert other != folder
     assert Path(other).is_dir()
+
+
+def cache_of(spec: SessionSpec) -> str:
+    return PROVIDERS["tensorrt"].options(spec)["trt_engine_cache_path"]
+
+
+def asked_of(model: ModelFolder, graph: str, monkeypatch: pytest.MonkeyPatch) -> SessionSpec:
+    """What a provider is asked for when a graph of a model is opened."""
+    asked: list[SessionSpec] = []
+
+    def opened(_: Provider, spec: SessionSpec) -> ort.InferenceSession:
+        asked.append(spec)
+        return sessions.open_on_cpu(spec.path)
+
+    monkeypatch.setattr(onnxruntime, "open_on_gpu", opened)
+    open_runner(model, graph, backend="onnxruntime-tensorrt", device=stand_ins.device())
+    return asked[0]
 
 
 def test_a_graph_that_is_refused(tmp_path: Path) -> None:
@@ -159,14 +208,14 @@ def test_a_graph_that_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_closed_session(exported: Exported) -> None:
-    runner = OnnxRuntimeRunner(exported.folder / VISION)
+    runner = OnnxRuntimeRunner(graph_file(exported.folder, "vision"))
     runner.close()
     with pytest.raises(ExecutionError, match="was closed"):
         runner.run({})
 
 
 def test_a_run_that_fails(exported: Exported) -> None:
-    runner = OnnxRuntimeRunner(exported.folder / VISION)
+    runner = OnnxRuntimeRunner(graph_file(exported.folder, "vision"))
     with pytest.raises(ExecutionError, match="ONNX Runtime failed on cpu"):
         runner.run({"pixel_values": np.zeros((1, 3, 8, 8), np.float32)})
 
@@ -187,8 +236,8 @@ class Refusing:
 @pytest.mark.parametrize("refuses", [False, True])
 def test_a_session_with_its_arrays(exported: Exported, refuses: bool) -> None:
     """What cannot be recorded runs plainly, and says so."""
-    session = ort.InferenceSession(str(exported.folder / VISION))
-    arrays = feeds_of(np.random.default_rng(0), SHAPES[VISION], {"batch": 2}, VOCABULARY)
+    session = ort.InferenceSession(str(graph_file(exported.folder, "vision")))
+    arrays = feeds_of(np.random.default_rng(0), SHAPES["vision"], {"batch": 2}, VOCABULARY)
     wanted = session.run(None, arrays)[0]
     outputs = {"image_embeds": np.zeros_like(wanted)}
     bound = Bound(Refusing(session) if refuses else session, CPU, arrays, outputs, graph=3)
@@ -203,11 +252,13 @@ def test_a_session_with_its_arrays(exported: Exported, refuses: bool) -> None:
 def test_graphs_are_recorded_once_in_each_thread_while_nobody_works_beside_the_model(
     exported: Exported,
 ) -> None:
-    session = ort.InferenceSession(str(exported.folder / VISION))
-    arrays = feeds_of(np.random.default_rng(0), SHAPES[VISION], {"batch": 1}, VOCABULARY)
+    session = ort.InferenceSession(str(graph_file(exported.folder, "vision")))
+    arrays = feeds_of(np.random.default_rng(0), SHAPES["vision"], {"batch": 1}, VOCABULARY)
     outputs = {"image_embeds": np.zeros((1, 37, 96), np.float32)}
     device = stand_ins.device()
-    bound = Bound(session, replace(CPU, _beside=device._beside), arrays, outputs, graph=0)
+    bound = Bound(
+        session, replace(CPU, _side_streams=device._side_streams), arrays, outputs, graph=0
+    )
     bound()
     with device.side_stream(None):
         bound()  # replayed
@@ -223,7 +274,7 @@ def test_graphs_are_recorded_once_in_each_thread_while_nobody_works_beside_the_m
 @pytest.mark.parametrize(
     "backend", ["onnxruntime", "onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx"]
 )
-@pytest.mark.parametrize("graph", [VISION, VISION_TOKENS, SALIENCE])
+@pytest.mark.parametrize("graph", ["vision", "vision_tokens", "salience"])
 def test_a_gpu_gives_what_the_cpu_does(exported: Exported, backend: str, graph: str) -> None:
     device = open_device("cuda")
     model = open_model(exported.folder)

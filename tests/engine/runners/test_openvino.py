@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
+
+from benchmarks.harness.records import RESULTS
+from benchmarks.measures import precision
 from pnp_ovss.engine import BackendError, ExecutionError, ModelError, Segmenter
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.evaluation.datasets import DATASETS
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
+from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.engine.runners.openvino import OpenVinoRunner
 from pnp_ovss.engine.runners.openvino_model import quantize
-
-from benchmarks.harness.records import RESULTS
-from benchmarks.measures import precision
 from tests import thresholds
 from tests.conftest import Exported
 from tests.engine.runners import stand_ins
-from tests.feeds import salience_feeds, vision_feeds, vision_tokens_feeds
+from tests.feeds import graph_file, salience_feeds, vision_feeds, vision_tokens_feeds
 
 has_bf16 = pytest.mark.skipif(
     "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
@@ -40,7 +40,7 @@ def off(found: np.ndarray, wanted: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def salience(exported: Exported) -> OpenVinoRunner:
-    return OpenVinoRunner(exported.folder / SALIENCE)
+    return OpenVinoRunner(graph_file(exported.folder, "salience"))
 
 
 @pytest.mark.parametrize(("batch", "images", "tokens"), SHAPES)
@@ -49,7 +49,7 @@ def test_the_matching_branch_is_that_of_onnx_runtime(
 ) -> None:
     """Its gradient too, which shares square weights with the way forward."""
     feeds = salience_feeds(batch, images, tokens)
-    wanted = OnnxRuntimeRunner(exported.folder / SALIENCE).run(feeds)
+    wanted = OnnxRuntimeRunner(graph_file(exported.folder, "salience")).run(feeds)
     found = salience.run(feeds)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
@@ -59,16 +59,18 @@ def test_the_matching_branch_is_that_of_onnx_runtime(
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_image_encoder_is_that_of_onnx_runtime(exported: Exported, batch: int) -> None:
     feeds = vision_feeds(batch)
-    wanted = OnnxRuntimeRunner(exported.folder / VISION).run(feeds)["image_embeds"]
-    found = OpenVinoRunner(exported.folder / VISION).run(feeds)["image_embeds"]
+    wanted = OnnxRuntimeRunner(graph_file(exported.folder, "vision")).run(feeds)["image_embeds"]
+    found = OpenVinoRunner(graph_file(exported.folder, "vision")).run(feeds)["image_embeds"]
     assert off(found, wanted) < thresholds.OPENVINO
 
 
 def test_the_image_encoder_of_some_tokens_is_that_of_onnx_runtime(exported: Exported) -> None:
-    runner = OpenVinoRunner(exported.folder / VISION_TOKENS)
+    runner = OpenVinoRunner(graph_file(exported.folder, "vision_tokens"))
     for batch, kept in ((1, 2), (3, 19), (1, 37)):
         feeds = vision_tokens_feeds(batch, kept)
-        wanted = OnnxRuntimeRunner(exported.folder / VISION_TOKENS).run(feeds)["image_embeds"]
+        wanted = OnnxRuntimeRunner(graph_file(exported.folder, "vision_tokens")).run(feeds)[
+            "image_embeds"
+        ]
         assert off(runner.run(feeds)["image_embeds"], wanted) < thresholds.OPENVINO
 
 
@@ -76,26 +78,28 @@ def test_weights_stored_as_float16() -> None:
     """Those of the demo model, under casts."""
     model = open_model("demo")
     pixels = np.random.default_rng(0).normal(size=(1, 3, 256, 256)).astype(np.float32)
-    embeds = OnnxRuntimeRunner(model.path / VISION).run({"pixel_values": pixels})["image_embeds"]
+    embeds = OnnxRuntimeRunner(model.graph_path("vision")).run({"pixel_values": pixels})[
+        "image_embeds"
+    ]
     feeds = salience_feeds(2, 1, 8, patches=embeds.shape[1] - 1)
     feeds |= {"image_embeds": embeds, "input_ids": feeds["input_ids"] % 60}
-    wanted = OnnxRuntimeRunner(model.path / SALIENCE).run(feeds)
-    for name, value in OpenVinoRunner(model.path / SALIENCE).run(feeds).items():
+    wanted = OnnxRuntimeRunner(model.graph_path("salience")).run(feeds)
+    for name, value in OpenVinoRunner(model.graph_path("salience")).run(feeds).items():
         assert off(value, wanted[name]) < thresholds.OPENVINO
 
 
 @pytest.mark.parametrize("low", LOW)
 def test_low_precision(exported: Exported, low: Any) -> None:
     model = open_model(exported.folder)
-    wanted = OnnxRuntimeRunner(model.path / VISION).run(vision_feeds(2))["image_embeds"]
-    runner = open_runner(model, VISION, backend="openvino", precision=low)
+    wanted = OnnxRuntimeRunner(model.graph_path("vision")).run(vision_feeds(2))["image_embeds"]
+    runner = open_runner(model, "vision", backend="openvino", precision=low)
     found = runner.run(vision_feeds(2))["image_embeds"]
     limit = thresholds.OPENVINO_LOW[low]
     assert limit / 20 < off(found, wanted) < limit
 
     feeds = salience_feeds(3, 1, 9)
-    wanted = OnnxRuntimeRunner(model.path / SALIENCE).run(feeds)["salience"]
-    runner = open_runner(model, SALIENCE, backend="openvino", precision=low)
+    wanted = OnnxRuntimeRunner(model.graph_path("salience")).run(feeds)["salience"]
+    runner = open_runner(model, "salience", backend="openvino", precision=low)
     found = runner.run(feeds)["salience"]
     assert off(found, wanted) < (thresholds.OPENVINO if low == "bf16" else limit)
 
@@ -133,13 +137,13 @@ def test_no_further_off_than_eager_pytorch_in_bf16(
 
 @pytest.mark.parametrize(
     ("graph", "inputs_only", "products"),
-    [(VISION, False, 12), (VISION_TOKENS, False, 12), (SALIENCE, True, 8)],
+    [("vision", False, 12), ("vision_tokens", False, 12), ("salience", True, 8)],
 )
 def test_what_is_quantized(
     exported: Exported, graph: str, inputs_only: bool, products: int
 ) -> None:
     """Four products a layer of the image encoder; keys and values of four layers of text."""
-    model = ov.Core().read_model(exported.folder / graph)
+    model = ov.Core().read_model(graph_file(exported.folder, graph))
     assert quantize(model, inputs_only=inputs_only) == 32  # divides widths of 96 and 128
     rounded = [
         node
@@ -183,14 +187,14 @@ def test_the_whole_engine(exported: Exported, segmenter: Segmenter, picture: Any
 def test_a_gpu(exported: Exported) -> None:
     with pytest.raises(BackendError, match="runs on the CPU, and the device is cuda:0") as caught:
         open_runner(
-            open_model(exported.folder), VISION, backend="openvino", device=stand_ins.device()
+            open_model(exported.folder), "vision", backend="openvino", device=stand_ins.device()
         )
     assert "--device cpu" in caught.value.cure
 
 
 def test_fp16(exported: Exported) -> None:
     with pytest.raises(BackendError, match="has no fp16") as caught:
-        open_runner(open_model(exported.folder), VISION, backend="openvino", precision="fp16")
+        open_runner(open_model(exported.folder), "vision", backend="openvino", precision="fp16")
     assert "--precision bf16" in caught.value.cure
 
 
@@ -205,9 +209,9 @@ def test_a_cpu_without_bf16(exported: Exported, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ov, "Core", Old)
     model = open_model(exported.folder)
     with pytest.raises(BackendError, match="this CPU has no bf16 arithmetic") as caught:
-        open_runner(model, VISION, backend="openvino", precision="bf16")
+        open_runner(model, "vision", backend="openvino", precision="bf16")
     assert "--precision fp32" in caught.value.cure
-    runner = open_runner(model, VISION, backend="openvino", precision="int8")
+    runner = open_runner(model, "vision", backend="openvino", precision="int8")
     assert isinstance(runner, OpenVinoRunner)
     assert "float32" in runner.properties["INFERENCE_PRECISION_HINT"]
 
@@ -223,13 +227,14 @@ class Deaf(ov.Core):
 def test_a_precision_that_did_not_take(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ov, "Core", Deaf)
     with pytest.raises(BackendError, match="was asked for bf16 and runs in f32"):
-        OpenVinoRunner(exported.folder / VISION, arithmetic="bf16")
+        OpenVinoRunner(graph_file(exported.folder, "vision"), arithmetic="bf16")
 
 
 def test_a_damaged_graph(model_copy: Path) -> None:
-    (model_copy / VISION).write_bytes(b"none")
+    path = graph_file(model_copy, "vision")
+    path.write_bytes(b"none")
     with pytest.raises(ModelError, match="OpenVINO cannot load") as caught:
-        OpenVinoRunner(model_copy / VISION)
+        OpenVinoRunner(path)
     assert "export the model again" in caught.value.cure
 
 
@@ -241,7 +246,7 @@ def test_a_run_that_fails(salience: OpenVinoRunner) -> None:
 
 
 def test_a_closed_runner(exported: Exported) -> None:
-    runner = OpenVinoRunner(exported.folder / VISION)
+    runner = OpenVinoRunner(graph_file(exported.folder, "vision"))
     assert runner.device is CPU
     runner.close()
     runner.close()
@@ -256,14 +261,14 @@ def test_signals_can_be_handled_afterwards(
     exported: Exported, order: tuple[int, int], closing: str, arithmetic: str
 ) -> None:
     """In a process of its own, which they may kill."""
+    files = [graph_file(exported.folder, graph) for graph in ("vision", "salience")]
     code = f"""
 import signal, time
 from pathlib import Path
 from pnp_ovss.engine.runners.openvino import OpenVinoRunner
-folder = Path({str(exported.folder)!r})
 runners = [
-    OpenVinoRunner(folder / "{VISION}", arithmetic={arithmetic!r}),
-    OpenVinoRunner(folder / "{SALIENCE}"),
+    OpenVinoRunner(Path({str(files[0])!r}), arithmetic={arithmetic!r}),
+    OpenVinoRunner(Path({str(files[1])!r})),
 ]
 for index in {order}:
     one, runners[index] = runners[index], None
@@ -281,5 +286,5 @@ def test_without_the_package(exported: Exported, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
     with pytest.raises(BackendError, match="OpenVINO cannot be imported") as caught:
-        open_runner(open_model(exported.folder), VISION, backend="openvino")
+        open_runner(open_model(exported.folder), "vision", backend="openvino")
     assert caught.value.cure == "pip install 'pnp-ovss[openvino]'"

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 
 import pytest
+
 from pnp_ovss.engine import BackendError
 from pnp_ovss.engine.runners import tensorrt_api
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from pnp_ovss.engine.runners.torch_graphs import TorchGraphs
 from torch import Tensor
+
+from pnp_ovss.engine.runners.torch_graphs import TorchGraphs
 
 Pool = tuple[int, int]
 
