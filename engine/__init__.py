@@ -1,4 +1,4 @@
-"""Training-free, open-vocabulary segmentation: name the things in a picture, get a mask of each."""
+"""Training-free, open-vocabulary segmentation: name the things in an image, get a mask of each."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -52,6 +52,11 @@ def reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or (lines[0] if lines else type(error).__name__)
 
 
+def printable(text: str) -> str:
+    """Text with what is not valid Unicode, as in some file names, written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @contextmanager
 def writing_to(place: Path, instead: str) -> Iterator[None]:
     """Turn the system's errors into what a user can act on.

@@ -1,34 +1,30 @@
-"""Name the things in a picture, get a mask of each."""
+"""Name the things in an image, get a mask of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, ParamSpec, TypeVar, get_args, overload
+from typing import Literal, TypeVar, get_args, overload
 
 import numpy as np
 
-from .device import Array, Device
-from .errors import InputError, ModelError, PnpOvssError
-from .inputs.images import ImageLike, load_rgb, squared
+from .errors import InputError, PnpOvssError
+from .inputs.images import ImageLike, load_rgb
 from .inputs.text import clean_names
-from .methods.base import Located, Present, Request
-from .methods.pnp_ovss.graphs import Network, finite, match_probability
-from .methods.pnp_ovss.locate import search
+from .methods import open_method
+from .methods.base import Located, Method, Present, Request
 from .model.folder import DEMO, ModelFolder, open_model
-from .pipeline import overlap
+from .pipeline import stages
+from .pipeline.stages import Pair
 from .precision import PrecisionChoice
 from .processors import processors
-from .refine import crf
-from .refine.channels import to_channels
+from .refine import refine
 from .result.segmentation import Segmentation
 from .settings import Settings
 
-Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-Pair = tuple[ImageLike, Sequence[str]]
 
 
 class Segmenter:
@@ -38,15 +34,16 @@ class Segmenter:
 
     Attributes:
         model: the model folder and its manifest.
+        method: what makes class maps with it.
         settings: what is used where the caller gives no settings: the manifest's recommendation.
         device: where the model runs, "cpu" or "cuda:N".
     """
 
-    def __init__(self, model: ModelFolder, network: Network) -> None:
+    def __init__(self, model: ModelFolder, method: Method) -> None:
         self.model = model
+        self.method = method
         self.settings = model.manifest.settings
-        self.device = network.device.name
-        self._network = network
+        self.device = method.device.name
 
     @classmethod
     def load(
@@ -74,17 +71,12 @@ class Segmenter:
             BackendError: the backend, the device or the precision cannot be had.
         """
         found = open_model(model, verify=verify)
-        if found.manifest.all_heads:
-            raise ModelError(
-                f"'{found.path}' was exported with --all-heads, for tuning",
-                "export it again with --layer and --head to segment with it",
-            )
-        network = Network.open(found, backend=backend, device=device, precision=precision)
-        return cls(found, network)
+        method = open_method(found, backend=backend, device=device, precision=precision)
+        return cls(found, method)
 
     def close(self) -> None:
         """Free the model."""
-        self._network.close()
+        self.method.close()
 
     def __enter__(self) -> Segmenter:
         return self
@@ -105,13 +97,13 @@ class Segmenter:
         settings: Settings | None = None,
         present: Present = "given",
     ) -> Segmentation:
-        """Segment one picture.
+        """Segment one image.
 
         Args:
             image: a PIL image, a uint8 array [H, W, 3], or a path.
             classes: the names to look for, of one or several words.
             settings: by default those the model recommends.
-            present: "given" takes every class to be in the picture; "match" first drops those
+            present: "given" takes every class to be in the image; "match" first drops those
                 whose own caption the ITM head scores at or below `settings.match_threshold`. Either
                 way every class is scored, which costs little beside the passes for a few classes.
 
@@ -128,7 +120,7 @@ class Segmenter:
         settings: Settings | None = None,
         present: Present = "given",
     ) -> list[Segmentation]:
-        """Segment several pictures, each with its own classes, in one batch; see `segment`."""
+        """Segment several images, each with its own classes, in one batch; see `segment`."""
         return list(
             self.stream(pairs, batch_size=max(1, len(pairs)), settings=settings, present=present)
         )
@@ -164,51 +156,109 @@ class Segmenter:
         present: Present = "given",
         errors: Literal["raise", "return"] = "raise",
     ) -> Iterator[Segmentation | PnpOvssError]:
-        """Segment pictures as they come, in order.
+        """Segment images as they come, in order.
 
         While the model runs a batch, worker threads, no more than there are processors, decode the
-        next one, and refine the one before, a picture each. No more than these three batches are
-        under way, and on a GPU no more than two pictures at once are refined.
+        next one, and refine the one before, an image each. No more than these three batches are
+        under way, and on a GPU no more than two images at once are refined.
 
         Args:
-            pairs: pictures and their classes; read no faster than results are taken.
-            batch_size: pictures a batch.
+            pairs: images and their classes; read no faster than results are taken.
+            batch_size: images a batch.
             settings: see `segment`.
             present: see `segment`.
-            errors: what becomes of a picture that cannot be segmented: "raise" its error when its
+            errors: what becomes of an image that cannot be segmented: "raise" its error when its
                 turn comes, which ends the stream, or "return" it in place of the result.
 
         Raises:
             InputError, BackendError: as `segment` does.
         """
-        chosen = self._check(settings, present)
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}", 'it must be "raise" or "return"')
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}", "it must be a whole number from 1")
-        available = processors()
-        workers = min(batch_size, available)
-        threads = available // workers
-        results = overlap.overlap(
+        results = stages.stream(
+            self.method,
             pairs,
-            lambda pair: _attempt(self._query, *pair, chosen),
-            lambda batch: self._find(batch, chosen, present),
-            lambda found: _attempt(self._finish, found, chosen, threads),
-            batch_size,
-            workers,
+            self._checked(settings, present),
+            pair=lambda pair: pair,
+            then=lambda _pair, _request, result: result,
+            present=present,
+            batch_size=batch_size,
         )
         return _raising(results) if errors == "raise" else results
 
+    def prepare(
+        self,
+        image: ImageLike,
+        classes: Sequence[str],
+        *,
+        settings: Settings | None = None,
+        present: Present = "given",
+    ) -> Request:
+        """Decode an image and encode class names, for `locate`; see `segment`.
+
+        Raises:
+            InputError: the image, a name or `present` cannot be used.
+        """
+        chosen = self._checked(settings, present)
+        return stages.prepare(self.method, image, classes, chosen, present)
+
+    def locate(self, requests: Sequence[Request]) -> list[Located]:
+        """Class maps of a batch of requests, each with its own classes and settings."""
+        return self.method.locate(requests)
+
+    def refine(
+        self,
+        image: ImageLike,
+        located: Segmentation | Located | np.ndarray,
+        settings: Settings | None = None,
+    ) -> np.ndarray:
+        """Labels of an image from its class maps; no model runs.
+
+        Args:
+            image: the image that was segmented.
+            located: its result, what `locate` gave for it, or class maps, float32 [C, gh, gw].
+            settings: for threshold, blur, background and CRF; by default those the model
+                recommends.
+
+        Returns:
+            uint16 [H, W], as in `Segmentation.labels`.
+
+        Raises:
+            InputError: the image or the class maps cannot be used, or are not of each other.
+            BackendError: the CRF was asked for and is not installed.
+        """
+        chosen, rgb = self._checked(settings, "given"), load_rgb(image)
+        if isinstance(located, Segmentation):
+            located.require_image(rgb)
+            maps, present = located.class_maps, located.present
+            device = self.method.device
+            return refine(rgb, maps, chosen, present=present, device=device, threads=processors())
+        if isinstance(located, Located):
+            located.to_host()  # refuses what a broken model gave
+            return refine(
+                rgb,
+                located.maps,
+                chosen,
+                class_of=located.class_of,
+                device=located.device,
+                event=located.event,
+                threads=processors(),
+            )
+        maps = np.asarray(located)
+        return refine(rgb, maps, chosen, device=self.method.device, threads=processors())
+
     def check_classes(self, classes: Sequence[str], settings: Settings | None = None) -> None:
-        """Find out, before any picture is read, whether this model can be asked for `classes`.
+        """Find out, before any image is read, whether this model can be asked for `classes`.
 
         Raises:
             InputError: a name is empty, repeated, or cannot be written in the model's vocabulary.
         """
-        join = (settings or self.settings).join_words
-        self._network.captioner.write(clean_names(classes), join=join)
+        self.method.encode(clean_names(classes), settings or self.settings)
 
-    def _check(self, settings: Settings | None, present: str) -> Settings:
+    def _checked(self, settings: Settings | None, present: str) -> Settings:
+        """The settings in force, which can be used."""
         if present not in get_args(Present):
             raise InputError(f"present is {present!r}", 'it must be "given" or "match"')
         chosen = self.settings if settings is None else settings
@@ -216,83 +266,7 @@ class Segmenter:
             raise InputError(
                 f"settings is {chosen!r}", "give a Settings, such as Settings(crf=None)"
             )
-        if chosen.crf is not None:
-            crf.require(chosen.crf)
         return chosen
-
-    def _query(self, image: ImageLike, classes: Sequence[str], settings: Settings) -> Request:
-        names = clean_names(classes)
-        write = self._network.captioner.write
-        alone = [write([name], join=settings.join_words)[0] for name in names]
-        picture = load_rgb(image)
-        return Request(picture, squared(picture, self.model.manifest.image_size), names, alone)
-
-    def _find(
-        self, queries: Sequence[Request | PnpOvssError], settings: Settings, present: Present
-    ) -> list[Located | PnpOvssError]:
-        """The search in a batch; errors stay where they are."""
-        good = [query for query in queries if isinstance(query, Request)]
-        found = iter(search(self._network, good, settings, present))
-        return [next(found) if isinstance(query, Request) else query for query in queries]
-
-    def _finish(
-        self, found: Located | PnpOvssError, settings: Settings, threads: int
-    ) -> Segmentation:
-        """Refinement and CRF of one picture."""
-        if isinstance(found, PnpOvssError):
-            raise found
-        device, classes = self._network.device, found.query.classes
-        grid = self.model.manifest.grid
-        maps = np.zeros((len(classes), grid, grid), np.float32)
-        match = np.zeros(0, np.float32)
-        place = crf.where(settings.crf, device)
-        channels = labels = None
-        with device.side_stream(found.mark):
-            scores = match_probability(device.to_host(found.alone_logits))
-            if found.class_maps is not None:
-                maps[found.present] = finite("salience", device.to_host(found.class_maps))
-                match = match_probability(device.to_host(found.logits)).mean(axis=1)
-                height, width = found.query.image.height, found.query.image.width
-                channels = to_channels(found.class_maps, height, width, settings, device)
-            if place is device:
-                labels = _labels(found, channels, settings, place, threads)
-            elif channels is not None:
-                channels = device.to_host(channels)
-        if labels is None:
-            labels = _labels(found, channels, settings, place, threads)
-        return Segmentation(
-            labels=labels,
-            class_maps=maps,
-            match=match,
-            scores=scores,
-            classes=tuple(classes),
-            present=tuple(index in found.present for index in range(len(classes))),
-        )
-
-
-def _labels(
-    found: Located, channels: Array | None, settings: Settings, place: Device, threads: int
-) -> np.ndarray:
-    """Uint16 [H, W], from channels at the place of the CRF; None where nothing was looked for."""
-    image = found.query.image
-    if channels is None:
-        return np.zeros((image.height, image.width), np.uint16)
-    numbers = np.array(found.present, np.uint16) + np.uint16(1)
-    if len(channels) > len(numbers):
-        numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
-    if settings.crf is not None:
-        channels = crf.marginals(image, channels, settings.crf, threads, place)
-    return place.to_host(place.kernels.choose_labels(channels, numbers))
-
-
-def _attempt(
-    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-) -> Result | PnpOvssError:
-    """A picture that fails must fail alone: its error takes the place of its result."""
-    try:
-        return function(*args, **kwargs)
-    except PnpOvssError as error:
-        return error
 
 
 def _raising(results: Generator[Result | PnpOvssError, None, None]) -> Iterator[Result]:

@@ -4,38 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from .errors import InputError
 
 Crf = Literal["densecrf", "densecrf-cpu", "pydensecrf"]
+DropMode = Literal["pixels", "tokens", "attention"]
+Background = Literal["auto", "always", "never"]
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "drop_mode": get_args(DropMode),
+    "background": get_args(Background),
+    "crf": (*get_args(Crf), None),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a picture is segmented. The defaults are the `paper` preset.
+    """How an image is segmented. The defaults are the `paper` preset.
 
     Attributes:
         passes: K, how often the model is run; each pass but the last drops patches.
         drop_schedule: "halving" drops half of the patches that are left, rounded down; a number
             drops that many.
-        drop_mode: what dropping a patch means. "pixels" blanks it in the picture and runs the image
+        drop_mode: what dropping a patch means. "pixels" blanks it in the image and runs the image
             encoder again, on all of it (the paper); "tokens" runs it again on the patches that are
             left, so that neither it nor cross-attention sees the others (four passes that halve
             cost it less than two, but most backends load it a second time); "attention" runs it
             once and masks the patch in cross-attention. Each gives another result.
         threshold: a class map counts as nothing where it is below this once scaled to [0, 1];
             elsewhere it keeps its own values.
-        blur: standard deviation of the Gaussian, as a fraction of the longer side of the picture.
+        blur: standard deviation of the Gaussian, as a fraction of the longer side of the image.
         background: "always" adds a background channel, "never" leaves it out, "auto" adds it where
             fewer than three classes are looked for (the rule for Context-style data sets).
         crf: the dense CRF that sharpens the result: "densecrf" is this package's own, which runs
             where the model runs, "densecrf-cpu" the same on the CPU in any case, "pydensecrf" the
             package of that name (the same labels, several times slower); None goes without.
         match_threshold: with `present="match"`, the ITM probability above which a class is taken
-            to be in the picture.
+            to be in the image.
         first_pass_weight: how often the salience of the first pass is counted.
         join_words: write a class name's words as one, without spaces and hyphens.
         sum_last_class: sum, rather than average, over the tokens of the last class of a caption.
@@ -43,10 +51,10 @@ class Settings:
 
     passes: int = 4
     drop_schedule: int | Literal["halving"] = "halving"
-    drop_mode: Literal["pixels", "tokens", "attention"] = "pixels"
+    drop_mode: DropMode = "pixels"
     threshold: float = 0.15
     blur: float = 0.05
-    background: Literal["auto", "always", "never"] = "always"
+    background: Background = "always"
     crf: Crf | None = "densecrf"
     match_threshold: float = 0.5
     first_pass_weight: int = 1
@@ -101,14 +109,27 @@ class Settings:
                 raise InputError(f"unknown setting {change!r}", f"there are: {', '.join(known)}")
         return cls(**{**PRESETS[name], **changes})
 
+    def of_passes(self) -> Settings:
+        """These settings as far as the passes of the model go; all others are the defaults."""
+        return Settings(**{name: getattr(self, name) for name in _OF_PASSES})
+
     def patches_left(self, patches: int) -> list[int]:
-        """How many of a picture's patches each pass sees."""
+        """How many of an image's patches each pass sees."""
         left = [patches]
         for _ in range(self.passes - 1):
             count = left[-1] // 2 if self.drop_schedule == "halving" else self.drop_schedule
             left.append(max(left[-1] - count, 0))
         return left
 
+
+_OF_PASSES = (
+    "passes",
+    "drop_schedule",
+    "drop_mode",
+    "first_pass_weight",
+    "join_words",
+    "sum_last_class",
+)
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -118,13 +139,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "join_words": True,
         "sum_last_class": True,
     },
-}
-
-
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "drop_mode": ("pixels", "tokens", "attention"),
-    "background": ("auto", "always", "never"),
-    "crf": ("densecrf", "densecrf-cpu", "pydensecrf", None),
 }
 
 Check = Callable[[object], bool]

@@ -1,4 +1,4 @@
-"""Three stages, overlapped: pictures are prepared and finished on workers, batches run between."""
+"""Three stages, overlapped: images are prepared and finished on workers, batches run between."""
 
 from __future__ import annotations
 

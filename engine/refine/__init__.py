@@ -1,1 +1,120 @@
-"""Class maps to labels: one pure function, that needs no model."""
+"""Class maps to labels: one pure function, that needs no model.
+
+`channels` makes full-size channels of class maps, `crf` sharpens them; what is left is to choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from ..device import CPU, Array, Device
+from ..errors import InputError
+from ..settings import Settings
+from . import crf
+from .channels import to_channels
+
+__all__ = ["refine"]
+
+_MOST = np.iinfo(np.uint16).max  # classes that a label map holds
+
+
+def refine(
+    image: Image.Image,
+    maps: Array,
+    settings: Settings,
+    *,
+    class_of: np.ndarray | None = None,
+    present: Sequence[bool] | np.ndarray | None = None,
+    device: Device = CPU,
+    event: object = None,
+    threads: int = 1,
+) -> np.ndarray:
+    """Labels of an image, from class maps of it.
+
+    A pixel gets the class of the map whose channel is largest there, or that of the background;
+    of equal ones the first, and the background before all.
+
+    Args:
+        image: RGB, W x H.
+        maps: float32 [M, gh, gw], on the device or in the host's memory.
+        settings: threshold, blur, background and CRF; the others have no effect.
+        class_of: int [M], the index of the class that each map belongs to; by default its own.
+        present: bool [C]; maps of the other classes are left out. By default none is.
+        device: where to compute. A CRF that runs on the CPU in any case does so.
+        event: of the device's stream, after which the maps can be read, if they are there.
+        threads: that the CRF may use on the CPU.
+
+    Returns:
+        uint16 [H, W]: 0 for the background, i + 1 for the class of index i.
+
+    Raises:
+        InputError: the maps cannot be used, or would need more memory than there is.
+        BackendError: the CRF is not installed, or its process ended.
+        ExecutionError: the device ran out of memory.
+    """
+    present = None if present is None else np.asarray(present, bool)
+    classes = _classes(maps, class_of, present)
+    if settings.crf is not None:
+        crf.require(settings.crf)
+    kept = np.arange(len(maps)) if present is None else np.flatnonzero(present[classes])
+    if not len(kept):
+        return np.zeros((image.height, image.width), np.uint16)
+    place = crf.where(settings.crf, device)
+    with device.side_stream(event):
+        chosen = device.xp.asarray(maps)
+        chosen = chosen if len(kept) == len(maps) else chosen[kept]
+        channels = to_channels(
+            device.xp.ascontiguousarray(chosen),  # kernels take its address
+            image.height,
+            image.width,
+            settings,
+            device,
+            classes=len(np.unique(classes[kept])),
+        )
+        if place is device:
+            return _labels(image, channels, classes[kept], settings, device, threads)
+        channels = device.to_host(channels)
+    return _labels(image, channels, classes[kept], settings, place, threads)
+
+
+def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | None) -> np.ndarray:
+    """The index of the class of each map, int64 [M].
+
+    Raises:
+        InputError: the maps, or what is told of them, cannot be used.
+    """
+    if maps.ndim != 3 or maps.dtype != np.float32 or 0 in maps.shape[1:]:
+        raise InputError(
+            f"class maps are {maps.dtype} {list(maps.shape)}", "they must be float32 [C, gh, gw]"
+        )
+    if isinstance(maps, np.ndarray) and not np.isfinite(maps).all():
+        raise InputError("a class map holds NaN or infinity", "give finite class maps")
+    classes = np.arange(len(maps)) if class_of is None else np.asarray(class_of, np.int64)
+    if classes.shape != (len(maps),) or (classes < 0).any() or (classes >= _MOST).any():
+        raise InputError(f"class_of is {classes.tolist()} for {len(maps)} maps", "give one each")
+    if present is not None and len(classes) and classes.max() >= len(present):
+        raise InputError(
+            f"a map is of class {classes.max()}, and present tells of {len(present)}",
+            "tell of each class whether it is present",
+        )
+    return classes
+
+
+def _labels(
+    image: Image.Image,
+    channels: Array,
+    classes: np.ndarray,
+    settings: Settings,
+    device: Device,
+    threads: int,
+) -> np.ndarray:
+    """Uint16 [H, W], from channels on the device where the CRF runs."""
+    numbers = (classes + 1).astype(np.uint16)
+    if len(channels) > len(numbers):
+        numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
+    if settings.crf is not None:
+        channels = crf.marginals(image, channels, settings.crf, threads, device)
+    return device.to_host(device.kernels.choose_labels(channels, numbers))

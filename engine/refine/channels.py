@@ -30,36 +30,43 @@ def has_background(classes: int, settings: Settings) -> bool:
 
 
 def to_channels(
-    class_maps: Array, height: int, width: int, settings: Settings, device: Device = CPU
+    class_maps: Array,
+    height: int,
+    width: int,
+    settings: Settings,
+    device: Device = CPU,
+    *,
+    classes: int | None = None,
 ) -> Array:
-    """Blurred channels at the picture's own size, each scaled to [0, 1].
+    """Blurred channels at the image's own size, each scaled to [0, 1].
 
     Upsampling and blur are both linear and separable, so for a class map M they are the two small
     products R_h M R_w^T. The background, 1 where no class has any salience, is constant within
     each cell of the grid and each gap between cells, so its blur is two small products as well.
 
     Args:
-        class_maps: float32 [C, gh, gw], on the device.
-        height: of the picture.
-        width: of the picture.
+        class_maps: float32 [M, gh, gw], on the device, C-contiguous.
+        height: of the image.
+        width: of the image.
         settings: threshold, blur, background.
         device: where to compute.
+        classes: of how many classes the maps are; by default each is of its own.
 
     Returns:
-        float32 [C, height, width], or [1 + C, ...] with the background first; on the device.
+        float32 [M, height, width], or [1 + M, ...] with the background first; on the device.
 
     Raises:
         InputError: the channels would not fit in the host's memory.
     """
-    classes, grid_height, grid_width = class_maps.shape
+    count, grid_height, grid_width = class_maps.shape
     axes = (grid_height, height), (grid_width, width)
-    background = has_background(classes, settings)
+    background = has_background(count if classes is None else classes, settings)
     if not device.on_gpu:
-        _require_memory(classes, classes + background, axes)
+        _require_memory(count, count + background, axes)
     kernels, xp = device.kernels, device.xp
     sigma = settings.blur * max(height, width)
     kept = kernels.threshold(class_maps, settings.threshold)
-    out = xp.empty((classes + background, height, width), np.float32)
+    out = xp.empty((count + background, height, width), np.float32)
     levels = xp.empty(len(out), np.float64)
     if background:
         rows, columns = (_blurred_cells(grid, size, sigma) for grid, size in axes)
@@ -95,5 +102,5 @@ def _require_memory(classes: int, channels: int, axes: tuple[tuple[int, int], ..
     require_memory(
         height * width * (4 * channels + _PIXEL_BYTES) + sides * _SIDE_BYTES,
         f"{classes} classes on {width}x{height} pixels",
-        "name fewer classes, or scale the picture down",
+        "name fewer classes, or scale the image down",
     )

@@ -21,7 +21,7 @@ KERNELS = {"gaussian": GAUSSIAN, "bilateral": BILATERAL}
 _BYTES_PER_PIXEL = 700
 _BYTES_PER_PIXEL_AND_LABEL = 32
 
-_CURE = "scale the picture down, name fewer classes, or go without the CRF: --crf none"
+_CURE = "scale the image down, name fewer classes, or go without the CRF: --crf none"
 
 
 def require(kind: Crf) -> None:

@@ -76,7 +76,7 @@ class Processes:
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise BackendError(
                 f"the process that runs pydensecrf ended (exit status {_end(process)})",
-                "it may have run out of memory: scale the picture down, or use --crf densecrf",
+                "it may have run out of memory: scale the image down, or use --crf densecrf",
             ) from error
         except BaseException:
             _end(process)

@@ -13,16 +13,15 @@ from typing import Any
 import msgspec
 from PIL import Image
 
-from ..errors import writing_to
+from ..errors import printable, writing_to
 from ..model.manifest import Manifest
-from ..segmenter import Segmenter
 from ..settings import Settings
 from .palette import class_colors
 from .segmentation import Segmentation
 
 
 def paths(folder: Path, stem: str) -> dict[str, Path]:
-    """The files of one picture, the one with the longest name first."""
+    """The files of one image, the one with the longest name first."""
     return {
         "overlay": folder / f"{stem}.overlay.png",
         "labels": folder / f"{stem}.png",
@@ -31,21 +30,21 @@ def paths(folder: Path, stem: str) -> dict[str, Path]:
 
 
 def report(
-    result: Segmentation, name: str, settings: Settings, segmenter: Segmenter
+    result: Segmentation, name: str, settings: Settings, model: dict[str, Any]
 ) -> dict[str, Any]:
-    """What was found in a picture and how, ready for JSON.
+    """What was found in an image and how, ready for JSON.
 
     Args:
-        result: of the picture.
-        name: of the picture.
+        result: of the image.
+        name: of the image.
         settings: those in force.
-        segmenter: that made it.
+        model: what made it, as `describe` returns it.
     """
     areas = result.areas().tolist()
     height, width = result.labels.shape
     palette = class_colors(len(result.classes))
     return {
-        "image": name,
+        "image": printable(name),
         "width": width,
         "height": height,
         "background": {"label": 0, "pixels": areas[0]},
@@ -63,7 +62,7 @@ def report(
         ],
         "match": [round(float(p), 6) for p in result.match],
         "settings": asdict(settings),
-        "model": describe(segmenter.model.manifest, segmenter.device),
+        "model": model,
     }
 
 
@@ -74,21 +73,21 @@ def describe(manifest: Manifest, device: str) -> dict[str, Any]:
         "revision": manifest.checkpoint.revision,
         "trained": manifest.trained,
         "weights": manifest.weights,
-        "image_size": manifest.image_size,
+        "image_size": list(manifest.preprocess.sides),
         "layer": manifest.layer,
         "head": manifest.head,
         "device": device,
     }
 
 
-def save(
+def write(
     result: Segmentation, image: Image.Image, record: dict[str, Any], folder: Path, stem: str
 ) -> dict[str, Path]:
-    """Write the three files of one picture; return where they are.
+    """Write the three files of one image; return where they are.
 
     Args:
-        result: of the picture.
-        image: the picture, for the overlay.
+        result: of the image.
+        image: the image, for the overlay.
         record: what `report` returned.
         folder: made if need be.
         stem: of the file names.
@@ -108,7 +107,7 @@ def save(
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a report that `save` wrote."""
+    """Whether a file is a report that `write` wrote."""
     try:
         record = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.MsgspecError):

@@ -1,4 +1,4 @@
-"""Overlays: a picture with its classes colored and outlined, and a legend."""
+"""Overlays: an image with its classes colored and outlined, and a legend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-MIN_SIDE, MAX_SIDE = 640, 2048  # small pictures are enlarged, by a whole factor, to be readable
+MIN_SIDE, MAX_SIDE = 640, 2048  # small images are enlarged, by a whole factor, to be readable
 OPACITY = 0.45
 MIN_LEGEND_WIDTH = 360
 MAX_ENTRIES = 24
@@ -72,13 +72,13 @@ def add_legend(
     shares: np.ndarray,
     present: Sequence[bool],
 ) -> Image.Image:
-    """Put the class names below a picture: those found, largest first, then those that were not.
+    """Put the class names below an image: those found, largest first, then those that were not.
 
     Args:
         image: RGB.
         classes: C names.
         colors: uint8 [1 + C, 3].
-        shares: the part of the picture that each class covers, [C], 0 to 1.
+        shares: the part of the image that each class covers, [C], 0 to 1.
         present: whether each class was looked for, [C].
     """
     width = max(image.width, MIN_LEGEND_WIDTH)

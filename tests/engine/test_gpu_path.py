@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
 from pnp_ovss.engine import Segmenter, Settings
 from pnp_ovss.engine.device import CPU, Device
 from pnp_ovss.engine.inputs.text import Captioner
-from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
-from pnp_ovss.engine.refine import crf
+from pnp_ovss.engine.methods.pnp_ovss import Graphs, PnpOvss
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.runners import Runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.kernels.cpu import kernels as cpu_kernels
 from pnp_ovss.kernels.cuda.kernels import CudaKernels
-
 from tests import thresholds
 from tests.conftest import Exported
 
@@ -30,11 +32,11 @@ def device(cuda_on_cpu: CudaKernels) -> Device:
 
 def load(folder: Path, device: Device) -> Segmenter:
     model = open_model(folder)
-    vision, tokens, salience = (
-        OnnxRuntimeRunner(folder / name, device) for name in (VISION, VISION_TOKENS, SALIENCE)
+    runners = Runners(
+        lambda graph: OnnxRuntimeRunner(model.graph_path(graph), device), device, ["vision"]
     )
-    network = Network(vision, tokens, salience, Captioner.load(model), model.manifest)
-    return Segmenter(model, network)
+    graphs = Graphs(runners, Captioner.load(model), model.manifest)
+    return Segmenter(model, PnpOvss(graphs))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_classes_that_are_not_there_are_left_out(on_gpu, segmenter, picture):
 
 def test_the_crf_runs_where_it_was_asked_to(on_gpu, picture, monkeypatch):
     ran: list[str] = []
-    cpu, gpu = crf.densecrf, CudaKernels.densecrf
+    cpu, gpu = cpu_kernels.densecrf, CudaKernels.densecrf
 
     def on_cpu(*arguments, **terms):
         ran.append("cpu")
@@ -106,8 +108,31 @@ def test_the_crf_runs_where_it_was_asked_to(on_gpu, picture, monkeypatch):
         ran.append("gpu")
         return gpu(*arguments, **terms)
 
-    monkeypatch.setattr(crf, "densecrf", on_cpu)
+    monkeypatch.setattr(cpu_kernels, "densecrf", on_cpu)
     monkeypatch.setattr(CudaKernels, "densecrf", on_device)
     for kind in ("densecrf", "densecrf-cpu"):
         on_gpu.segment(picture(0, 20, 15), ["cat"], settings=Settings(passes=1, crf=kind))
     assert ran == ["gpu", "cpu"]
+
+
+def test_what_was_located_there_is_refined_where_there_is_no_gpu(on_gpu, segmenter, picture):
+    settings = Settings(passes=2, crf=None)
+    image = picture(5, 53, 38)
+    (located,) = on_gpu.locate([on_gpu.prepare(image, ["cat", "sky"], settings=settings)])
+    assert located.device.on_gpu
+    host = pickle.loads(pickle.dumps(located.to_host()))
+    assert host.device is CPU
+    wanted = on_gpu.segment(image, ["cat", "sky"], settings=settings)
+    np.testing.assert_array_equal(on_gpu.refine(image, located, settings), wanted.labels)
+    np.testing.assert_array_equal(on_gpu.refine(image, wanted, settings), wanted.labels)
+    np.testing.assert_array_equal(host.maps, wanted.class_maps)
+    there, here = (each.refine(image, host, settings) for each in (on_gpu, segmenter))
+    assert (there != here).mean() <= thresholds.LABELS
+
+
+def test_maps_of_another_order_in_memory_are_the_same_maps(on_gpu, picture):
+    image = picture(6, 53, 38)
+    maps = np.random.default_rng(0).random((3, 6, 6), np.float32)
+    wanted = on_gpu.refine(image, maps, Settings(crf=None))
+    found = on_gpu.refine(image, np.asfortranarray(maps), Settings(crf=None))
+    np.testing.assert_array_equal(found, wanted)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from pnp_ovss.engine import BackendError, Segmenter, Settings
 from pnp_ovss.engine.device import open_device
+from pnp_ovss.engine.methods.pnp_ovss import PnpOvss
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.runners.aotinductor import AotInductorRunner
 from pnp_ovss.engine.settings import CHOICES
 from pnp_ovss.export.build import aotinductor
-
 from tests import thresholds
 from tests.conftest import Exported
 from tests.engine.test_segmenter import CLASSES
@@ -54,7 +55,8 @@ def test_cuda_computes_what_the_cpu_does(on_gpu, segmenter, picture, crf, drop_m
             assert difference <= thresholds.CLASS_MAPS * wanted.class_maps.max()
             np.testing.assert_allclose(one.match, wanted.match, rtol=0, atol=thresholds.MATCH)
             assert (one.labels != wanted.labels).mean() <= thresholds.LABELS
-    network = on_gpu._network
-    for runner in (network.vision, network.salience):
+    assert isinstance(on_gpu.method, PnpOvss)
+    loaded = on_gpu.method.graphs.runners.loaded
+    for runner in (loaded["vision"], loaded["salience"]):
         if isinstance(runner, AotInductorRunner):  # of tokens as they come, few shapes repeat
             assert any(replayed for _, replayed in runner.captured)

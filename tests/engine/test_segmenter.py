@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from benchmarks.baselines.eager import PRESETS, EagerSegmenter, Maps
 from pnp_ovss.engine import (
     BackendError,
     ExecutionError,
@@ -17,13 +19,13 @@ from pnp_ovss.engine import (
     Segmenter,
     Settings,
 )
-from pnp_ovss.engine.inputs.images import preprocess
+from pnp_ovss.engine.inputs.images import model_input
 from pnp_ovss.engine.inputs.text import Captioner
 from pnp_ovss.engine.methods.pnp_ovss import graphs
 from pnp_ovss.engine.settings import CHOICES
-from pnp_ovss.export import export, validate
-
-from benchmarks.baselines.eager import PRESETS, EagerSegmenter, Maps
+from pnp_ovss.export import export
+from pnp_ovss.export.models.base import Choice
+from pnp_ovss.export.models.blip.eager import autograd_salience
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
 
@@ -187,9 +189,9 @@ def test_classes_that_need_several_captions_share_the_drops(
     grid, patch = 6, 16
     monkeypatch.setattr(Captioner, "_fits", lambda self, ids, pieces: len(ids) <= 4)
     monkeypatch.setattr(graphs, "MAX_CAPTIONS", captions_a_call)
-    captions = segmenter._network.captioner.write(names)
+    captions = segmenter.method.graphs.captioner.write(names)
     assert len(captions) == 2
-    pixels = preprocess(picture(4), IMAGE_SIZE)[None]
+    pixels = model_input(picture(4), segmenter.method.preprocess)[None]
     dropped = np.zeros((1, grid * grid), bool)
     wanted = np.zeros((2, grid * grid), np.float32)
     for _ in range(3):
@@ -206,7 +208,7 @@ def test_classes_that_need_several_captions_share_the_drops(
                 "attention_mask": np.ones((1, len(caption.ids)), np.int64),
                 "patch_keep": np.ones((1, grid * grid), np.float32),
             }
-            out = validate.autograd_salience(exported.model, feeds, [2], [3], separate=False)
+            out = autograd_salience(exported.model, feeds, Choice((2,), (3,)))
             ((_, tokens),) = caption.owners
             salience = out["salience"][0][tokens] * ~dropped
             wanted[index] += salience.mean(axis=0)
@@ -289,6 +291,7 @@ def test_backend_or_device_that_cannot_be_had_is_an_error(exported, monkeypatch,
 
 def test_manifest_settings_are_the_default(exported, model_copy, picture):
     import msgspec
+
     from pnp_ovss.engine.model.manifest import MANIFEST
 
     manifest = msgspec.json.decode((model_copy / MANIFEST).read_bytes())
@@ -337,19 +340,22 @@ def test_weights_that_are_not_numbers_are_an_error_not_a_mask(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"family": "bridgetower"},
         {"dtype": "float16"},
-        {"image_size": 0},
-        {"patch_size": 0},
-        {"patch_size": 7},
+        {"preprocess": {"sides": [0, 96]}},
+        {"preprocess": {"patch": 0}},
+        {"preprocess": {"patch": 7}},
+        {"preprocess": {"sides": [96, 100]}},
     ],
     ids=str,
 )
 def test_manifest_of_another_kind_of_model_is_refused(model_copy, changes):
     import msgspec
+
     from pnp_ovss.engine.model.manifest import MANIFEST
 
-    manifest = msgspec.json.decode((model_copy / MANIFEST).read_bytes()) | changes
+    manifest = msgspec.json.decode((model_copy / MANIFEST).read_bytes())
+    for key, value in changes.items():
+        manifest[key] = {**manifest[key], **value} if isinstance(value, dict) else value
     (model_copy / MANIFEST).write_bytes(msgspec.json.encode(manifest))
     with pytest.raises(ModelError, match="cannot be used"):
         Segmenter.load(model_copy)

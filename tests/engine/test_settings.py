@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pnp_ovss.engine import InputError, Settings
 
 NOT_WHOLE = [1.0, 2.5, "2", True, False, None, [1], math.nan, math.inf, -1]

@@ -1,4 +1,4 @@
-"""The captions of several pictures as arrays: what the passes and the class maps need of them."""
+"""The captions of several images as arrays: what the passes and the class maps need of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...inputs.text import Captioner, CaptionTokens
 
 @dataclass(frozen=True)
 class CaptionBatch:
-    """N captions of B pictures, padded to T tokens, on a device.
+    """N captions of B images, padded to T tokens, on a device.
 
     Attributes:
-        first: of length B + 1, on the host: the captions of picture b are first[b] to first[b + 1].
-        first_class: likewise its classes, C of all pictures; they stand in the captions' order.
+        first: of length B + 1, on the host: the captions of image b are first[b] to first[b + 1].
+        first_class: likewise its classes, C of all images; they stand in the captions' order.
         ids: int64 [N, T].
         mask: int64 [N, T], 0 for padding.
         first_caption: int32 [B + 1], `first` on the device.
@@ -51,7 +51,7 @@ class CaptionBatch:
 
         Args:
             captioner: knows the id of padding.
-            captions: of each picture, at least one.
+            captions: of each image, at least one.
             device: where the arrays go.
             sum_last: sum over the tokens of each caption's last class.
         """

@@ -7,27 +7,27 @@ import numpy as np
 from ...device import Array
 from ...settings import Settings
 from .captions import CaptionBatch
-from .graphs import Network
+from .graphs import Graphs
 
 
 def salience_dropout(
-    network: Network, pixels: Array, embeds: Array, captions: CaptionBatch, settings: Settings
+    graphs: Graphs, pixels: Array, embeds: Array, captions: CaptionBatch, settings: Settings
 ) -> tuple[Array, Array]:
     """Run the K passes; on a GPU they are queued, and nothing waits for them.
 
     Args:
-        network: the model.
-        pixels: preprocessed pictures, float32 [B, 3, S, S].
+        graphs: of the model.
+        pixels: normalized images, float32 [B, 3, H, W].
         embeds: their image embeddings with no patch dropped, [B, 1 + P, D].
-        captions: of each picture. Patches are dropped for a picture as a whole, by their salience
+        captions: of each image. Patches are dropped for an image as a whole, by their salience
             over the class tokens of all of its captions.
         settings: passes, schedule, drop mode, weight of the first pass.
 
     Returns:
         Salience summed over the passes, float32 [N, T, P]; and the logits of each pass, float32
-        [K, N, 2]. A picture's part does not depend on the rest of the batch.
+        [K, N, 2]. A image's part does not depend on the rest of the batch.
     """
-    xp, kernels = network.device.xp, network.device.kernels
+    xp, kernels = graphs.device.xp, graphs.device.kernels
     dropped = xp.zeros((len(pixels), embeds.shape[1] - 1), bool)
     keep = xp.ones(dropped.shape, np.float32)
     total = xp.zeros((*captions.ids.shape, dropped.shape[1]), np.float32)
@@ -35,13 +35,13 @@ def salience_dropout(
     count = None if settings.drop_schedule == "halving" else settings.drop_schedule
     for index, left in enumerate(settings.patches_left(dropped.shape[1])):
         if index and settings.drop_mode == "pixels":
-            patch = network.manifest.patch_size
-            embeds = network.embed(kernels.blank_patches(pixels, dropped, patch))
+            patch = graphs.manifest.preprocess.patch
+            embeds = graphs.embed(kernels.blank_patches(pixels, dropped, patch))
         elif index:
             keep = (~dropped).astype(np.float32)
             if settings.drop_mode == "tokens":
-                embeds = _embed_kept(network, pixels, dropped, left)
-        salience, logits[index] = network.read(embeds, keep, captions)
+                embeds = _embed_kept(graphs, pixels, dropped, left)
+        salience, logits[index] = graphs.salience(embeds, keep, captions)
         scores = kernels.accumulate(
             total,
             salience,
@@ -55,21 +55,21 @@ def salience_dropout(
     return total, logits
 
 
-def _embed_kept(network: Network, pixels: Array, dropped: Array, left: int) -> Array:
+def _embed_kept(graphs: Graphs, pixels: Array, dropped: Array, left: int) -> Array:
     """Image embeddings from an encoder that sees the patches that are left, and [CLS].
 
-    Every picture has dropped as many, so their number is known without waiting for a GPU.
+    Every image has dropped as many, so their number is known without waiting for a GPU.
 
     Args:
-        network: the model.
-        pixels: float32 [B, 3, S, S].
+        graphs: of the model.
+        pixels: float32 [B, 3, H, W].
         dropped: bool [B, P].
-        left: how many are not, of each picture.
+        left: how many are not, of each image.
 
     Returns:
         [B, 1 + P, D]; at dropped patches [CLS] again, where cross-attention must not look.
     """
-    xp = network.device.xp
+    xp = graphs.device.xp
     batch, patches = dropped.shape
     there = xp.ones((batch, 1 + patches), bool)
     there[:, 1:] = ~dropped
@@ -77,4 +77,4 @@ def _embed_kept(network: Network, pixels: Array, dropped: Array, left: int) -> A
     places = (xp.cumsum(there, axis=1) - 1) * there
     kept = xp.zeros((batch, 1 + max(left, 1)), np.int64)  # padding where none is left
     kept[rows, places] = xp.arange(1 + patches) * there
-    return network.embed_kept(pixels, kept)[rows, places]
+    return graphs.embed_kept(pixels, kept)[rows, places]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pnp_ovss.engine.pipeline.overlap import overlap
 
 batch_sizes = st.integers(1, 6)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from pnp_ovss.engine import Segmentation, Segmenter, segmenter
+
+from pnp_ovss.engine import Segmentation, Segmenter
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
-from pnp_ovss.engine.methods.base import Located
+from pnp_ovss.engine.methods.base import Located, Request
+from pnp_ovss.engine.pipeline import stages
 from pnp_ovss.engine.processors import processors
 from pnp_ovss.engine.refine import crf
 from pnp_ovss.engine.refine.channels import to_channels
-
 from tests import thresholds
 
 PICTURES, BATCH = 64, 4
@@ -37,29 +38,28 @@ def test_a_stream_takes_as_long_as_the_slower_of_its_stages(
     images = [scene("stickers", 5, index).image.resize(size) for index in range(8)]
     pairs = [(images[index % 8], NAMES) for index in range(PICTURES)]
     with Segmenter.load("demo") as model:
-        queries = [model._query(image, names, model.settings) for image, names in pairs[:8]]
-        known = segmenter.search(model._network, queries, model.settings, "given")
-        by_image = {id(query.image): one for query, one in zip(queries, known, strict=True)}
-        asked = {id(image): query for (image, _), query in zip(pairs, queries, strict=False)}
+        requests = [model.prepare(image, names) for image, names in pairs[:8]]
+        known = dict(zip(map(id, images), model.locate(requests), strict=True))
+        asked = {id(image): request for image, request in zip(images, requests, strict=True)}
 
-        def wait(_network, queries, *_) -> list[Located]:
+        def wait(requests: Sequence[Request]) -> list[Located]:
             time.sleep(0.1)
-            return [by_image[id(query.image)] for query in queries]
+            return [known[id(request.image)] for request in requests]
 
-        monkeypatch.setattr(segmenter, "search", wait)
-        monkeypatch.setattr(model, "_query", lambda image, *_: asked[id(image)])
+        monkeypatch.setattr(model.method, "locate", wait)
+        monkeypatch.setattr(stages, "prepare", lambda _, image, *__: asked[id(image)])
         threads = processors() // min(BATCH, processors())
 
-        def finish(found: Located) -> Segmentation:
-            return model._finish(found, model.settings, threads)
+        def finish(request: Request) -> Segmentation:
+            return stages.finish(request, known[id(request.image)], threads)
 
         def first_alone() -> None:
             for _ in range(PICTURES // BATCH):
-                wait(None, queries[:BATCH])
+                wait(requests[:BATCH])
 
         def second_alone() -> None:
             with ThreadPoolExecutor(min(BATCH, processors())) as pool:
-                list(pool.map(finish, [known[index % 8] for index in range(PICTURES)]))
+                list(pool.map(finish, [requests[index % 8] for index in range(PICTURES)]))
 
         ratios: list[float] = []
         while len(ratios) < TRIES and min(ratios, default=2.0) > thresholds.OVERLAP:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+
 from pnp_ovss.engine import InputError, Settings, memory
 from pnp_ovss.engine.refine import channels
 from pnp_ovss.engine.refine.channels import to_channels

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+
+from benchmarks.baselines import eager
 from pnp_ovss.engine import BackendError, InputError, memory
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.refine import crf
 from pnp_ovss.kernels.cuda.kernels import CudaKernels
-
-from benchmarks.baselines import eager
 from tests import thresholds
 
 SHAPES = [(1, 1, 1), (3, 1, 1), (1, 8, 9), (2, 1, 30), (2, 40, 1), (3, 40, 51), (21, 17, 30)]

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pnp_ovss.engine import BackendError
-from pnp_ovss.engine.refine import pydensecrf_worker
 
 from benchmarks.harness.timing import longest_wait
+from pnp_ovss.engine import BackendError
+from pnp_ovss.engine.refine import pydensecrf_worker
 
 KERNELS = {"gaussian": {"sxy": 3, "compat": 7}, "bilateral": {"sxy": 50, "srgb": 5, "compat": 10}}
 

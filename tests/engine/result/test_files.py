@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from pnp_ovss.engine import OutputError, Segmentation, Segmenter, Settings
+
+from pnp_ovss.engine import OutputError, Segmentation, Settings
+from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.result import files
 from pnp_ovss.engine.result.palette import class_colors
 
@@ -35,8 +37,9 @@ def result(classes: int = 2) -> Segmentation:
 
 
 def test_the_report_agrees_with_the_labels_and_the_palette() -> None:
-    with Segmenter.load("demo", device="cpu") as segmenter:
-        record = files.report(result(), "a.jpg", Settings(crf=None), segmenter)
+    model = files.describe(open_model("demo").manifest, "cpu")
+    record = files.report(result(), "a.jpg", Settings(crf=None), model)
+    assert (record["model"]["image_size"], record["model"]["device"]) == ([256, 256], "cpu")
     assert (record["image"], record["width"], record["height"]) == ("a.jpg", WIDTH, HEIGHT)
     assert record["background"] == {"label": 0, "pixels": 17}
     first, second = record["classes"]
@@ -57,7 +60,7 @@ def test_the_report_agrees_with_the_labels_and_the_palette() -> None:
 @pytest.mark.parametrize("stem", STEMS)
 def test_three_files_are_written_and_nothing_else(tmp_path: Path, stem: str) -> None:
     folder = tmp_path / "new" / "folder"
-    written = files.save(result(), PICTURE, {"image": stem}, folder, stem)
+    written = files.write(result(), PICTURE, {"image": stem}, folder, stem)
     assert written == files.paths(folder, stem)
     expected = {f"{stem}.png", f"{stem}.overlay.png", f"{stem}.json"}
     assert {path.name for path in folder.iterdir()} == expected
@@ -74,7 +77,7 @@ def test_three_files_are_written_and_nothing_else(tmp_path: Path, stem: str) -> 
 
 @pytest.mark.parametrize(("classes", "mode"), [(255, "P"), (256, "I;16"), (500, "I;16")])
 def test_labels_survive_any_number_of_classes(tmp_path: Path, classes: int, mode: str) -> None:
-    written = files.save(result(classes), PICTURE, {}, tmp_path, "many")
+    written = files.write(result(classes), PICTURE, {}, tmp_path, "many")
     with Image.open(written["labels"]) as labels:
         assert labels.mode == mode
         assert (np.asarray(labels) == result(classes).labels).all()
@@ -82,7 +85,7 @@ def test_labels_survive_any_number_of_classes(tmp_path: Path, classes: int, mode
 
 def test_results_are_replaced(tmp_path: Path) -> None:
     for number in (1, 2):
-        written = files.save(result(), PICTURE, {"run": number}, tmp_path, "a")
+        written = files.write(result(), PICTURE, {"run": number}, tmp_path, "a")
     assert msgspec.json.decode(written["report"].read_bytes()) == {"run": 2}
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -91,7 +94,7 @@ def test_results_are_replaced(tmp_path: Path) -> None:
 def test_files_have_the_users_permissions(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        written = files.save(result(), PICTURE, {}, tmp_path, "a")
+        written = files.write(result(), PICTURE, {}, tmp_path, "a")
         assert os.umask(umask) == umask
     finally:
         os.umask(before)
@@ -103,7 +106,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, obstacle: str) ->
     (tmp_path / "taken").write_text("mine")
     folder = tmp_path / "taken" if obstacle == "file" else tmp_path / "taken" / "out"
     with pytest.raises(OutputError, match="taken") as caught:
-        files.save(result(), PICTURE, {}, folder, "a")
+        files.write(result(), PICTURE, {}, folder, "a")
     assert "--output" in caught.value.cure
     assert (tmp_path / "taken").read_text() == "mine"
 
@@ -112,7 +115,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, obstacle: str) ->
 def test_a_disk_that_fills_up_leaves_no_part_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str
 ) -> None:
-    files.save(result(), PICTURE, {"run": 1}, tmp_path, "a")
+    files.write(result(), PICTURE, {"run": 1}, tmp_path, "a")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def filling(write: Callable[..., object], path_of: Callable[..., Path]):
@@ -129,7 +132,7 @@ def test_a_disk_that_fills_up_leaves_no_part_of_a_file(
     monkeypatch.setattr(Image.Image, "save", filling(Image.Image.save, lambda _, path: path))
     monkeypatch.setattr(Path, "write_bytes", filling(Path.write_bytes, lambda path, _: path))
     with pytest.raises(OutputError, match="No space left") as caught:
-        files.save(result(), PICTURE, {"run": 2}, tmp_path, "a")
+        files.write(result(), PICTURE, {"run": 2}, tmp_path, "a")
     assert "free some space" in caught.value.cure
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -142,5 +145,5 @@ def test_an_interrupt_leaves_no_temporary_file(
 
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        files.save(result(), PICTURE, {}, tmp_path, "a")
+        files.write(result(), PICTURE, {}, tmp_path, "a")
     assert not list(tmp_path.iterdir())

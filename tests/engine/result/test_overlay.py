@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+
 from pnp_ovss.engine.result import overlay, palette
 
 GREY = (100, 100, 100)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+
 from pnp_ovss.engine import BackendError, InputError, Segmentation
 from pnp_ovss.engine.result.palette import class_colors
 
@@ -169,3 +170,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, method, pac
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(BackendError, match=rf"{package.split('.')[0]}.*\n.*pnp-ovss\[interop\]"):
         getattr(EVERYTHING, method)()
+
+
+def test_it_is_shown_in_a_line():
+    assert (
+        repr(EVERYTHING) == "Segmentation(9x6, pixels {'class 0': 0, 'class 1': 54, 'class 2': 0})"
+    )

@@ -1,27 +1,30 @@
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
+
 from pnp_ovss.engine import Segmenter, Settings
 from pnp_ovss.engine.device import CPU, Device
-from pnp_ovss.engine.inputs.images import preprocess
+from pnp_ovss.engine.inputs.images import model_input
 from pnp_ovss.engine.inputs.text import CaptionTokens
 from pnp_ovss.engine.methods.pnp_ovss.captions import CaptionBatch
-from pnp_ovss.export import validate
+from pnp_ovss.engine.methods.pnp_ovss.locate import PnpOvss
+from pnp_ovss.export.models.base import Choice
+from pnp_ovss.export.models.blip.eager import autograd_salience
 from pnp_ovss.kernels import reference
-
 from tests import thresholds
-from tests.conftest import IMAGE_SIZE, Exported
+from tests.conftest import Exported
 
 SALIENCE = np.arange(5 * 4, dtype=np.float32).reshape(5, 4)
 CAPTION = CaptionTokens([1, 2, 3, 4, 5], [(0, [1]), (2, [2, 3])])
 
 
 def maps_of(segmenter, salience: np.ndarray, caption: CaptionTokens, **options) -> np.ndarray:
-    captioner = segmenter._network.captioner
+    captioner = segmenter.method.graphs.captioner
     batch = CaptionBatch.of(captioner, [[caption]], CPU, **options)
     assert batch.first_class == [0, len(caption.owners)]
     return reference.class_maps(salience[None], batch.members, batch.first_member, batch.summed)
@@ -38,7 +41,7 @@ def test_class_map_of_the_last_class_may_be_summed(segmenter):
 
 
 def test_captions_of_several_pictures_are_padded_and_counted(segmenter):
-    captioner = segmenter._network.captioner
+    captioner = segmenter.method.graphs.captioner
     short = CaptionTokens([1, 2, 3], [(0, [1])])
     batch = CaptionBatch.of(captioner, [[short], [CAPTION, short]], CPU, sum_last=True)
     assert (batch.first, batch.first_class) == ([0, 1, 3], [0, 1, 4])
@@ -51,21 +54,21 @@ def test_captions_of_several_pictures_are_padded_and_counted(segmenter):
 
 @dataclass
 class Spy:
-    """Passes on to a runner, and keeps what it was given."""
+    """Passes on to the graphs of a model, and keeps what each was given."""
 
-    runner: Any
-    feeds: list[dict[str, np.ndarray]] = field(default_factory=list)
+    runners: Any
+    feeds: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def device(self) -> Device:
-        return self.runner.device
+        return self.runners.device
 
-    def run(self, feeds, outputs=None):
-        self.feeds.append(dict(feeds))
-        return self.runner.run(feeds, outputs)
+    def run(self, graph, feeds, outputs=None):
+        self.feeds[graph].append(dict(feeds))
+        return self.runners.run(graph, feeds, outputs)
 
     def close(self) -> None:
-        self.runner.close()
+        self.runners.close()
 
 
 @pytest.mark.parametrize(
@@ -75,17 +78,16 @@ def test_tokens_mode_encodes_what_is_left_and_reads_nothing_else(
     segmenter, picture, schedule, kept
 ):
     """[CLS] and patches; where there are none, [CLS] and padding."""
-    network = segmenter._network
-    vision, tokens, salience = map(Spy, (network.vision, network.vision_tokens, network.salience))
-    spied = replace(network, vision=vision, vision_tokens=tokens, salience=salience)
+    spy: Any = Spy(segmenter.method.graphs.runners)
+    spied = PnpOvss(replace(segmenter.method.graphs, runners=spy))
     settings = Settings(drop_schedule=schedule, drop_mode="tokens", crf=None)
     pairs = [(picture(seed), ["cat", "sky"]) for seed in range(3)]
     Segmenter(segmenter.model, spied).segment_batch(pairs, settings=settings)
-    assert len(vision.feeds) == 1
-    assert [feeds["kept"].shape for feeds in tokens.feeds] == [(3, count) for count in kept]
-    read = [feeds for feeds in salience.feeds if len(feeds["patch_keep"]) == 3]
-    for encoded, seen in zip(tokens.feeds, read[1:], strict=True):
-        np.testing.assert_array_equal(encoded["pixel_values"], vision.feeds[0]["pixel_values"])
+    (whole,), some = spy.feeds["vision"], spy.feeds["vision_tokens"]
+    assert [feeds["kept"].shape for feeds in some] == [(3, count) for count in kept]
+    read = [feeds for feeds in spy.feeds["salience"] if len(feeds["patch_keep"]) == 3]
+    for encoded, seen in zip(some, read[1:], strict=True):
+        np.testing.assert_array_equal(encoded["pixel_values"], whole["pixel_values"])
         for positions, keep in zip(encoded["kept"], seen["patch_keep"], strict=True):
             there = 1 + np.flatnonzero(keep)
             assert positions.tolist() == [0, *there, *[0] * (len(positions) - 1 - len(there))]
@@ -99,8 +101,8 @@ def test_attention_mode_masks_dropped_patches_and_encodes_once(
     import torch
 
     classes = ["cat", "potted plant"]
-    (caption,) = segmenter._network.captioner.write(classes)
-    pixels = preprocess(picture(3), IMAGE_SIZE)[None]
+    (caption,) = segmenter.method.graphs.captioner.write(classes)
+    pixels = model_input(picture(3), segmenter.method.preprocess)[None]
     with torch.no_grad():
         embeds = exported.model.vision_model(
             torch.from_numpy(pixels), interpolate_pos_encoding=True
@@ -116,7 +118,7 @@ def test_attention_mode_masks_dropped_patches_and_encodes_once(
             "patch_keep": keep,
         }
         model = exported.model
-        salience = validate.autograd_salience(model, feeds, [2], [3], separate=False)["salience"][0]
+        salience = autograd_salience(model, feeds, Choice((2,), (3,)))["salience"][0]
         total += salience
         left = int(keep.sum())
         count = left // 2 if schedule == "halving" else schedule

@@ -1,0 +1,77 @@
+"""Every layer and head by itself: the maps of a model that was exported for tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ....kernels import reference
+from ...errors import ModelError
+from ...model.folder import open_model
+from ...precision import PrecisionChoice
+from ..base import Request, require_finite
+from .captions import CaptionBatch
+from .graphs import Graphs
+from .locate import PnpOvss
+
+
+def open_every_map(
+    model: str | Path,
+    *,
+    backend: str = "auto",
+    device: str = "auto",
+    precision: PrecisionChoice = "auto",
+) -> PnpOvss:
+    """Load a model that was exported with --all-heads.
+
+    Raises:
+        ModelError: it was not, or cannot be opened.
+        BackendError: the backend, the device or the precision cannot be had.
+    """
+    found = open_model(model)
+    if not found.manifest.all_heads:
+        raise ModelError(
+            f"'{found.path}' keeps one map, so its layers and heads cannot be compared",
+            "export the checkpoint again with --all-heads",
+        )
+    return PnpOvss(Graphs.open(found, backend=backend, device=device, precision=precision))
+
+
+def layers_and_heads(method: PnpOvss) -> tuple[list[int], list[int]]:
+    """The layers and the heads whose maps a model keeps, as numbered in the checkpoint."""
+    manifest = method.graphs.manifest
+    layers, heads = (
+        [one] if isinstance(one, int) else one for one in (manifest.layer, manifest.head)
+    )
+    return layers, heads
+
+
+def every_map(method: PnpOvss, request: Request) -> np.ndarray:
+    """Class maps of each layer and head in the first pass, float32 [L, H, C, gh, gw].
+
+    Raises:
+        ExecutionError: a value is not finite.
+    """
+    graphs, device = method.graphs, method.device
+    names, join = request.classes, request.settings.join_words
+    captions = CaptionBatch.of(graphs.captioner, [graphs.captioner.write(names, join=join)], device)
+    with device.on_stream():
+        pixels = graphs.normalize(device.xp.asarray(request.pixels[None]))
+        keep = device.xp.ones((1, method.preprocess.patches), np.float32)
+        salience, _ = graphs.salience(graphs.embed(pixels), keep, captions)
+        salience = device.to_host(salience)
+    require_finite("salience", salience)
+    members, first, summed = map(
+        device.to_host, (captions.members, captions.first_member, captions.summed)
+    )
+    shape = (len(names), *method.preprocess.grid)
+    return np.array(
+        [
+            [
+                reference.class_maps(head, members, first, summed).reshape(shape)
+                for head in np.moveaxis(layer, 1, 0)
+            ]
+            for layer in np.moveaxis(salience, 1, 0)
+        ]
+    )

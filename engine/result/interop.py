@@ -1,0 +1,82 @@
+"""Labels in the forms of other packages: COCO annotations, and supervision's detections."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendError
+
+
+def coco_annotations(
+    labels: np.ndarray, classes: Sequence[str], scores: np.ndarray
+) -> list[dict[str, Any]]:
+    """An annotation for each class found: category_id (1 + index), RLE, area, bbox, score.
+
+    Args:
+        labels: uint16 [H, W]: 0 background, i + 1 = classes[i].
+        classes: C names.
+        scores: float32 [C].
+
+    Raises:
+        BackendError: pycocotools is not installed.
+    """
+    coco = _import("pycocotools.mask")
+    annotations = []
+    for index in _found(labels):
+        rle = coco.encode(np.asfortranarray(labels == index + 1, np.uint8))
+        annotations.append(
+            {
+                "category_id": index + 1,
+                "category_name": classes[index],
+                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                "area": int(coco.area(rle)),
+                "bbox": coco.toBbox(rle).tolist(),
+                "score": float(scores[index]),
+                "iscrowd": 0,
+            }
+        )
+    return annotations
+
+
+def supervision_detections(labels: np.ndarray, classes: Sequence[str], scores: np.ndarray) -> Any:
+    """`supervision.Detections` of the classes found: one mask a class, class_id from 0.
+
+    Args:
+        labels: uint16 [H, W]: 0 background, i + 1 = classes[i].
+        classes: C names.
+        scores: float32 [C].
+
+    Raises:
+        BackendError: supervision is not installed.
+    """
+    supervision = _import("supervision")
+    found = _found(labels)
+    masks = np.zeros((len(found), *labels.shape), bool)
+    for mask, index in zip(masks, found, strict=True):
+        mask[:] = labels == index + 1
+    return supervision.Detections(
+        xyxy=supervision.mask_to_xyxy(masks).astype(np.float32).reshape(-1, 4),
+        mask=masks,
+        class_id=np.array(found, int),
+        confidence=scores[found],
+        data={"class_name": np.array([classes[i] for i in found], dtype=str)},
+    )
+
+
+def _found(labels: np.ndarray) -> list[int]:
+    """Indices of the classes that have a pixel."""
+    return [label - 1 for label in np.unique(labels).tolist() if label]
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise BackendError(
+            f"this needs the package {package}: {error}", "pip install 'pnp-ovss[interop]'"
+        ) from error
