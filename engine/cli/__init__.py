@@ -25,8 +25,10 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
-    "build": _Command("pnp_ovss.export.cli.build", "Build engines of a model, for GPUs."),
-    "demo": _Command(f"{__name__}.demo", "Segment the sample pictures; needs no network."),
+    "build": _Command(
+        "pnp_ovss.export.cli.build", "Build a model ahead of time, for a GPU or a CPU."
+    ),
+    "demo": _Command(f"{__name__}.demo", "Segment the sample images; needs no network."),
     "doctor": _Command(
         f"{__name__}.doctor", "Report what this machine can do, and what is missing."
     ),
@@ -34,7 +36,7 @@ _COMMANDS = {
     "export": _Command(
         "pnp_ovss.export.cli.export", "Export a checkpoint, and compare it with PyTorch."
     ),
-    "segment": _Command(f"{__name__}.segment", "Segment pictures into named classes."),
+    "segment": _Command(f"{__name__}.segment", "Segment images into named classes."),
 }
 """Each room owns its commands; a module is imported to run it, not for the help, which is quick."""
 
@@ -59,7 +61,7 @@ class _Commands(click.Group):
 @click.version_option(package_name="pnp-ovss", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; goes anywhere.")
 def _cli(debug: bool) -> None:
-    """Name the things in a picture, get a mask of each.
+    """Name the things in an image, get a mask of each.
 
     PnP-OVSS: training-free, open-vocabulary semantic segmentation.
     """

@@ -1,4 +1,4 @@
-"""`pnp-ovss demo`: the shipped pictures, segmented by the shipped model."""
+"""`pnp-ovss demo`: the shipped images, segmented by the shipped model."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 
 from ..model.folder import DEMO
 from ..segmenter import Segmenter
-from .batch import run, warn_if_untrained
+from .segment_files import run, warn_if_untrained
 from .terminal import print_json, say
 
 
 def samples() -> list[tuple[Path, list[str]]]:
-    """The pictures that are shipped, and the names to look for in each."""
+    """The images that are shipped, and the names to look for in each."""
     folder = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
     found = msgspec.json.decode((folder / "samples.json").read_bytes())
     return [(folder / one["file"], one["classes"]) for one in found]
@@ -32,7 +32,7 @@ def samples() -> list[tuple[Path, list[str]]]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the reports on standard output.")
 def command(output: Path, as_json: bool) -> int:
-    """Segment the sample pictures with the demo model; needs no network."""
+    """Segment the sample images with the demo model; needs no network."""
     with Segmenter.load(DEMO) as segmenter:
         warn_if_untrained(segmenter)
         reports, exit_code = run(segmenter, samples(), output.expanduser(), segmenter.settings)

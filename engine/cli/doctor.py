@@ -14,7 +14,7 @@ import click
 from ..device import CPU, Device, open_device
 from ..errors import BackendError, ModelError
 from ..model import builds
-from ..model.folder import DEMO, VISION, ModelFolder, cache_folder, open_model
+from ..model.folder import DEMO, ModelFolder, cache_folder, open_model
 from ..precision import PRECISIONS
 from ..refine import crf, pydensecrf_worker
 from ..runners import BACKENDS, open_runner
@@ -23,7 +23,7 @@ from .terminal import print_json, say
 _PACKAGES = {
     "run-time": ("numpy", "pillow", "tokenizers", "msgspec", "click", "platformdirs"),
     "backend": ("onnxruntime", "onnxruntime-gpu", "openvino"),
-    "gpu": ("cupy-cuda13x", "cupy-cuda12x", "tensorrt", "tensorrt-rtx"),
+    "gpu": ("cupy-cuda13x", "tensorrt", "tensorrt-rtx"),
     "crf": ("pydensecrf2",),
     "export": ("torch", "transformers", "onnx", "onnx-ir", "safetensors"),
     "evaluate": ("matplotlib", "onnx"),
@@ -44,7 +44,7 @@ def command(as_json: bool) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The report; `ready` says whether pictures can be segmented."""
+    """The report; `ready` says whether images can be segmented."""
     packages = {
         group: {name: _version(name) for name in names} for group, names in _PACKAGES.items()
     }
@@ -130,17 +130,18 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
 
 
 def _precisions(model: ModelFolder, backend: str, device: Device) -> str:
-    """Those that a backend has.
+    """Those that a backend has, found out with the first graph of a model.
 
     Raises:
         BackendError: it has none.
     """
+    graph = next(iter(model.manifest.graphs))
     found: list[str] = []
     for precision in PRECISIONS:
         try:
             with device.on_stream():
                 open_runner(
-                    model, VISION, backend=backend, device=device, precision=precision
+                    model, graph, backend=backend, device=device, precision=precision
                 ).close()
             found.append(precision)
         except BackendError:
@@ -181,8 +182,10 @@ def _models(problems: list[dict[str, str]]) -> dict[str, str]:
     for model in (DEMO, *cached):
         try:
             found = open_model(model, verify=model == DEMO)
-            size = found.manifest.image_size
-            states[str(model)] = f"{found.manifest.checkpoint.source}, {size} px{_engines(found)}"
+            height, width = found.manifest.preprocess.sides
+            states[str(model)] = (
+                f"{found.manifest.checkpoint.source}, {height}x{width} px{_builds(found)}"
+            )
         except (ModelError, BackendError) as error:
             states[str(model)] = "damaged"
             severity = "error" if model == DEMO else "warning"
@@ -190,10 +193,10 @@ def _models(problems: list[dict[str, str]]) -> dict[str, str]:
     return states
 
 
-def _engines(model: ModelFolder) -> str:
+def _builds(model: ModelFolder) -> str:
     recipes = [one.record.recipe for one in builds.recorded(model)]
     built = {f"{one.target} {one.precision} for {'+'.join(one.architectures)}" for one in recipes}
-    return f"; engines: {', '.join(sorted(built))}" if built else ""
+    return f"; builds: {', '.join(sorted(built))}" if built else ""
 
 
 def _check_crf(problems: list[dict[str, str]]) -> None:

@@ -22,8 +22,8 @@ from ..precision import PrecisionChoice
 from ..result.files import check_folder, describe, replacing
 from ..segmenter import Segmenter
 from ..settings import Settings
-from .batch import warn_if_untrained
 from .options import NONE, choose_settings, placement_options, settings_options
+from .segment_files import warn_if_untrained
 from .terminal import bar, print_json, progress, say
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class _Job:
     """What to run on what."""
 
     dataset: Dataset
-    pictures: int
+    images: int
     model: str
     backend: str
     device: str
@@ -59,7 +59,7 @@ class _Job:
 
     def described(self) -> Report:
         """For the report."""
-        return {"dataset": self.dataset.name, "pictures": self.pictures}
+        return {"dataset": self.dataset.name, "images": self.images}
 
 
 @click.command("evaluate")
@@ -72,9 +72,9 @@ class _Job:
     type=click.Choice(get_args(Present)),
     default="given",
     show_default=True,
-    help="Name the classes of each picture, or the whole vocabulary and keep those that match.",
+    help="Name the classes of each image, or the whole vocabulary and keep those that match.",
 )
-@click.option("--pictures", type=click.IntRange(1), help="Only so many, from the first.")
+@click.option("--images", type=click.IntRange(1), help="Only so many, from the first.")
 @click.option("--ablation", is_flag=True, help="Also take the method apart, stage by stage.")
 @click.option(
     "-o",
@@ -88,7 +88,7 @@ class _Job:
     type=click.IntRange(1),
     default=8,
     show_default=True,
-    help="Pictures that go through the model together.",
+    help="Images that go through the model together.",
 )
 @placement_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report on standard output.")
@@ -96,7 +96,7 @@ def command(
     dataset: str,
     model: str,
     present: Present,
-    pictures: int | None,
+    images: int | None,
     ablation: bool,
     output: Path | None,
     preset: str | None,
@@ -109,15 +109,15 @@ def command(
 ) -> None:
     """Measure segmentation quality on DATASET.
 
-    stickers: 500 pictures of cut-out emoji, with a background. stickers-context: the same, on named
+    stickers: 500 images of cut-out emoji, with a background. stickers-context: the same, on named
     textures that leave none. They are made on the spot, and only the demo model knows their names.
 
     A model exported with --all-heads is swept: the mIoU of every layer and head by itself, in one
     pass without a CRF.
     """
     chosen = DATASETS[dataset]
-    if pictures and pictures > chosen.pictures:
-        raise InputError(f"{pictures} pictures", f"{dataset} has {chosen.pictures}")
+    if images and images > chosen.images:
+        raise InputError(f"{images} images", f"{dataset} has {chosen.images}")
     ensure_exported(model, progress)
     all_heads = open_model(model, verify=False).manifest.all_heads
     if all_heads:
@@ -128,9 +128,7 @@ def command(
         _require("matplotlib", "figures need")
         output = _output_folder(output.expanduser())
 
-    job = _Job(
-        chosen, pictures or chosen.pictures, model, backend, device, precision, preset, given
-    )
+    job = _Job(chosen, images or chosen.images, model, backend, device, precision, preset, given)
     if all_heads:
         report, figures = _swept(job)
     else:
@@ -156,9 +154,9 @@ def _evaluated(
             job.dataset,
             settings,
             present=present,
-            pictures=job.pictures,
+            images=job.images,
             batch_size=batch_size,
-            progress=lambda items: bar(items, job.pictures, label),
+            progress=lambda items: bar(items, job.images, label),
         )
 
     with Segmenter.load(
@@ -174,7 +172,7 @@ def _evaluated(
             **_scores(whole),
             "per_class": whole.per_class,
             "boundary_per_class": whole.boundary_per_class,
-            "per_picture": whole.scores.round(6).tolist(),
+            "per_image": whole.scores.round(6).tolist(),
             "settings": asdict(settings),
             "model": describe(segmenter.model.manifest, segmenter.device),
         }
@@ -221,21 +219,22 @@ def _ablation(
 
 def _swept(job: _Job) -> tuple[Report, Figures]:
     """Every layer and head by itself."""
-    from ..evaluation import sweep
+    from ..evaluation.sweep import sweep
+    from ..methods.pnp_ovss.every_map import open_every_map
 
-    network = sweep.open_all_heads(
+    method = open_every_map(
         job.model, backend=job.backend, device=job.device, precision=job.precision
     )
-    with closing(network):
-        manifest = network.manifest
+    with closing(method):
+        manifest = method.graphs.manifest
         settings = replace(job.settings(manifest.settings), passes=1, crf=None)
-        network.captioner.write(job.dataset.vocabulary, join=settings.join_words)
-        found = sweep.sweep(
-            network,
+        method.encode(job.dataset.vocabulary, settings)
+        found = sweep(
+            method,
             job.dataset,
             settings,
-            pictures=job.pictures,
-            progress=lambda items: bar(items, job.pictures, job.dataset.name),
+            images=job.images,
+            progress=lambda items: bar(items, job.images, job.dataset.name),
         )
     report = {
         **job.described(),
@@ -243,7 +242,7 @@ def _swept(job: _Job) -> tuple[Report, Figures]:
         "heads": found.heads,
         "miou_per_head": found.miou.round(6).tolist(),
         "settings": asdict(settings),
-        "model": describe(manifest, network.vision.device.name),
+        "model": describe(manifest, method.device.name),
     }
     return report, {"layers-and-heads.png": lambda path: _figures().layers_and_heads(found, path)}
 
@@ -320,7 +319,7 @@ def _require(package: str, purpose: str) -> None:
 
 def _table(report: Report) -> Iterator[str]:
     """A report in lines to read."""
-    yield f"{report['dataset']}, {report['pictures']} pictures"
+    yield f"{report['dataset']}, {report['images']} images"
     if "miou_per_head" in report:
         yield "mIoU    " + "".join(f"{f'head {head}':>9}" for head in report["heads"])
         for layer, row in zip(report["layers"], report["miou_per_head"], strict=True):

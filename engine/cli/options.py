@@ -46,11 +46,11 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--drop-mode",
             type=_choice("drop_mode"),
-            help="Blank dropped patches in the picture; or, faster, leave their tokens out of the"
+            help="Blank dropped patches in the image; or, faster, leave their tokens out of the"
             " image encoder; or, fastest, run it once and mask them in the cross-attention.",
         ),
         click.option("--threshold", type=float, help="A map is 0 below this part of its range."),
-        click.option("--blur", type=float, help="Sigma, as a part of the picture's longer side."),
+        click.option("--blur", type=float, help="Sigma, as a part of the image's longer side."),
         click.option(
             "--background",
             type=_choice("background"),

@@ -1,4 +1,4 @@
-"""`pnp-ovss segment`: label maps, overlays and reports of pictures."""
+"""`pnp-ovss segment`: label maps, overlays and reports of images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..precision import PrecisionChoice
 from ..result.files import is_report
 from ..result.files import paths as result_paths
 from ..segmenter import Segmenter
-from .batch import run, warn_if_untrained
 from .options import choose_settings, placement_options, settings_options
+from .segment_files import run, warn_if_untrained
 from .terminal import print_json, progress, say
 
 
 @click.command("segment")
 @click.argument(
-    "pictures", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False)
+    "images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False)
 )
 @click.option(
     "-c",
@@ -58,7 +58,7 @@ from .terminal import print_json, progress, say
     type=click.Choice(get_args(Present)),
     default="given",
     show_default=True,
-    help="Take every class to be in the picture, or first drop those that do not match it.",
+    help="Take every class to be in the image, or first drop those that do not match it.",
 )
 @settings_options
 @click.option(
@@ -66,12 +66,12 @@ from .terminal import print_json, progress, say
     type=click.IntRange(1),
     default=4,
     show_default=True,
-    help="Pictures that go through the model together.",
+    help="Images that go through the model together.",
 )
 @placement_options
 @click.option("--json", "as_json", is_flag=True, help="Print the reports on standard output.")
 def command(
-    pictures: Sequence[str],
+    images: Sequence[str],
     classes: Sequence[str],
     classes_file: Path | None,
     model: str,
@@ -85,7 +85,7 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Segment pictures into named classes.
+    """Segment images into named classes.
 
     \b
     pnp-ovss segment street.jpg --classes "car,traffic light,tree" -o out
@@ -93,7 +93,7 @@ def command(
     """  # noqa: D301 - click's mark for lines to be kept
     output = output.expanduser()
     names = clean_names(_names(classes, classes_file))
-    paths = [Path(picture) for picture in pictures]
+    paths = [Path(image) for image in images]
     _check_outputs(paths, output)
     ensure_exported(model, progress)
     with Segmenter.load(model, backend=backend, device=device, precision=precision) as segmenter:
@@ -126,9 +126,9 @@ def _names(classes: Sequence[str], file: Path | None) -> list[str]:
 
 
 def _check_outputs(paths: Sequence[Path], folder: Path) -> None:
-    """No two pictures may write the same files, and nothing but earlier results is replaced."""
+    """No two images may write the same files, and nothing but earlier results is replaced."""
     written: dict[str, Path] = {}
-    pictures = {os.path.realpath(path) for path in paths}
+    images = {os.path.realpath(path) for path in paths}
     for path in paths:
         targets = result_paths(folder, path.stem)
         ours = is_report(targets["report"])
@@ -136,13 +136,13 @@ def _check_outputs(paths: Sequence[Path], folder: Path) -> None:
             place = os.path.realpath(target)
             other = written.setdefault(place, path)
             if os.path.realpath(other) == os.path.realpath(path) and other is not path:
-                raise InputError(f"'{path}' is named twice", "name each picture once")
+                raise InputError(f"'{path}' is named twice", "name each image once")
             if other is not path:
                 raise InputError(
                     f"'{other}' and '{path}' would both be written to '{target}'",
                     "segment them into different folders with --output",
                 )
-            if place in pictures or (os.path.lexists(target) and not ours):
+            if place in images or (os.path.lexists(target) and not ours):
                 raise InputError(
                     f"the results of '{path}' would overwrite '{target}', which is no result",
                     "choose another folder with --output",

@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 import msgspec
 
-from ..errors import OutputError
+from ..errors import OutputError, printable
 
 Item = TypeVar("Item")
 
@@ -48,11 +48,6 @@ def bar(items: Iterable[Item], length: int, label: str) -> Iterator[Item]:
         items, length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as shown:
         yield from shown
-
-
-def printable(text: str) -> str:
-    """Text with what is not valid Unicode, as in some file names, written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _in_one_line(text: str) -> str:

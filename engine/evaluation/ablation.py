@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from ..errors import ModelError
-from ..model.folder import SALIENCE, ModelFolder, record_of
-from ..model.manifest import MANIFEST
+from ..model.folder import ModelFolder, record_of, write_manifest
 from ..settings import CHOICES, Settings
 
 ONE = "gradient_left_out"
@@ -78,15 +76,16 @@ def attention_only(model: ModelFolder) -> Iterator[Path]:
     """A copy of a model folder in which salience is the attention A, not A * max(G, 0)."""
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room)
-        (folder / SALIENCE).parent.mkdir()
+        salience = model.graph("salience").file
+        (folder / salience).parent.mkdir()
         for name in model.manifest.files:
             shutil.copyfile(model.path / name, folder / name)
-        path = folder / SALIENCE
+        path = folder / salience
         graph = onnx.load(path, load_external_data=False)
         _leave_out_gradient(graph.graph)
         onnx.save(graph, path)
-        files = {**model.manifest.files, SALIENCE: record_of(path)}
-        (folder / MANIFEST).write_bytes(msgspec.json.encode(replace(model.manifest, files=files)))
+        files = {**model.manifest.files, salience: record_of(path)}
+        write_manifest(replace(model.manifest, files=files), folder)
         yield folder
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..methods.base import Present
 from ..segmenter import Segmenter
@@ -19,7 +20,7 @@ Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was counted over the pictures of a data set.
+    """What was counted over the images of a data set.
 
     Where a data set has no background, that is no class: none of the means below counts it, and
     pixels that were left to it are missing from the classes they are of.
@@ -28,8 +29,8 @@ class Evaluation:
         dataset: what was segmented.
         counts: int64 [1 + V, 1 + V], pixels of each class (rows) given each label (columns).
         boundaries: boundary F-score of each class, [1 + V]; nan for one that was never seen.
-        scores: of each picture, the mean IoU over the classes in its truth or its labels.
-        labels: of each picture, uint16 [H, W], numbered as its truth is.
+        scores: of each image, the mean IoU over the classes in its truth or its labels.
+        labels: of each image, uint16 [H, W], numbered as its truth is.
     """
 
     dataset: Dataset
@@ -75,20 +76,20 @@ def evaluate(
     settings: Settings,
     *,
     present: Present = "given",
-    pictures: int | None = None,
+    images: int | None = None,
     batch_size: int = 8,
     progress: Progress = iter,
 ) -> Evaluation:
-    """Segment the pictures of a data set and count.
+    """Segment the images of a data set and count.
 
     Args:
         segmenter: the model.
         dataset: what to segment.
-        settings: in force for every picture.
-        present: "given" names the classes that are in a picture, "match" the whole vocabulary.
-        pictures: how many, from the first, at least one; all by default.
-        batch_size: pictures that go through the model together.
-        progress: is wrapped around the results, one a picture.
+        settings: in force for every image.
+        present: "given" names the classes that are in an image, "match" the whole vocabulary.
+        images: how many, from the first, at least one; all by default.
+        batch_size: images that go through the model together.
+        progress: is wrapped around the results, one an image.
     """
     classes = len(dataset.names)
     counts = np.zeros((classes, classes), np.int64)
@@ -96,8 +97,8 @@ def evaluate(
     scores, labels = [], []
     samples: list[Sample] = []
 
-    def pairs() -> Iterator[tuple[object, tuple[str, ...]]]:
-        for index in range(dataset.pictures if pictures is None else pictures):
+    def pairs() -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
+        for index in range(dataset.images if images is None else images):
             samples.append(sample := dataset.sample(index))
             yield sample.image, sample.classes if present == "given" else dataset.vocabulary
 

@@ -1,10 +1,11 @@
-"""Pictures of an evaluation, drawn with Matplotlib on no screen."""
+"""Images of an evaluation, drawn with Matplotlib on no screen."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colors
@@ -17,7 +18,7 @@ from ..result.palette import class_colors
 from .evaluate import Evaluation
 from .sweep import Sweep
 
-COLUMNS = 5  # pictures each of the best, the median and the worst
+COLUMNS = 5  # images each of the best, the median and the worst
 _DPI = 110
 
 
@@ -42,7 +43,7 @@ def confusion_matrix(evaluation: Evaluation, path: Path) -> None:
 
 
 def contact_sheet(evaluation: Evaluation, path: Path) -> None:
-    """The pictures with the best, the median and the worst mIoU; truth above, labels below."""
+    """The images with the best, the median and the worst mIoU; truth above, labels below."""
     order = np.argsort(-evaluation.scores, kind="stable")
     columns = min(COLUMNS, len(order))
     middle = (len(order) - columns) // 2
@@ -52,7 +53,8 @@ def contact_sheet(evaluation: Evaluation, path: Path) -> None:
         "worst": order[len(order) - columns :],
     }
     figure = Figure(figsize=(2.6 * columns, 18), layout="constrained")
-    for part, (name, indices) in zip(figure.subfigures(3), groups.items(), strict=True):
+    parts: Any = figure.subfigures(3)
+    for part, (name, indices) in zip(parts, groups.items(), strict=True):
         part.suptitle(name, fontsize=13, weight="bold")
         axes = part.subplots(2, columns, squeeze=False)
         for column, index in enumerate(indices.tolist()):
@@ -63,7 +65,7 @@ def contact_sheet(evaluation: Evaluation, path: Path) -> None:
 
 
 def layers_and_heads(sweep: Sweep, path: Path) -> None:
-    """The salience of one picture at every layer and head, with the mIoU of each over all."""
+    """The salience of one image at every layer and head, with the mIoU of each over all."""
     rows, columns = sweep.miou.shape
     figure = Figure(figsize=(2.1 * columns + 2.4, 2.35 * rows), layout="constrained")
     axes = figure.subplots(rows, columns + 1, squeeze=False)
@@ -73,7 +75,7 @@ def layers_and_heads(sweep: Sweep, path: Path) -> None:
     axes[0, 0].set_title("\n".join(sweep.sample.classes), fontsize=8)
     best = sweep.miou.max()
     for row, column in np.ndindex(rows, columns):
-        axis = axes[row, column + 1]
+        axis: Any = axes[row, column + 1]
         _heat(axis, sweep.sample.image, sweep.maps[row, column].sum(axis=0))
         value = sweep.miou[row, column]
         axis.set_title(

@@ -1,4 +1,4 @@
-"""Segmentation metrics, counted picture by picture."""
+"""Segmentation metrics, counted image by image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TOLERANCE = 0.0075  # of the picture's diagonal: how far off a boundary may be and still count
+TOLERANCE = 0.0075  # of the image's diagonal: how far off a boundary may be and still count
 
 
 def confusion(truth: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -38,14 +38,14 @@ def pixel_accuracy(counts: np.ndarray) -> float:
 
 @dataclass
 class BoundaryScores:
-    """Boundary F-scores (Csurka et al., 2013): of each class, the mean over the pictures it is in.
+    """Boundary F-scores (Csurka et al., 2013): of each class, the mean over the images it is in.
 
-    A picture counts for a class that is in its truth or in its labels. Precision is the part of the
+    An image counts for a class that is in its truth or in its labels. Precision is the part of the
     labels' boundary that lies near the truth's boundary, recall the reverse.
     """
 
     totals: np.ndarray
-    pictures: np.ndarray
+    images: np.ndarray
 
     @classmethod
     def of(cls, classes: int) -> BoundaryScores:
@@ -53,16 +53,16 @@ class BoundaryScores:
         return cls(np.zeros(classes), np.zeros(classes, np.int64))
 
     def add(self, truth: np.ndarray, labels: np.ndarray) -> None:
-        """Count a picture: integers [H, W]."""
+        """Count an image: integers [H, W]."""
         reach = max(1, round(TOLERANCE * float(np.hypot(*truth.shape))))
         for value in np.union1d(truth, labels):
             self.totals[value] += boundary_f(truth == value, labels == value, reach)
-            self.pictures[value] += 1
+            self.images[value] += 1
 
     def per_class(self) -> np.ndarray:
-        """float64 [classes]; nan for a class in no picture."""
-        seen = self.pictures > 0
-        return np.divide(self.totals, self.pictures, np.full(len(seen), np.nan), where=seen)
+        """float64 [classes]; nan for a class in no image."""
+        seen = self.images > 0
+        return np.divide(self.totals, self.images, np.full(len(seen), np.nan), where=seen)
 
 
 def boundary_f(truth: np.ndarray, mask: np.ndarray, reach: int) -> float:
@@ -74,7 +74,7 @@ def boundary_f(truth: np.ndarray, mask: np.ndarray, reach: int) -> float:
         reach: tolerance in pixels.
     """
     edges = [_boundary(truth), _boundary(mask)]
-    if not edges[0].any() or not edges[1].any():  # one is empty, or all of the picture
+    if not edges[0].any() or not edges[1].any():  # one is empty, or all of the image
         return float(np.array_equal(truth, mask))
     recall = np.mean(_grow(edges[1], reach)[edges[0]])
     precision = np.mean(_grow(edges[0], reach)[edges[1]])

@@ -12,7 +12,7 @@ from PIL import Image
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A picture with its truth.
+    """An image with its truth.
 
     Attributes:
         image: RGB.
@@ -27,21 +27,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures with masks.
+    """Images with masks.
 
     Attributes:
         name: on the command line.
         vocabulary: every class of it.
         background: the rule for its labels, see `Settings.background`: "always" where its truth has
             a background, "auto" where classes cover it all.
-        pictures: how many there are.
-        sample: the picture at an index.
+        images: how many there are.
+        sample: the image at an index.
     """
 
     name: str
     vocabulary: tuple[str, ...]
     background: Literal["always", "auto"]
-    pictures: int
+    images: int
     sample: Callable[[int], Sample]
 
     @property

@@ -4,77 +4,18 @@ import importlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from pnp_ovss.engine.cli import main
-from pnp_ovss.engine.model import folder as model_folder
-from pnp_ovss.engine.model.folder import SALIENCE, TOKENIZER, VISION, record_of
-from pnp_ovss.engine.model.manifest import MANIFEST
-
 from tests.conftest import Exported
+from tests.engine.cli.command_line import assert_short, errors, in_a_process, segment
 
-SCRIPT = Path(sys.executable).with_name("pnp-ovss")
-CACHE_VARIABLES = ("XDG_CACHE_HOME", "HF_HOME")
-
-
-@pytest.fixture(autouse=True)
-def workplace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., Image.Image]
-) -> Iterator[Path]:
-    """An empty folder with the picture `cat.jpg`, which nothing may change."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    picture(3, 40, 30).save("cat.jpg")
-    before = Path("cat.jpg").read_bytes()
-    yield folder
-    assert (folder / "cat.jpg").read_bytes() == before
-
-
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command line that must exit with code 2; return what it said, in one or two lines."""
-
-    def run(*words: object) -> str:
-        assert main([*map(str, words)]) == 2
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        said = errors(printed.err)
-        assert_short(said)
-        return said
-
-    return run
-
-
-def errors(printed: str) -> str:
-    """What was printed, less the note that a model is untrained."""
-    lines = printed.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("pnp-ovss: note: "))
-
-
-def assert_short(said: str) -> None:
-    assert said.startswith("pnp-ovss: ")
-    assert len(said.splitlines()) <= 2
-    assert "Traceback" not in said
-    assert "unexpected" not in said
-
-
-def segment(*words: object, classes: str = "water,cat", output: str = "out") -> list[str]:
-    return ["segment", *map(str, words), "-c", classes, "-o", output, "--crf", "none"]
-
-
-def in_a_process(words: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(SCRIPT), *words],
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60} | options,  # type: ignore[call-overload]
-        text=True,
-    )
-
+pytestmark = pytest.mark.usefixtures("workplace")
 
 USAGE = {
     "no such command": (["segmnt", "cat.jpg"], "No such command"),
@@ -333,120 +274,6 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def flip_a_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-9] ^= 1
-    path.write_bytes(data)
-
-
-BAD_MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no manifest": (lambda m: (m / "manifest.json").unlink(), "not a model folder"),
-    "half a manifest": (
-        lambda m: os.truncate(m / "manifest.json", 200),
-        "manifest.json' is damaged",
-    ),
-    "missing": (lambda m: (m / VISION).unlink(), "vision.onnx' is missing"),
-    "truncated": (lambda m: os.truncate(m / SALIENCE, 99), "has 99 bytes instead of"),
-    "edited": (lambda m: flip_a_bit(m / TOKENIZER), "was changed: its sha256"),
-    "newer": (
-        lambda m: (m / "manifest.json").write_text('{"schema_version": 2}'),
-        "schema version 2",
-    ),
-    "wrong setting": (
-        lambda m: (m / "manifest.json").write_text(
-            (m / "manifest.json").read_text().replace('"blur": 0.05', '"blur": 7')
-        ),
-        "blur is 7",
-    ),
-    "gone": (shutil.rmtree, "no model folder at"),
-}
-
-
-@pytest.mark.parametrize(("spoil", "cause"), BAD_MODELS.values(), ids=BAD_MODELS)
-def test_a_model_folder_that_cannot_be_used(
-    refused: Callable[..., str],
-    model_copy: Path,
-    spoil: Callable[[Path], object],
-    cause: str,
-) -> None:
-    spoil(model_copy)
-    said = refused(*segment("cat.jpg", "--json", "--model", model_copy))
-    assert cause in said
-    assert str(model_copy) in said
-    assert not Path("out").exists()
-
-
-def test_a_graph_that_onnx_runtime_cannot_load(
-    refused: Callable[..., str], model_copy: Path
-) -> None:
-    (model_copy / VISION).write_bytes(b"not a graph")
-    manifest = json.loads((model_copy / MANIFEST).read_text())
-    record = record_of(model_copy / VISION)
-    manifest["files"][VISION] = {"size": record.size, "sha256": record.sha256}
-    (model_copy / MANIFEST).write_text(json.dumps(manifest))
-    assert "cannot load" in refused(*segment("cat.jpg", "--model", model_copy))
-
-
-@pytest.mark.parametrize("model", ["m" * 300, "~no_such_user_here/model", "", "cat.jpg"])
-def test_a_model_that_is_no_folder(refused: Callable[..., str], model: str) -> None:
-    assert "model folder" in refused(*segment("cat.jpg", "--model", model))
-
-
-def test_a_hub_id_without_network(workplace: Path) -> None:
-    caches = {name: str(workplace / name) for name in CACHE_VARIABLES}
-    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = in_a_process(
-        segment("cat.jpg", "--json", "--model", "org/name"), env={**os.environ, **caches, **nobody}
-    )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    first, *said = done.stderr.splitlines(keepends=True)
-    assert first == "loading org/name\n"
-    assert_short("".join(said))
-    assert "cannot fetch 'org/name'" in said[0]
-    assert "network" in said[1]
-    assert not list(workplace.glob("XDG_CACHE_HOME/**/*.json"))
-    assert not Path("out").exists()
-
-
-def test_a_hub_id_without_pytorch(
-    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_folder, "cache_folder", lambda _: tmp_path / "cache")
-    monkeypatch.setitem(sys.modules, "pnp_ovss.export", None)
-    said = refused(*segment("cat.jpg", "--model", "org/name"))
-    assert "pip install 'pnp-ovss[export]'" in said
-
-
-def test_a_crf_that_is_not_installed(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    words = ["segment", "cat.jpg", "-c", "water", "-o", "out", "--crf", "pydensecrf"]
-    said = refused(*words)
-    assert "pydensecrf2" in said
-    assert "--crf densecrf" in said
-    assert not Path("out").exists()
-
-
-@pytest.mark.parametrize(("backend", "extra"), [("onnxruntime", "cpu"), ("openvino", "openvino")])
-def test_a_backend_that_is_not_installed(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, backend: str, extra: str
-) -> None:
-    monkeypatch.setitem(sys.modules, backend, None)
-    for name in ("onnxruntime", "onnxruntime_sessions", "openvino"):
-        monkeypatch.delitem(sys.modules, f"pnp_ovss.engine.runners.{name}", raising=False)
-    said = refused(*segment("cat.jpg", "--backend", backend))
-    assert f"pip install 'pnp-ovss[{extra}]'" in said
-
-
-def test_a_device_that_is_not_there(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "cupy", None)  # an import of it fails
-    assert "CuPy cannot be imported" in refused(*segment("cat.jpg", "--device", "cuda"))
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ import re
 from importlib import resources
 
 import pytest
+
 from pnp_ovss.engine.cli import main
 
 COMMANDS = sorted(
     path.name.removesuffix(".py")
-    for path in resources.files("pnp_ovss.engine.cli").iterdir()
+    for room in ("engine", "export")
+    for path in resources.files(f"pnp_ovss.{room}.cli").iterdir()
     if path.is_file() and "@click.command(" in path.read_text()
 )
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from pnp_ovss.engine.cli import main
 from pnp_ovss.engine.model.folder import open_model
-
 from tests.conftest import SAMPLES
 
 EXPECTED = json.loads((SAMPLES / "samples.json").read_text())

@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pnp_ovss.engine.cli import doctor, main
 from pnp_ovss.engine.model import folder as model_folder
-from pnp_ovss.engine.model.folder import TOKENIZER, VISION
-
+from pnp_ovss.engine.model.folder import cache_folder
+from pnp_ovss.engine.model.manifest import TOKENIZER
 from tests.conftest import Exported
 from tests.engine.runners import stand_ins
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def folder(hub_id: str) -> Path:
-        return tmp_path / "models" / hub_id.replace("/", "--")
-
-    monkeypatch.setattr(model_folder, "cache_folder", folder)
-    return tmp_path / "models"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return cache_folder("any/name").parent
 
 
 def examine(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -130,7 +128,7 @@ def test_exported_models_are_listed_and_a_damaged_one_is_a_warning(
 def test_a_damaged_demo_model_is_an_error(
     model_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (model_copy / VISION).unlink()
+    (model_copy / "onnx" / "vision.onnx").unlink()
     monkeypatch.setattr(model_folder, "find_model", lambda _: model_copy)
     code, report = examine(capsys)
     assert code == 1

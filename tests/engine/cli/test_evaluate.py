@@ -6,21 +6,27 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from benchmarks.demo_model import recipe
 from pnp_ovss.engine.cli import main
+from pnp_ovss.engine.evaluation.datasets import DATASETS
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.export import export
 
-from benchmarks.demo_model import recipe
-
-FEW = ["--pictures", "4", "--crf", "none"]
+FEW = ["--images", "4", "--crf", "none"]
 
 
 def test_a_report_in_lines(capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", "stickers", *FEW]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("stickers, 4 pictures\n")
+    assert out.startswith("stickers, 4 images\n")
     assert "background" in out
     assert "mIoU" in out.splitlines()[-3]
+
+
+def test_the_command_knows_every_data_set(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "--help"]) == 0
+    assert f"{{{'|'.join(DATASETS)}}}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dataset", ["stickers", "stickers-context"])
@@ -29,7 +35,7 @@ def test_a_report_as_json(dataset: str, present: str, capsys: pytest.CaptureFixt
     assert main(["evaluate", dataset, "--present", present, *FEW, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["dataset"] == dataset
-    assert report["pictures"] == 4
+    assert report["images"] == 4
     seen = [iou for iou in report["per_class"].values() if iou is not None]
     assert report["miou"] == pytest.approx(sum(seen) / len(seen), abs=1e-5)
     assert report["per_class"].keys() == report["boundary_per_class"].keys()
@@ -83,8 +89,8 @@ def test_a_model_with_every_map_is_swept(tmp_path: Path, capsys: pytest.CaptureF
     ("words", "cause"),
     [
         (["coco"], "'coco' is not one of"),
-        (["stickers", "--pictures", "501"], "501 pictures"),
-        (["stickers", "--pictures", "0"], "0 is not in the range"),
+        (["stickers", "--images", "501"], "501 images"),
+        (["stickers", "--images", "0"], "0 is not in the range"),
         (["stickers", "-m", "no-such-folder", "-o", "out"], "no model folder at"),
         (["stickers", "--backend", "abacus"], "unknown backend 'abacus'"),
         (["stickers", "-o", "taken"], "'taken/report.json' is no report of an evaluation"),

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
 from pnp_ovss.engine.cli import main
 from pnp_ovss.engine.result.palette import class_colors
-
 from tests import thresholds
 from tests.conftest import SAMPLES, Exported
 

@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+
 from pnp_ovss.engine import Settings
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.evaluation import ablation
-from pnp_ovss.engine.model.folder import SALIENCE, ModelFolder, open_model
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.export.validate import relative_error
-
 from tests import thresholds
 from tests.conftest import Exported
 
@@ -23,7 +23,7 @@ LAYER, HEAD = 2, 3  # of the model that is exported for tests
 def test_without_its_gradient_salience_is_the_attention(exported: Exported):
     random = np.random.default_rng(0)
     model: Any = exported.model
-    patches = open_model(exported.folder).manifest.grid ** 2
+    patches = open_model(exported.folder).manifest.preprocess.patches
     width = model.config.vision_config.hidden_size
     feeds = {
         "image_embeds": random.normal(size=(2, 1 + patches, width)).astype(np.float32),
@@ -42,10 +42,10 @@ def test_without_its_gradient_salience_is_the_attention(exported: Exported):
         )
     handle.remove()
 
-    whole = open_runner(open_model(exported.folder), SALIENCE).run(feeds)
+    whole = open_runner(open_model(exported.folder), "salience").run(feeds)
     with ablation.attention_only(open_model(exported.folder)) as folder:
         assert open_model(folder).manifest.settings == Settings()
-        bare = open_runner(open_model(folder), SALIENCE).run(feeds)
+        bare = open_runner(open_model(folder), "salience").run(feeds)
     wanted = attentions[0][:, HEAD, :, 1:].numpy()
     assert relative_error(bare["salience"], wanted) < thresholds.SALIENCE
     assert relative_error(whole["salience"], wanted) > 0.5
@@ -54,7 +54,7 @@ def test_without_its_gradient_salience_is_the_attention(exported: Exported):
 
 def test_a_graph_without_a_gradient_is_an_error(model_copy: Path):
     manifest = open_model(model_copy).manifest
-    path = model_copy / SALIENCE
+    path = model_copy / manifest.graphs["salience"].file
     graph = onnx.load(path, load_external_data=False)
     for node in graph.graph.node:
         if node.op_type == "Relu":

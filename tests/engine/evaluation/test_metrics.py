@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pnp_ovss.engine.evaluation import metrics
 from scipy import ndimage
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
+
+from pnp_ovss.engine.evaluation import metrics
 
 CLASSES = 5
 LABELS = hnp.arrays(np.int64, (9, 13), elements=st.integers(0, CLASSES - 1))

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from benchmarks.demo_model import recipe
 from pnp_ovss.engine import BackendError, Segmenter
 from pnp_ovss.engine.evaluation.datasets import DATASETS
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.engine.evaluation.evaluate import evaluate
-from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
+from pnp_ovss.engine.methods.pnp_ovss.graphs import Graphs
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.refine import crf
 from pnp_ovss.engine.runners import BACKENDS
 from pnp_ovss.export import export
-
-from benchmarks.demo_model import recipe
 from tests import thresholds
 
 PICTURES = 40
@@ -29,7 +29,7 @@ PICTURES = 40
 def miou(model: str | Path = "demo", backend: str = "auto", **changes: Any) -> float:
     with Segmenter.load(model, backend=backend, device="cpu") as segmenter:
         settings = replace(open_model("demo").manifest.settings, **changes)
-        return evaluate(segmenter, DATASETS["stickers"], settings, pictures=PICTURES).miou
+        return evaluate(segmenter, DATASETS["stickers"], settings, images=PICTURES).miou
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -51,13 +51,13 @@ def another_head(folder: Path, _: pytest.MonkeyPatch) -> Iterator[dict[str, Any]
 
 @contextmanager
 def zero_gradient(_: Path, patch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    read = Network.read
+    salience_of = Graphs.salience
 
     def nothing(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-        salience, logits = read(*arguments)
+        salience, logits = salience_of(*arguments)
         return 0 * salience, logits
 
-    patch.setattr(Network, "read", nothing)
+    patch.setattr(Graphs, "salience", nothing)
     yield {}
 
 

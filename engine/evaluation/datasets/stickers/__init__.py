@@ -25,7 +25,7 @@ def sticker_scenes(
         name=name or kind,
         vocabulary=vocabulary,
         background="always" if kind == "stickers" else "auto",
-        pictures=scenes.VALIDATION_PICTURES,
+        images=scenes.VALIDATION_IMAGES,
         sample=sample,
     )
     return dataset

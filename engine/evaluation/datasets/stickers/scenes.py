@@ -1,4 +1,4 @@
-"""Pictures of stickers, with the exact mask of each."""
+"""Images of stickers, with the exact mask of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .classes import CLASSES, STICKERS, TEXTURES
 
 Kind = Literal["stickers", "context"]
 SIDE = 256
-VALIDATION_SEED, VALIDATION_PICTURES = 2024, 500
+VALIDATION_SEED, VALIDATION_IMAGES = 2024, 500
 
 _TRIES = 12  # to find a place
 _OUTSIDE = 0.15  # of a sticker's box may lie beyond the edge
@@ -26,7 +26,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and what is where in it.
+    """An image and what is where in it.
 
     Attributes:
         image: RGB.
@@ -42,15 +42,15 @@ class Scene:
 def scene(
     kind: Kind, seed: int, index: int, size: tuple[int, int] = (SIDE, SIDE), most: int = 5
 ) -> Scene:
-    """One picture of an endless series; the same arguments give the same bytes.
+    """One image of an endless series; the same arguments give the same bytes.
 
     Args:
         kind: "stickers" on a background that has no name, or "context", where named textures cover
-            the whole picture and a few stickers may lie on them.
+            the whole image and a few stickers may lie on them.
         seed: of the series.
         index: in the series.
         size: width and height.
-        most: classes in a picture at most. "context" has two or three textures if that allows.
+        most: classes in an image at most. "context" has two or three textures if that allows.
     """
     rng = np.random.default_rng([get_args(Kind).index(kind), seed, index])
     width, height = size
@@ -72,7 +72,7 @@ def scene(
 
 
 def _cover(rng: Rng, owners: np.ndarray, count: int) -> np.ndarray:
-    """Parts the picture among `count` textures; fills in `owners`."""
+    """Parts the image among `count` textures; fills in `owners`."""
     height, width = owners.shape
     names = rng.permutation(np.array(TEXTURES))[:count].tolist()
     y, x = np.mgrid[:height, :width].astype(np.float32) / max(height, width)
@@ -89,7 +89,7 @@ def _cover(rng: Rng, owners: np.ndarray, count: int) -> np.ndarray:
 
 
 def _stick(rng: Rng, image: Image.Image, owners: np.ndarray, names: list[str]) -> None:
-    """Put stickers on a picture, one over the other; those that would hide too much stay out."""
+    """Put stickers on an image, one over the other; those that would hide too much stay out."""
     areas: dict[int, int] = {}
     largest = {1: 0.7, 2: 0.6}.get(len(names), 0.5)
     for name in names:
@@ -109,10 +109,10 @@ def _stick(rng: Rng, image: Image.Image, owners: np.ndarray, names: list[str]) -
             if all(
                 before[value] - hidden[value]
                 >= max(_LEAST_AREA, _LEAST_VISIBLE * areas.get(value, 0))
-                for value in np.flatnonzero(hidden[1:]) + 1
+                for value in (np.flatnonzero(hidden[1:]) + 1).tolist()
             ):
                 value = CLASSES.index(name) + 1
-                areas[value] = np.count_nonzero(mask)
+                areas[value] = int(np.count_nonzero(mask))
                 window[mask] = value
                 image.paste(_tint(rng, sticker), (left, top), sticker)
                 break

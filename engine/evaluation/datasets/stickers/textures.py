@@ -25,9 +25,9 @@ def background(rng: Rng, height: int, width: int) -> np.ndarray:
         mix = _pattern(rng, height, width)
     else:  # out of focus
         mix = fractal(rng, height, width, scale=2, octaves=int(rng.integers(2, 7)))
-    picture = _blend(first, second, np.clip(mix, 0, 1))
+    image = _blend(first, second, np.clip(mix, 0, 1))
     light = 0.75 + 0.5 * fractal(rng, height, width, scale=1.5, octaves=2)
-    return _grain(rng, picture * light[..., None], sigma=rng.random() * 6)
+    return _grain(rng, image * light[..., None], sigma=rng.random() * 6)
 
 
 def fractal(
@@ -37,9 +37,9 @@ def fractal(
 
     Args:
         rng: source of chance.
-        height: of the picture.
-        width: of the picture.
-        scale: blobs across the picture in the first octave.
+        height: of the image.
+        width: of the image.
+        scale: blobs across the image in the first octave.
         octaves: each has blobs half as large and half as strong.
         stretch: how many times wider than high the blobs are.
     """
@@ -186,7 +186,7 @@ def _blend(first: np.ndarray, second: np.ndarray, mix: np.ndarray) -> np.ndarray
     return first.astype(np.float32) * (1 - mix) + second.astype(np.float32) * mix
 
 
-def _grain(rng: Rng, picture: np.ndarray, sigma: float) -> np.ndarray:
-    noise = rng.random(picture.shape[:2], np.float32) - np.float32(0.5)
-    picture = picture.astype(np.float32) + np.float32(sigma * 12**0.5) * noise[..., None]
-    return np.clip(picture, 0, 255).astype(np.uint8)
+def _grain(rng: Rng, image: np.ndarray, sigma: float) -> np.ndarray:
+    noise = rng.random(image.shape[:2], np.float32) - np.float32(0.5)
+    image = image.astype(np.float32) + np.float32(sigma * 12**0.5) * noise[..., None]
+    return np.clip(image, 0, 255).astype(np.uint8)

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
+
 from pnp_ovss.engine.evaluation.datasets import DATASETS
 from pnp_ovss.engine.evaluation.datasets.stickers import scenes, textures
 from pnp_ovss.engine.evaluation.datasets.stickers.atlas import stickers
 from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES, PIECES, STICKERS, TEXTURES
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
-from scipy import ndimage
 
 # sha256 of the pictures and of their truth, with NumPy 2.4 and Pillow 13.0 on x86-64.
 DIGESTS = {
