@@ -1,4 +1,4 @@
-"""Checkpoint to model folder, model folder to engines. Only the former imports PyTorch."""
+"""Checkpoint to model folder, model folder to builds. Only the former imports PyTorch."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["export"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import PyTorch when it is needed: engines of TensorRT are built without it."""
+    """Import PyTorch when it is needed: TensorRT builds without it."""
     if name != "export":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .exporter import export

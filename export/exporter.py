@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-import msgspec
 import torch
-from transformers import BlipForImageTextRetrieval
+from torch import nn
 
 from ..engine.errors import ModelError, OutputError, writing_to
 from ..engine.inputs.text import Captioner
-from ..engine.model.folder import SALIENCE, TOKENIZER, VISION, VISION_TOKENS, record_of
-from ..engine.model.manifest import MANIFEST, SCHEMA_VERSION, Manifest, Weights
+from ..engine.model.folder import record_of, write_manifest
+from ..engine.model.manifest import MANIFEST, SCHEMA_VERSION, TOKENIZER, Manifest, Weights
+from ..engine.model.manifest import Checkpoint as Origin
+from ..engine.model.signature import Graph
 from ..engine.settings import Settings
 from . import validate
 from .graphs import builder
-from .models.blip import checkpoint as blip
-from .models.blip.salience import salience_graph
-from .models.blip.vision import vision_graph
+from .models.base import Checkpoint, Choice, Family, FamilyGraph
+from .models.registry import family_of
+from .models.source import find_checkpoint
 
+FOLDER = "onnx"  # of the graphs, in the model folder
 DEFAULT_IMAGE_SIZE = 336
 ALL = "all"
 _LAST_IS_EMPTY = (
@@ -50,10 +52,10 @@ def export(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Export a checkpoint, compare it with autograd, and write its model folder.
+    """Export a checkpoint, compare it with PyTorch, and write its model folder.
 
     Args:
-        checkpoint: a hub id, a Hugging Face folder, or an original BLIP `.pth` file.
+        checkpoint: a hub id, a Hugging Face folder, or a file of weights (`.pth`).
         output: the folder to make. It appears whole or not at all.
         image_size: side of the model's input, a multiple of the patch size.
         layer: cross-attention layers to read, from 0; several are averaged. The last one has no
@@ -80,55 +82,92 @@ def export(
     output = output.expanduser().absolute()
     _check_target(output, overwrite)
     say(f"loading {checkpoint}")
-    source = blip.load(checkpoint, revision=revision, tokenizer_path=tokenizer)
+    family, source, origin = _load(checkpoint, revision, tokenizer)
     for note in source.notes:
         say(f"note: {note}")
     model = source.model.requires_grad_(False)
-    blip.resize_positions(model, image_size)
-    caption = blip.caption(source)
-    Captioner(source.tokenizer, caption)  # refuses a tokenizer that cannot write the prompt
-    layers, heads = _choose(model, layer, head, all_heads, say)
+    family.resize(model, (image_size, image_size))
+    text = family.text(source)
+    Captioner(source.tokenizer, text)  # refuses a tokenizer that cannot write the prompt
+    choice = _choose(family, model, layer, head, all_heads, say)
     if weights == "float16":
         _round(model)
 
     with _appearing(output) as work:
-        say("writing the image encoder")
-        (work / "onnx").mkdir()
-        vision, vision_tokens = work / VISION, work / VISION_TOKENS
-        files = builder.save(vision_graph(model), vision)
-        files += builder.save_sharing(vision_graph(model, of_kept=True), vision_tokens, vision)
-        say("writing the matching branch with its gradient")
-        files += builder.save(
-            salience_graph(model, layers, heads, separate=all_heads), work / SALIENCE
-        )
+        graphs, files = _write_graphs(family.graphs(model, choice), work, say)
         (work / TOKENIZER).write_text(source.tokenizer.to_str(), encoding="utf-8")
-        files.append(work / TOKENIZER)
-
-        say("comparing with autograd in float64")
-        accuracy = validate.accuracy(model.float(), work, layers, heads, separate=all_heads)
-        validate.require_accurate(accuracy)
+        say("comparing with PyTorch in float64")
+        onnx = {name: work / graph.file for name, graph in graphs.items()}
+        accuracy = validate.accuracy(family, model.float(), onnx, choice)
+        outputs = [f"{name}.{one}" for name, graph in graphs.items() for one in graph.outputs]
+        validate.require_accurate(accuracy, outputs)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             software_version=version("pnp-ovss"),
-            checkpoint=source.origin,
-            family=blip.FAMILY,
-            image_size=image_size,
-            patch_size=model.vision_model.embeddings.patch_embedding.kernel_size[0],
-            layer=_plain(layers),
-            head=_plain(heads),
+            checkpoint=origin,
+            method=family.method,
+            family=family.name,
+            preprocess=family.preprocess(model),
+            text=text,
+            graphs=graphs,
+            layer=_plain(choice.layers),
+            head=_plain(choice.heads),
+            layer_known=choice.known,
             all_heads=all_heads,
-            caption=caption,
             dtype="float32",
             weights=weights,
             export_error={name: output.graph for name, output in accuracy.items()},
             settings=settings or Settings(),
-            files={f.relative_to(work).as_posix(): record_of(f) for f in files},
+            files={
+                file.relative_to(work).as_posix(): record_of(file)
+                for file in (*files, work / TOKENIZER)
+            },
             trained=trained,
             classes=[name.lower() for name in classes],
         )
-        written = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-        (work / MANIFEST).write_bytes(written + b"\n")
+        write_manifest(manifest, work)
     return manifest
+
+
+def _load(
+    checkpoint: str, revision: str | None, tokenizer: Path | None
+) -> tuple[Family, Checkpoint, Origin]:
+    """A checkpoint, its family, and where it came from; its files are not held any longer."""
+    files, origin = find_checkpoint(checkpoint, revision)
+    family = family_of(files)
+    return family, family.load(files, tokenizer), origin
+
+
+def _write_graphs(
+    graphs: Mapping[str, FamilyGraph], work: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Graph], list[Path]]:
+    """Write graphs into a folder; return what the manifest tells of them, and the files."""
+    (work / FOLDER).mkdir()
+    records: dict[str, Graph] = {}
+    files: list[Path] = []
+    for name, graph in graphs.items():
+        say(f"writing the graph {name}")
+        path = work / FOLDER / f"{name}.onnx"
+        if graph.shares is None:
+            written = builder.save(graph.model, path)
+            weights = written[-1].relative_to(work).as_posix()
+        else:
+            written = builder.save_sharing(graph.model, path, work / records[graph.shares].file)
+            weights = records[graph.shares].weights
+        files += written
+        inputs, outputs = builder.signature(graph.model)
+        records[name] = Graph(
+            file=path.relative_to(work).as_posix(),
+            weights=weights,
+            inputs=inputs,
+            outputs=outputs,
+            roles=dict(graph.roles),
+            lengths={dimension: list(sizes) for dimension, sizes in graph.lengths.items()},
+            limits=dict(graph.limits),
+            gradient=graph.gradient,
+            only_for=dict(graph.only_for),
+        )
+    return records, files
 
 
 def _check_target(output: Path, overwrite: bool) -> None:
@@ -141,27 +180,33 @@ def _check_target(output: Path, overwrite: bool) -> None:
 
 
 def _choose(
-    model: BlipForImageTextRetrieval,
+    family: Family,
+    model: Any,
     layer: Selection,
     head: Selection,
     all_heads: bool,
     say: Callable[[str], None],
-) -> tuple[list[int], list[int]]:
-    config: Any = model.config.text_config
+) -> Choice:
+    """The cross-attention maps to read: those asked for, else the family's best."""
     if all_heads:
         if head is not None:
             raise ModelError("head and all_heads exclude each other", "give one of them")
         layer, head = ALL if layer is None else layer, ALL
-    best_layer, best_head, known = blip.known_best(model)
-    layers = _resolve_layers(layer, best_layer, config.num_hidden_layers)
-    heads = _resolve("head", head, best_head, config.num_attention_heads)
-    taken = [f"--layer {layers[0]}"] * (layer is None) + [f"--head {heads[0]}"] * (head is None)
-    if taken and not known:
-        say(f"note: took {' '.join(taken)}; the best are known for BLIP-large alone")
-    return layers, heads
+    best, (layers, heads) = family.known_best(model), family.cross_attention(model)
+    chosen = Choice(
+        _resolve_layers(layer, best.layers, layers),
+        _resolve("head", head, best.heads, heads),
+        known=best.known and layer is None and head is None,
+        separate=all_heads,
+    )
+    taken = [f"--layer {chosen.layers[0]}"] * (layer is None)
+    taken += [f"--head {chosen.heads[0]}"] * (head is None)
+    if taken and not best.known:
+        say(f"note: took {' '.join(taken)}; the best layer and head of this model are not known")
+    return chosen
 
 
-def _resolve_layers(chosen: Selection, best: int, count: int) -> list[int]:
+def _resolve_layers(chosen: Selection, best: tuple[int, ...], count: int) -> tuple[int, ...]:
     """Indices of layers, without the last one.
 
     The match is read off the first token of the last layer's output, and nothing mixes tokens after
@@ -185,11 +230,11 @@ def _resolve_layers(chosen: Selection, best: int, count: int) -> list[int]:
     return _resolve("layer", chosen, best, last)
 
 
-def _resolve(name: str, chosen: Selection, best: int, count: int) -> list[int]:
+def _resolve(name: str, chosen: Selection, best: tuple[int, ...], count: int) -> tuple[int, ...]:
     if chosen is None:
-        return [best]
+        return best
     if chosen == ALL:
-        return list(range(count))
+        return tuple(range(count))
     if isinstance(chosen, str):
         raise ModelError(f"{name} is {chosen!r}", "give numbers, or 'all'")
     wrong = [index for index in chosen if not 0 <= index < count]
@@ -198,14 +243,14 @@ def _resolve(name: str, chosen: Selection, best: int, count: int) -> list[int]:
             f"there is no {name} {wrong[0] if wrong else 'named'}",
             f"of this model {_choices(name, count)} can be read",
         )
-    return sorted(set(chosen))
+    return tuple(sorted(set(chosen)))
 
 
 def _choices(name: str, count: int) -> str:
     return f"{name} 0" if count == 1 else f"{name}s 0 to {count - 1}"
 
 
-def _round(model: BlipForImageTextRetrieval) -> None:
+def _round(model: nn.Module) -> None:
     """Round the weights to float16.
 
     Raises:
@@ -221,8 +266,8 @@ def _round(model: BlipForImageTextRetrieval) -> None:
     model.half()
 
 
-def _plain(indices: list[int]) -> int | list[int]:
-    return indices[0] if len(indices) == 1 else indices
+def _plain(indices: Sequence[int]) -> int | list[int]:
+    return indices[0] if len(indices) == 1 else list(indices)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import torch
 from onnx_ir.tape import Tape
 from torch import nn
 
-from ...engine.model.folder import weights_of
+from ...engine.model.signature import Tensor
+from . import WEIGHTS
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and TensorRT 10 both read it
 IR_VERSION = 10
@@ -99,7 +100,7 @@ class Graph(Tape):
 
 def save(model: ir.Model, path: Path) -> list[Path]:
     """Write `path` and, beside it, its weights as `<name>_data`; return the files written."""
-    data = weights_of(path)
+    data = path.with_name(path.name + WEIGHTS)
     ir.save(model, path, external_data=data.name)
     return [path, data]
 
@@ -112,3 +113,18 @@ def save_sharing(model: ir.Model, path: Path, owner: Path) -> list[Path]:
             value.const_value = stored[name].const_value
     ir.save(model, path)
     return [path]
+
+
+def signature(model: ir.Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The inputs and the outputs of a graph, by name."""
+    inputs, outputs = (
+        {str(value.name): _tensor(value) for value in values}
+        for values in (model.graph.inputs, model.graph.outputs)
+    )
+    return inputs, outputs
+
+
+def _tensor(value: ir.Value) -> Tensor:
+    assert value.dtype is not None
+    shape = (size if isinstance(size, int) else str(size) for size in value.shape or ())
+    return Tensor(value.dtype.numpy().name, tuple(shape))

@@ -12,14 +12,14 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import safetensors.numpy
-from pnp_ovss.engine import ExecutionError, ModelError, OutputError, Segmenter, Settings
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, open_model
-from pnp_ovss.engine.model.manifest import MANIFEST, Manifest, Weights
-from pnp_ovss.export import export, validate
-from pnp_ovss.export import exporter as onnx_export
-from pnp_ovss.export.models.blip.salience import salience_graph
 
 from benchmarks.harness.random_models import random_blip, save_checkpoint
+from pnp_ovss.engine import ExecutionError, ModelError, OutputError, Segmenter, Settings
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.model.manifest import MANIFEST, Manifest, Weights
+from pnp_ovss.export import export, validate
+from pnp_ovss.export.models import blip
+from pnp_ovss.export.models.blip.salience import salience_graph
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, TEXT, Exported
 from tests.conftest import VISION as VISION_SHAPE
@@ -28,10 +28,13 @@ from tests.conftest import VISION as VISION_SHAPE
 def test_manifest_says_what_was_exported(exported: Exported):
     manifest = open_model(exported.folder).manifest
     assert manifest.checkpoint.source == "checkpoint"
-    assert (manifest.image_size, manifest.patch_size, manifest.grid) == (IMAGE_SIZE, 16, 6)
+    assert (manifest.method, manifest.family) == ("pnp-ovss", "blip")
+    preprocess = manifest.preprocess
+    assert (preprocess.sides, preprocess.patch) == ((IMAGE_SIZE, IMAGE_SIZE), 16)
+    assert (preprocess.grid, preprocess.patches) == ((6, 6), 36)
     assert (manifest.layer, manifest.head) == (2, 3)
-    assert manifest.caption.enc_id == 30523  # [DEC] + 1: the tokenizer has no [ENC] of its own
-    assert 0 < manifest.export_error["salience"] < thresholds.SALIENCE
+    assert manifest.text.first_id == 30523  # [DEC] + 1: the tokenizer has no [ENC] of its own
+    assert 0 < manifest.export_error["salience.salience"] < thresholds.SALIENCE
     assert manifest.settings == Settings()
     assert set(manifest.files) == {
         "tokenizer.json",
@@ -49,8 +52,35 @@ def test_manifest_survives_json(exported: Exported):
     assert msgspec.json.decode(msgspec.json.encode(manifest), type=Manifest) == manifest
 
 
+def test_the_manifest_tells_inputs_outputs_and_what_their_dimensions_are_for(exported: Exported):
+    """Of every graph what ONNX Runtime reads from its file."""
+    model = open_model(exported.folder)
+    for name, graph in model.manifest.graphs.items():
+        session = onnxruntime.InferenceSession(str(model.graph_path(name)))
+        for values, told in (
+            (session.get_inputs(), graph.inputs),
+            (session.get_outputs(), graph.outputs),
+        ):
+            assert {v.name: tuple(v.shape) for v in values} == {
+                key: tensor.shape for key, tensor in told.items()
+            }
+            types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+            assert [v.type for v in values] == [types[one.dtype] for one in told.values()]
+    roles = {name: graph.roles for name, graph in model.manifest.graphs.items()}
+    assert roles == {
+        "vision": {"batch": "rows"},
+        "salience": {"batch": "rows", "images": "shared", "tokens": "padded"},
+        "vision_tokens": {"batch": "rows", "kept": "padded"},
+    }
+    salience, some = (model.graph(name) for name in ("salience", "vision_tokens"))
+    assert (salience.gradient, some.gradient) == (True, False)
+    assert (salience.lengths, salience.limits) == ({"tokens": [16, 32, 64]}, {"tokens": 512})
+    assert (some.lengths, some.limits) == ({"kept": [37, 19, 10, 6]}, {"kept": 37})
+    assert some.weights == model.graph("vision").weights
+
+
 def test_batch_and_tokens_are_dynamic(exported: Exported):
-    session = onnxruntime.InferenceSession(str(exported.folder / SALIENCE))
+    session = onnxruntime.InferenceSession(str(exported.folder / "onnx" / "salience.onnx"))
     shapes = {v.name: v.shape for v in (*session.get_inputs(), *session.get_outputs())}
     assert shapes == {
         "image_embeds": ["images", 37, 96],
@@ -71,14 +101,16 @@ def test_both_image_encoders_have_the_same_weights(
     places = [
         {
             name: (value.const_value.location, value.const_value.offset, value.const_value.length)
-            for name, value in ir.load(tmp_path / "m" / graph).graph.initializers.items()
+            for name, value in ir.load(
+                tmp_path / "m" / "onnx" / f"{graph}.onnx"
+            ).graph.initializers.items()
             if isinstance(value.const_value, ir.ExternalTensor)
         }
-        for graph in (VISION, VISION_TOKENS)
+        for graph in ("vision", "vision_tokens")
     ]
     assert places[0] == places[1]
     assert len(places[0]) > 10
-    assert (tmp_path / "m" / VISION_TOKENS).stat().st_size < 30_000
+    assert (tmp_path / "m" / "onnx" / "vision_tokens.onnx").stat().st_size < 30_000
 
 
 def test_several_layers_and_all_heads(exported: Exported, tmp_path: Path):
@@ -92,7 +124,7 @@ def test_several_layers_and_all_heads(exported: Exported, tmp_path: Path):
 def test_all_heads_folder_is_for_tuning_only(exported: Exported, tmp_path: Path):
     manifest = export(str(exported.checkpoint), tmp_path / "m", image_size=64, all_heads=True)
     assert manifest.all_heads
-    session = onnxruntime.InferenceSession(str(tmp_path / "m" / SALIENCE))
+    session = onnxruntime.InferenceSession(str(tmp_path / "m" / "onnx" / "salience.onnx"))
     assert manifest.layer == [0, 1, 2]  # the last of four has no salience
     assert session.get_outputs()[1].shape == ["batch", 3, 4, "tokens", 16]
     with pytest.raises(ModelError, match="--all-heads"):
@@ -143,9 +175,9 @@ def test_of_two_layers_the_first_is_taken(tokenizer, tmp_path: Path):
 
 
 def test_export_out_of_tolerance_leaves_nothing_behind(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "salience_graph", wrong_head)
+    monkeypatch.setattr(blip, "salience_graph", wrong_head)
     with pytest.raises(
-        ExecutionError, match=r"the exported salience is off .* nothing was written"
+        ExecutionError, match=r"the exported salience.salience is off .* nothing was written"
     ):
         export(str(exported.checkpoint), tmp_path / "m", image_size=64)
     assert not list(tmp_path.iterdir())
@@ -159,9 +191,9 @@ def test_existing_folder_is_replaced_only_on_demand(exported: Exported, model_co
     checkpoint = str(exported.checkpoint)
     with pytest.raises(OutputError, match="--overwrite"):
         export(checkpoint, model_copy, image_size=64)
-    assert open_model(model_copy).manifest.image_size == IMAGE_SIZE
+    assert open_model(model_copy).manifest.preprocess.sides == (IMAGE_SIZE, IMAGE_SIZE)
     export(checkpoint, model_copy, image_size=64, overwrite=True)
-    assert open_model(model_copy).manifest.image_size == 64
+    assert open_model(model_copy).manifest.preprocess.sides == (64, 64)
     assert [path.name for path in model_copy.parent.iterdir()] == ["model"]
 
 
@@ -174,7 +206,7 @@ def test_folder_of_something_else_is_never_replaced(exported: Exported, tmp_path
 
 def test_empty_folder_is_taken(exported: Exported, tmp_path: Path):
     export(str(exported.checkpoint), tmp_path, image_size=64)
-    assert open_model(tmp_path).manifest.image_size == 64
+    assert open_model(tmp_path).manifest.preprocess.sides == (64, 64)
 
 
 def test_unwritable_place_is_named(exported: Exported, tmp_path: Path):
@@ -189,6 +221,7 @@ def test_folder_is_readable_by_others(exported: Exported):
 
 def test_position_embeddings_are_those_of_transformers(exported: Exported):
     import torch
+
     from pnp_ovss.engine.runners import open_runner
 
     pixels = np.random.default_rng(0).normal(size=(2, 3, IMAGE_SIZE, IMAGE_SIZE)).astype("f")
@@ -196,7 +229,7 @@ def test_position_embeddings_are_those_of_transformers(exported: Exported):
         wanted = exported.model.vision_model(
             torch.from_numpy(pixels), interpolate_pos_encoding=True
         ).last_hidden_state.numpy()
-    found = open_runner(open_model(exported.folder), VISION).run({"pixel_values": pixels})[
+    found = open_runner(open_model(exported.folder), "vision").run({"pixel_values": pixels})[
         "image_embeds"
     ]
     assert validate.relative_error(found, wanted) < thresholds.SALIENCE
@@ -206,7 +239,7 @@ def test_note_names_only_what_was_not_chosen(exported: Exported, tmp_path: Path)
     said: list[str] = []
     export(str(exported.checkpoint), tmp_path / "m", image_size=64, layer=(1,), say=said.append)
     (note,) = [line for line in said if line.startswith("note:")]
-    assert "took --head 3; the best are known for BLIP-large alone" in note
+    assert "took --head 3; the best layer and head of this model are not known" in note
 
 
 def test_tokenizer_that_cannot_write_the_prompt_is_refused(exported: Exported, tmp_path: Path):
@@ -224,9 +257,9 @@ def test_weights_stored_as_float16_halve_the_folder(exported: Exported, tmp_path
     assert (manifest.weights, whole.weights, manifest.dtype) == ("float16", "float32", "float32")
     for name in ("onnx/vision.onnx_data", "onnx/salience.onnx_data"):
         assert manifest.files[name].size == pytest.approx(whole.files[name].size / 2, rel=0.02)
-    stored = onnx.load(tmp_path / "half" / SALIENCE).graph.initializer
+    stored = onnx.load(tmp_path / "half" / "onnx" / "salience.onnx").graph.initializer
     assert {t.data_type for t in stored if len(t.dims) == 2} == {onnx.TensorProto.FLOAT16}
-    assert manifest.export_error["salience"] < thresholds.SALIENCE
+    assert manifest.export_error["salience.salience"] < thresholds.SALIENCE
 
     maps = []
     for folder in (tmp_path / "half", exported.folder):
@@ -255,10 +288,3 @@ def test_weights_of_another_kind(exported: Exported, tmp_path: Path):
     wrong: Any = "bfloat16"
     with pytest.raises(ModelError, match="weights is 'bfloat16'"):
         export(str(exported.checkpoint), tmp_path / "m", weights=wrong)
-
-
-def test_a_manifest_from_before_weights_had_a_kind(model_copy: Path):
-    text = msgspec.json.decode((model_copy / MANIFEST).read_bytes())
-    del text["weights"]
-    (model_copy / MANIFEST).write_bytes(msgspec.json.encode(text))
-    assert open_model(model_copy).manifest.weights == "float32"

@@ -1,10 +1,8 @@
-"""BLIP's image-text-matching branch: its checkpoints, and what is known of the family."""
+"""BLIP's checkpoints: what is loaded, and what is known of the family."""
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,81 +13,55 @@ from transformers import BlipForImageTextRetrieval
 from transformers.utils import logging as transformers_logging
 
 from ....engine.errors import ModelError, reason
-from ....engine.model.folder import is_hub_id
-from ....engine.model.manifest import Caption
-from ....engine.model.manifest import Checkpoint as Origin
+from ....engine.model.manifest import Preprocess, Text
 from .. import wordpiece
+from ..base import Checkpoint, CheckpointFiles, Choice
 from . import original
 
-FAMILY = "blip"
 PROMPT = "A picture of"
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of red, green, blue in [0, 1]: CLIP's
+STD = (0.26862954, 0.26130258, 0.27577711)
 
 # Where BLIP-large is read: layer 8 and head 9 of the paper, which counts layers from 1 (PnP-OVSS).
 _BEST_LAYER, _BEST_HEAD = 7, 9
 _TEXT_LAYERS, _TEXT_HEADS = 12, 12
 _BLIP_LARGE = (24, 1024, _TEXT_LAYERS, _TEXT_HEADS, 768)  # image encoder, then text encoder
 
-_HUB_FILES = ["config.json", *wordpiece.FILES, "model*.safetensors*"]
 _NEEDED = ("vision_model.", "text_encoder.", "itm_head.")  # what image-text matching runs on
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model ready to export, and its tokenizer.
-
-    Attributes:
-        model: in eval mode, on the CPU, its position embeddings as stored.
-        tokenizer: WordPiece, uncased.
-        origin: where it came from.
-        notes: choices made for the user, to be shown.
-    """
-
-    model: BlipForImageTextRetrieval
-    tokenizer: Tokenizer
-    origin: Origin
-    notes: list[str]
+def recognises(files: CheckpointFiles) -> bool:
+    """Whether a checkpoint is BLIP's: Hugging Face's, or an original one."""
+    return files.config.get("model_type") == "blip" or original.recognises(files.weights)
 
 
-def load(
-    checkpoint: str, *, revision: str | None = None, tokenizer_path: Path | None = None
-) -> Checkpoint:
-    """Load a checkpoint.
+def load(files: CheckpointFiles, tokenizer: Path | None = None) -> Checkpoint:
+    """Load a checkpoint of image-text matching.
 
     Args:
-        checkpoint: a hub id, a Hugging Face folder, or an original BLIP `.pth` file.
-        revision: branch, tag or commit of a hub id.
-        tokenizer_path: a `tokenizer.json`, a `vocab.txt`, or a folder with one, in place of the
+        files: of a Hugging Face folder, or an original `.pth` file.
+        tokenizer: a `tokenizer.json`, a `vocab.txt`, or a folder with one, in place of the
             checkpoint's own.
 
     Raises:
-        ModelError: it cannot be found, fetched or read, or is no BLIP image-text-matching model.
+        ModelError: it cannot be read, or is no image-text-matching model.
     """
-    if revision and not is_hub_id(checkpoint):
-        raise ModelError(f"revision is {revision!r}", "only a hub id has revisions: leave it out")
     notes: list[str] = []
-    commit: str | None = None
-    path = Path(checkpoint).expanduser()
-    if path.is_file():
-        model = original.load(path)
-        files = None
+    if files.weights:
+        model, folder = original.load(files.weights, files.path), None
     else:
-        if path.is_dir():
-            files = path
-        elif is_hub_id(checkpoint):
-            files = _download(checkpoint, revision)
-            commit = files.name  # the hub's cache names a snapshot by its commit
-        else:
-            raise ModelError(
-                f"no checkpoint {checkpoint!r}: no such file or folder, and no hub id",
-                "give a hub id (Salesforce/blip-itm-large-flickr), a folder, or a .pth file",
-            )
-        model = _load_folder(files)
-    source = checkpoint if commit else path.name
-    words = _tokenizer(tokenizer_path, files, model, notes)
-    return Checkpoint(model.eval(), words, Origin(source, commit), notes)
+        model, folder = _load_folder(files.path), files.path
+    words = _tokenizer(tokenizer, folder, model, notes)
+    return Checkpoint(model.eval(), words, notes)
 
 
-def known_best(model: BlipForImageTextRetrieval) -> tuple[int, int, bool]:
+def cross_attention(model: BlipForImageTextRetrieval) -> tuple[int, int]:
+    """How many cross-attention layers a model has, and heads in each."""
+    text: Any = model.config.text_config
+    return text.num_hidden_layers, text.num_attention_heads
+
+
+def known_best(model: BlipForImageTextRetrieval) -> Choice:
     """The cross-attention layer and head to read, and whether they are known to be the best.
 
     They are known for BLIP-large (published for its Flickr checkpoint at 336 px). For any other
@@ -100,10 +72,16 @@ def known_best(model: BlipForImageTextRetrieval) -> tuple[int, int, bool]:
     layers, heads = text.num_hidden_layers, text.num_attention_heads
     layer, head = _BEST_LAYER * layers // _TEXT_LAYERS, _BEST_HEAD * heads // _TEXT_HEADS
     shape = (vision.num_hidden_layers, vision.hidden_size, layers, heads, text.hidden_size)
-    return max(min(layer, layers - 2), 0), head, shape == _BLIP_LARGE
+    return Choice((max(min(layer, layers - 2), 0),), (head,), known=shape == _BLIP_LARGE)
 
 
-def caption(checkpoint: Checkpoint) -> Caption:
+def preprocess(model: BlipForImageTextRetrieval) -> Preprocess:
+    """How an image becomes an input: a square, whatever its proportions."""
+    config: Any = model.config.vision_config
+    return Preprocess((config.image_size, config.image_size), config.patch_size, MEAN, STD)
+
+
+def text(checkpoint: Checkpoint) -> Text:
     """How captions are written for a model. [ENC] is the tokenizer's own, else follows [DEC].
 
     Raises:
@@ -120,23 +98,31 @@ def caption(checkpoint: Checkpoint) -> Caption:
             f" {config.vocab_size} entries",
             "give a tokenizer with an [ENC] token: --tokenizer",
         )
-    return Caption(
+    return Text(
+        tokenizer="wordpiece",
         prompt=PROMPT,
-        enc_id=enc_id,
-        sep_id=wordpiece.special_id(checkpoint.tokenizer, "[SEP]"),
+        joiner=" ",
+        lowercase=True,
+        first_id=enc_id,
+        last_id=wordpiece.special_id(checkpoint.tokenizer, "[SEP]"),
         pad_id=wordpiece.special_id(checkpoint.tokenizer, "[PAD]"),
-        max_tokens=config.max_position_embeddings,
+        unknown="[UNK]",
+        context=config.max_position_embeddings,
     )
 
 
-def resize_positions(model: BlipForImageTextRetrieval, image_size: int) -> None:
-    """Interpolate the image encoder's position embeddings for another input size, in place.
+def resize(model: BlipForImageTextRetrieval, sides: tuple[int, int]) -> None:
+    """Make a model take images of another height and width in pixels, in place.
+
+    The image encoder's position embeddings are interpolated.
 
     Raises:
-        ModelError: the patch size does not divide the image size.
+        ModelError: the sides differ, or the patch size does not divide them.
     """
     encoder: Any = model.vision_model
-    patch = encoder.config.patch_size
+    patch, image_size = encoder.config.patch_size, sides[0]
+    if sides[0] != sides[1]:
+        raise ModelError(f"image size {sides[0]}x{sides[1]}", "BLIP takes squares only")
     if image_size < patch or image_size % patch:
         near = max(1, round(image_size / patch)) * patch
         raise ModelError(
@@ -156,40 +142,7 @@ def resize_positions(model: BlipForImageTextRetrieval, image_size: int) -> None:
     encoder.config.image_size = image_size
 
 
-def _download(hub_id: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(
-            snapshot_download(
-                hub_id,
-                revision=revision,
-                allow_patterns=_HUB_FILES,
-            )
-        )
-        if not any(folder.glob("*.safetensors")):
-            snapshot_download(hub_id, revision=revision, allow_patterns=["pytorch_model*"])
-    except Exception as error:  # of many kinds: HTTP, time-outs, cache, names
-        raise ModelError(
-            f"cannot fetch {hub_id!r} from the Hugging Face hub: {reason(error)}",
-            "check the name and the network, or give a folder or .pth file that is already here",
-        ) from error
-    return folder
-
-
 def _load_folder(folder: Path) -> BlipForImageTextRetrieval:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"'{folder}' is not a Hugging Face checkpoint: no readable config.json",
-            "save one with BlipForImageTextRetrieval.save_pretrained",
-        ) from error
-    if config.get("model_type") != "blip":
-        raise ModelError(
-            f"'{folder}' holds a {config.get('model_type')!r} model",
-            "only BLIP image-text-matching models can be exported so far",
-        )
     model, loading = _from_pretrained(folder)
     lost = [
         key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -43,20 +43,30 @@ _RENAMES = (
 )
 
 
-def load(path: Path) -> BlipForImageTextRetrieval:
-    """Read an original checkpoint; every key is either used or known to matter to training only.
+def recognises(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether weights are named as an original checkpoint of BLIP names them."""
+    return any(key.startswith("visual_encoder.") for key in weights) and any(
+        key.startswith("text_encoder.encoder.layer.0.crossattention.") for key in weights
+    )
+
+
+def load(weights: Mapping[str, torch.Tensor], path: Path) -> BlipForImageTextRetrieval:
+    """A model with original weights; each is either used or known to matter to training only.
+
+    Args:
+        weights: of the checkpoint.
+        path: of it, to name in errors.
 
     Raises:
-        ModelError: it cannot be read, or has keys too many or too few.
+        ModelError: there are keys too many or too few.
     """
-    content = _read(path)
     try:
-        weights = rename(content, path)
-        model = BlipForImageTextRetrieval(_config(weights))
-        missing = model.state_dict().keys() - weights.keys()
+        renamed = rename(weights, path)
+        model = BlipForImageTextRetrieval(_config(renamed))
+        missing = model.state_dict().keys() - renamed.keys()
         if missing:
             raise KeyError(sorted(missing)[0])
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict(renamed, assign=True)
     except ModelError:
         raise
     except Exception as error:  # whatever shapes and types that are not a model's lead to
@@ -67,7 +77,7 @@ def load(path: Path) -> BlipForImageTextRetrieval:
     return model
 
 
-def rename(weights: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+def rename(weights: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
     """The weights under Hugging Face's names, without those that only training reads.
 
     Raises:
@@ -93,22 +103,6 @@ def rename(weights: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tens
             "take a retrieval checkpoint, such as model_large_retrieval_flickr.pth",
         )
     return renamed
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        zipped = zipfile.is_zipfile(
-            path
-        )  # files of PyTorch before 1.6 are not, and cannot be mapped
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # of many kinds: pickle, zip, torch
-        raise ModelError(
-            f"'{path}' cannot be read as a PyTorch checkpoint: {reason(error)}",
-            "download it again; files that hold more than weights are refused",
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
-        raise ModelError(f"'{path}' has no key 'model'", "take an original BLIP checkpoint")
-    return content["model"]
 
 
 def _config(weights: dict[str, torch.Tensor]) -> BlipConfig:

@@ -40,7 +40,7 @@ def salience_graph(
     """The graph of salience at the cross-attention of `layers` and `heads` (from 0).
 
     Inputs: image_embeds [I, 1 + P, D], input_ids [B, T], attention_mask [B, T], patch_keep [I, P],
-    where I is B, or 1: then all captions are about one picture, whose keys and values they share.
+    where I is B, or 1: then all captions are about one image, whose keys and values they share.
     Outputs: itm_logits [B, 2] and salience [B, T, P], the average over layers and heads of
     A * max(dlogit[1]/dA, 0) with the rows of padding zero; where `separate`, every map on its own,
     salience [B, L, H, T, P].

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+
 from pnp_ovss.engine import ModelError
 from pnp_ovss.export.graphs.loading import load
 

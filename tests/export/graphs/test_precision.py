@@ -14,17 +14,18 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes.common import ShapeInferencePass
+
 from pnp_ovss.engine.errors import ModelError
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, find_model
+from pnp_ovss.engine.model.folder import find_model
 from pnp_ovss.engine.precision import Precision
 from pnp_ovss.export import export
 from pnp_ovss.export.graphs import builder
 from pnp_ovss.export.graphs.precision import LOW, MOVES, convert
-
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
+from tests.feeds import graph_file
 
-GRAPHS = (VISION, VISION_TOKENS, SALIENCE)
+GRAPHS = ("vision", "vision_tokens", "salience")
 EXACT = {"LayerNormalization", "Softmax", "Gelu", "Erf", "Exp", "Div", "Sqrt", "Relu"}
 EXACT |= {"ReduceMean", "ReduceSum"}
 
@@ -43,7 +44,7 @@ def folder(
 
 @pytest.fixture(params=GRAPHS)
 def path(request: pytest.FixtureRequest, folder: Path) -> Path:
-    return folder / request.param
+    return graph_file(folder, request.param)
 
 
 @pytest.fixture(params=LOW)
@@ -133,7 +134,11 @@ def test_only_a_power_of_two_scales_in_low_precision(exported: Exported, precisi
         (find_model("demo"), LOW[precision]),
         (exported.folder, ir.DataType.FLOAT),
     ):
-        scaled = [n for n in converted(folder / VISION, precision).graph if n.op_type == "Mul"]
+        scaled = [
+            n
+            for n in converted(graph_file(folder, "vision"), precision).graph
+            if n.op_type == "Mul"
+        ]
         assert scaled
         assert types(value for node in scaled for value in node.outputs) == {dtype}
 
@@ -182,7 +187,7 @@ def test_what_is_converted_is_left_as_it_was(path: Path, precision: Precision):
 
 
 def test_a_weight_too_large_for_float16(exported: Exported):
-    model = ir.load(exported.folder / VISION)
+    model = ir.load(graph_file(exported.folder, "vision"))
     weight = model.graph.initializers["vision_model.encoder.layers.0.mlp.fc1.weight.transposed"]
     assert weight.const_value
     weight.const_value = ir.tensor(weight.const_value.numpy() * np.float32(-1e6), name=weight.name)
@@ -219,13 +224,13 @@ print(log.text.count("\\nName: _gemm_mha"))
 """
 
 
-@pytest.mark.parametrize("graph_name", [VISION, VISION_TOKENS])
+@pytest.mark.parametrize("graph_name", ["vision", "vision_tokens"])
 def test_tensorrt_fuses_attention_all_the_same(
     precision: Precision, graph_name: str, tmp_path: Path
 ):
     """One kernel for the scores, the softmax in float32 and the product with the values."""
     pytest.importorskip("tensorrt_rtx")
-    demo = find_model("demo") / graph_name
+    demo = graph_file(find_model("demo"), graph_name)
     builder.save(convert(ir.load(demo), precision), tmp_path / "low.onnx")
     command = [sys.executable, "-c", _BUILD, str(tmp_path / "low.onnx")]  # one logger a process
     fused = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -237,8 +242,8 @@ def test_nothing_of_pytorch_is_needed(exported: Exported, tmp_path: Path):
 import sys
 sys.modules["torch"] = None  # an import of it fails
 import onnx_ir
-from pnp_ovss.export.precision import convert
-model = convert(onnx_ir.load({str(exported.folder / SALIENCE)!r}), "bf16")
+from pnp_ovss.export.graphs.precision import convert
+model = convert(onnx_ir.load({str(graph_file(exported.folder, "salience"))!r}), "bf16")
 onnx_ir.save(model, {str(tmp_path / "low.onnx")!r}, external_data="low.onnx_data")
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Mixed precision: what the graphs compute, emulated (see `benchmarks/emulation.py`)."""
+"""Mixed precision: what the graphs compute, emulated (see `benchmarks/measures/emulation.py`)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from pnp_ovss.engine.evaluation.datasets import DATASETS
-from pnp_ovss.engine.inputs.images import preprocess
-from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, ModelFolder, open_model
-from pnp_ovss.engine.precision import Precision
-from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
-from pnp_ovss.export.graphs.precision import LOW, convert
 
 from benchmarks.measures.emulation import emulate, open_emulated
 from benchmarks.measures.precision import Row, compare, engine
+from pnp_ovss.engine.evaluation.datasets import DATASETS
+from pnp_ovss.engine.inputs.images import model_input
+from pnp_ovss.engine.methods.pnp_ovss import Graphs
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
+from pnp_ovss.engine.precision import Precision
+from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.export.graphs.precision import LOW, convert
 from tests import thresholds
 from tests.conftest import Exported
 
@@ -63,9 +63,9 @@ def models(exported: Exported) -> dict[str, ModelFolder]:
 
 
 @pytest.fixture(scope="module")
-def networks(
+def emulations(
     models: dict[str, ModelFolder], tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, Precision], Network]:
+) -> dict[tuple[str, Precision], Graphs]:
     folder = tmp_path_factory.mktemp("emulated")
     return {
         (name, precision): open_emulated(model, precision, folder / name)
@@ -75,12 +75,13 @@ def networks(
 
 
 def check(
-    network: Network, embeds: np.ndarray, ids: np.ndarray, real: int, keep: np.ndarray
+    graphs: Graphs, embeds: np.ndarray, ids: np.ndarray, real: int, keep: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Outputs for one picture [1, 1 + P, D] and one caption [T], of which `real` are no padding."""
     mask = (np.arange(len(ids)) < real).astype(np.int64)
     feeds = {"image_embeds": embeds, "input_ids": ids[None], "attention_mask": mask[None]}
-    out = network.salience.run({**feeds, "patch_keep": keep.astype(np.float32)[None]})
+    feeds["patch_keep"] = keep.astype(np.float32)[None]
+    out = graphs.runners.run("salience", feeds)
     assert np.isfinite(embeds).all()
     assert np.isfinite(out["itm_logits"]).all()
     assert np.isfinite(out["salience"]).all()
@@ -92,20 +93,27 @@ def check(
 @pytest.mark.parametrize("precision", LOW)
 @pytest.mark.parametrize("name", ["random", "demo"])
 @pytest.mark.parametrize("picture", [*PICTURES, "all blank"])
-def test_extreme_input_gives_finite_output(networks, picture: str, name: str, precision: Precision):
-    network = networks[name, precision]
-    manifest = network.manifest
-    side, patches = manifest.image_size, manifest.grid**2
-    image = np.zeros((3, side, side), np.float32)  # as where every patch is dropped
+def test_extreme_input_gives_finite_output(
+    emulations, picture: str, name: str, precision: Precision
+):
+    graphs = emulations[name, precision]
+    preprocess, text = graphs.manifest.preprocess, graphs.manifest.text
+    patches = preprocess.patches
+    image = np.zeros((3, *preprocess.sides), np.float32)  # as where every patch is dropped
     if picture in PICTURES:
-        image = preprocess(Image.fromarray(PICTURES[picture](side)), side)
-    embeds = network.embed(image[None])
-    longest = manifest.caption.max_tokens
-    some = rng(2).integers(0, manifest.caption.enc_id + 1, longest)
+        image = input_of(graphs, picture)
+    embeds = graphs.embed(image[None])
+    longest = text.context
+    some = rng(2).integers(0, text.first_id + 1, longest)
     for length, real in ((1, 1), (6, 6), (longest, longest), (longest, 2)):
         for ids in (some[:length], np.full(length, some[0])):
             for keep in (np.ones(patches), np.zeros(patches), np.arange(patches) == 3):
-                check(network, embeds, ids, real, keep)
+                check(graphs, embeds, ids, real, keep)
+
+
+def input_of(graphs: Graphs, picture: str) -> np.ndarray:
+    preprocess = graphs.manifest.preprocess
+    return model_input(Image.fromarray(PICTURES[picture](preprocess.sides[0])), preprocess)
 
 
 @st.composite
@@ -121,13 +129,13 @@ def inputs(draw: st.DrawFn, side: int, longest: int, vocabulary: int, patches: i
 
 @pytest.mark.parametrize("precision", LOW)
 @given(data=st.data())
-def test_any_input_gives_finite_output(networks, precision: Precision, data: st.DataObject):
-    network = networks["random", precision]
-    manifest = network.manifest
-    shape = (manifest.image_size, manifest.caption.max_tokens, manifest.caption.enc_id)
-    picture, ids, real, keep = data.draw(inputs(*shape, manifest.grid**2))
-    embeds = network.embed(preprocess(Image.fromarray(picture), shape[0])[None])
-    check(network, embeds, ids, real, keep)
+def test_any_input_gives_finite_output(emulations, precision: Precision, data: st.DataObject):
+    graphs = emulations["random", precision]
+    preprocess, text = graphs.manifest.preprocess, graphs.manifest.text
+    shape = (preprocess.sides[0], text.context, text.first_id)
+    picture, ids, real, keep = data.draw(inputs(*shape, preprocess.patches))
+    embeds = graphs.embed(model_input(Image.fromarray(picture), preprocess)[None])
+    check(graphs, embeds, ids, real, keep)
 
 
 @pytest.fixture(scope="module")
@@ -177,23 +185,23 @@ def scaled(path: Path, weight: str, factor: float) -> ir.Model:
 
 
 @pytest.mark.parametrize(("precision", "finite"), [("fp16", False), ("bf16", True)])
-def test_an_overflow_is_seen(models, networks, precision: Precision, finite: bool, tmp_path: Path):
+def test_an_overflow_is_seen(
+    models, emulations, precision: Precision, finite: bool, tmp_path: Path
+):
     """Weights that float16 holds, and products that it does not."""
     model = models["random"]
     name = "vision_model.encoder.layers.0.mlp.fc1.weight.transposed"  # largest: 0.4
-    vision = emulated(scaled(model.path / VISION, name, 2.0**17), precision, tmp_path)
-    side = model.manifest.image_size
-    image = preprocess(Image.fromarray(PICTURES["noise"](side)), side)
+    vision = emulated(scaled(model.graph_path("vision"), name, 2.0**17), precision, tmp_path)
+    image = input_of(emulations["random", "fp32"], "noise")
     embeds = vision.run({"pixel_values": image[None]})["image_embeds"]
     assert np.isfinite(embeds).all() == finite
 
 
-def salience_feeds(network: Network, picture: str) -> dict[str, np.ndarray]:
-    side, patches = network.manifest.image_size, network.manifest.grid**2
-    image = preprocess(Image.fromarray(PICTURES[picture](side)), side)
-    ids = rng(3).integers(0, network.manifest.caption.enc_id + 1, (1, 12))
+def salience_feeds(graphs: Graphs, picture: str) -> dict[str, np.ndarray]:
+    patches = graphs.manifest.preprocess.patches
+    ids = rng(3).integers(0, graphs.manifest.text.first_id + 1, (1, 12))
     return {
-        "image_embeds": network.embed(image[None]),
+        "image_embeds": graphs.embed(input_of(graphs, picture)[None]),
         "input_ids": ids,
         "attention_mask": np.ones_like(ids),
         "patch_keep": np.ones((1, patches), np.float32),
@@ -203,14 +211,15 @@ def salience_feeds(network: Network, picture: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", ["random", "demo"])
 @pytest.mark.parametrize("exponent", [-8, 8])
 def test_small_and_large_gradients_are_as_exact(
-    models, networks, name: str, exponent: int, tmp_path: Path
+    models, emulations, name: str, exponent: int, tmp_path: Path
 ):
     """Salience is linear in the ITM head: float16 must neither lose it nor overflow."""
-    network = networks[name, "fp32"]
-    feeds = salience_feeds(network, "noise")
-    wanted = network.salience.run(feeds)["salience"]
-    plain = networks[name, "fp16"].salience.run(feeds)["salience"]
-    head = scaled(models[name].path / SALIENCE, "itm_head.weight.transposed", 2.0**exponent)
+    feeds = salience_feeds(emulations[name, "fp32"], "noise")
+    wanted, plain = (
+        emulations[name, precision].runners.run("salience", feeds)["salience"]
+        for precision in ("fp32", "fp16")
+    )
+    head = scaled(models[name].graph_path("salience"), "itm_head.weight.transposed", 2.0**exponent)
     found = emulated(head, "fp16", tmp_path).run(feeds)["salience"] / 2.0**exponent
 
     def error(value: np.ndarray) -> float:

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from pnp_ovss.engine import ModelError
-from pnp_ovss.export.models.blip import checkpoint as blip
 from transformers import BlipConfig, BlipForImageTextRetrieval
 
 from benchmarks.harness import random_models
+from pnp_ovss.engine import ModelError
+from pnp_ovss.export.models import blip
+from pnp_ovss.export.models.base import Checkpoint, Choice
+from pnp_ovss.export.models.registry import family_of
+from pnp_ovss.export.models.source import find_checkpoint
 from tests.conftest import TEXT, VISION, Exported
 
 
@@ -21,6 +24,12 @@ from tests.conftest import TEXT, VISION, Exported
 def checkpoint(exported: Exported, tmp_path: Path) -> Path:
     """A checkpoint that the test may damage."""
     return Path(shutil.copytree(exported.checkpoint, tmp_path / "checkpoint"))
+
+
+def load(checkpoint: str, revision: str | None = None) -> Checkpoint:
+    files, _ = find_checkpoint(checkpoint, revision)
+    assert family_of(files) is blip
+    return blip.load(files, None)
 
 
 def change_config(checkpoint: Path, **changes) -> None:
@@ -41,23 +50,27 @@ def unfilled(vision: Mapping[str, Any], text: Mapping[str, Any]) -> BlipForImage
 
 def test_the_best_layer_and_head_are_known_for_blip_large_alone():
     large, base = random_models.BLIP_LARGE, random_models.BLIP_BASE
-    assert blip.known_best(unfilled(large["vision"], large["text"])) == (7, 9, True)
-    assert blip.known_best(unfilled(base["vision"], base["text"])) == (7, 9, False)
+    assert blip.known_best(unfilled(large["vision"], large["text"])) == Choice(
+        (7,), (9,), known=True
+    )
+    assert blip.known_best(unfilled(base["vision"], base["text"])) == Choice(
+        (7,), (9,), known=False
+    )
     narrow = {"hidden_size": 24, "num_attention_heads": 12}
-    assert blip.known_best(unfilled(VISION, narrow)) == (7, 9, False)
-    assert blip.known_best(unfilled(large["vision"], narrow)) == (7, 9, False)
+    assert blip.known_best(unfilled(VISION, narrow)) == Choice((7,), (9,), known=False)
+    assert blip.known_best(unfilled(large["vision"], narrow)) == Choice((7,), (9,), known=False)
 
 
 @pytest.mark.parametrize("layers", range(2, 14))
 def test_elsewhere_the_same_relative_place_is_taken_but_for_the_last_layer(layers: int):
     model = unfilled(VISION, {**TEXT, "num_hidden_layers": layers})
-    assert blip.known_best(model) == (min(7 * layers // 12, layers - 2), 3, False)
+    assert blip.known_best(model) == Choice((min(7 * layers // 12, layers - 2),), (3,), known=False)
 
 
 def test_tokenizer_is_berts_where_the_checkpoint_has_none(checkpoint: Path):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (checkpoint / name).unlink()
-    loaded = blip.load(str(checkpoint))
+    loaded = load(str(checkpoint))
     assert loaded.tokenizer.encode("potted plant").tokens == ["pot", "##ted", "plant"]
     assert any("BERT" in note for note in loaded.notes)
 
@@ -66,9 +79,9 @@ def test_tokenizer_is_read_from_vocab_txt(checkpoint: Path, tokenizer):
     (checkpoint / "tokenizer.json").unlink()
     words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     (checkpoint / "vocab.txt").write_text("\n".join([*words, "[DEC]", "[ENC]"]) + "\n")
-    loaded = blip.load(str(checkpoint))
+    loaded = load(str(checkpoint))
     assert loaded.notes == []
-    assert blip.caption(loaded).enc_id == 30523
+    assert blip.text(loaded).first_id == 30523
 
 
 @pytest.mark.parametrize(
@@ -83,7 +96,7 @@ def test_tokenizer_is_read_from_vocab_txt(checkpoint: Path, tokenizer):
 def test_unfit_configurations_are_refused(checkpoint: Path, changes, message: str):
     change_config(checkpoint, **changes)
     with pytest.raises(ModelError, match=message):
-        blip.load(str(checkpoint))
+        load(str(checkpoint))
 
 
 def test_missing_weights_are_refused_not_made_up(checkpoint: Path):
@@ -92,23 +105,23 @@ def test_missing_weights_are_refused_not_made_up(checkpoint: Path):
     del weights["itm_head.weight"]
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 1 weights.*itm_head\.weight"):
-        blip.load(str(checkpoint))
+        load(str(checkpoint))
 
 
 def test_truncated_weights_are_refused(checkpoint: Path):
     path = checkpoint / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ModelError, match="cannot be loaded"):
-        blip.load(str(checkpoint))
+        load(str(checkpoint))
 
 
 def test_vocabulary_too_small_for_enc_is_refused(tmp_path: Path, tokenizer):
     random_models.save_checkpoint(
         random_models.random_blip(VISION, {**TEXT, "vocab_size": 30522}), tokenizer, tmp_path
     )
-    loaded = blip.load(str(tmp_path))
+    loaded = load(str(tmp_path))
     with pytest.raises(ModelError, match=r"\[ENC\] would have id 30523"):
-        blip.caption(loaded)
+        blip.text(loaded)
 
 
 def test_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path: Path, tokenizer):
@@ -116,21 +129,21 @@ def test_tokenizer_larger_than_the_vocabulary_is_refused(tmp_path: Path, tokeniz
         random_models.random_blip(VISION, {**TEXT, "vocab_size": 1000}), tokenizer, tmp_path
     )
     with pytest.raises(ModelError, match="ids up to 30521"):
-        blip.load(str(tmp_path))
+        load(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./no/such/folder", "a/b/c"])
 def test_what_is_neither_file_nor_hub_id_is_named(name: str):
     with pytest.raises(ModelError, match="no such file or folder"):
-        blip.load(name)
+        load(name)
 
 
 def test_hub_id_without_network_says_so(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="cannot fetch 'Salesforce/blip-itm-base-coco'"):
-        blip.load("Salesforce/blip-itm-base-coco")
+        load("Salesforce/blip-itm-base-coco")
 
 
 def test_revision_of_what_is_no_hub_id_is_refused(exported: Exported):
     with pytest.raises(ModelError, match="only a hub id has revisions"):
-        blip.load(str(exported.checkpoint), revision="main")
+        load(str(exported.checkpoint), revision="main")

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from pnp_ovss.engine import ModelError
-from pnp_ovss.export import export
-from pnp_ovss.export.models.blip import checkpoint as blip
-from pnp_ovss.export.models.blip import original as original_module
+from transformers import BlipForImageTextRetrieval
 
 from benchmarks.harness.random_models import random_blip
+from pnp_ovss.engine import ModelError
+from pnp_ovss.export import export
+from pnp_ovss.export.models import blip
+from pnp_ovss.export.models.registry import family_of
+from pnp_ovss.export.models.source import find_checkpoint
 
 TO_ORIGINAL = (
     ("vision_model.embeddings.class_embedding", "visual_encoder.cls_token"),
@@ -55,6 +57,12 @@ def original():
     return random_blip(vision, {**SHAPE[1], "num_attention_heads": 1})
 
 
+def load(path: Path) -> BlipForImageTextRetrieval:
+    files, _ = find_checkpoint(str(path))
+    assert family_of(files) is blip
+    return blip.load(files, None).model
+
+
 def save(weights: dict[str, torch.Tensor], path: Path) -> Path:
     torch.save({"model": weights, "epoch": 5}, path)
     return path
@@ -62,7 +70,7 @@ def save(weights: dict[str, torch.Tensor], path: Path) -> Path:
 
 def test_original_checkpoint_computes_what_the_model_does(original, tmp_path: Path):
     path = save(original_weights(original), tmp_path / "model_large_retrieval_flickr.pth")
-    loaded = blip.load(str(path)).model
+    loaded = load(path)
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     ids = torch.tensor([[30523, 5, 6, 102], [30523, 7, 8, 102]])
     with torch.no_grad():
@@ -75,7 +83,7 @@ def test_original_checkpoint_exports(original, tmp_path: Path):
     path = save(original_weights(original), tmp_path / "model_base_retrieval_coco.pth")
     manifest = export(str(path), tmp_path / "model", image_size=64)
     assert manifest.checkpoint.source == path.name
-    assert manifest.caption.enc_id == 30523
+    assert manifest.text.first_id == 30523
 
 
 @pytest.mark.parametrize(
@@ -91,7 +99,7 @@ def test_every_key_is_accounted_for(original, tmp_path: Path, change, message: s
     weights = original_weights(original)
     change(weights)
     with pytest.raises(ModelError, match=message):
-        original_module.load(save(weights, tmp_path / "model.pth"))
+        load(save(weights, tmp_path / "model.pth"))
 
 
 def test_code_in_a_checkpoint_is_never_run(tmp_path: Path):
@@ -101,7 +109,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path: Path):
 
     torch.save({"model": Malicious()}, tmp_path / "model.pth")
     with pytest.raises(ModelError, match="cannot be read"):
-        original_module.load(tmp_path / "model.pth")
+        load(tmp_path / "model.pth")
     assert not (tmp_path / "owned").exists()
 
 
@@ -110,16 +118,42 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path, content: bytes
     path = tmp_path / "model.pth"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="cannot be read"):
-        original_module.load(path)
+        load(path)
 
 
-def test_checkpoint_without_model_key_is_refused(tmp_path: Path):
-    torch.save({"state_dict": {}}, tmp_path / "model.pth")
-    with pytest.raises(ModelError, match="no key 'model'"):
-        original_module.load(tmp_path / "model.pth")
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {}},
+        {"model": {}},
+        {"model": {0: torch.zeros(1)}},
+        {"model": {"weight": "none"}},
+        [torch.zeros(1)],
+    ],
+    ids=str,
+)
+def test_files_without_weights_are_refused(tmp_path: Path, content: object):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(ModelError, match="holds no weights"):
+        load(tmp_path / "model.pth")
+
+
+def test_weights_may_be_bare(original, tmp_path: Path):
+    torch.save(original_weights(original), tmp_path / "model.pth")
+    assert len(load(tmp_path / "model.pth").text_encoder.encoder.layer) == 3
+
+
+def test_weights_of_another_family_are_none_of_blip(tmp_path: Path):
+    """ALBEF's image encoder has the same names; its text encoder is below `bert`, or fuses late."""
+    for key in ("text_encoder.bert.encoder.layer.6.crossattention.self.query.weight", "other"):
+        weights = {"visual_encoder.cls_token": torch.zeros(1), key: torch.zeros(1)}
+        files, _ = find_checkpoint(str(save(weights, tmp_path / "albef.pth")))
+        with pytest.raises(ModelError, match="has weights of no known model") as caught:
+            family_of(files)
+        assert "blip" in caught.value.cure
 
 
 def test_checkpoint_in_pytorchs_old_format_is_read(original, tmp_path: Path):
     path = tmp_path / "model.pth"
     torch.save({"model": original_weights(original)}, path, _use_new_zipfile_serialization=False)
-    assert len(original_module.load(path).text_encoder.encoder.layer) == 3
+    assert len(load(path).text_encoder.encoder.layer) == 3

@@ -8,19 +8,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from pnp_ovss.engine.errors import ExecutionError, ModelError
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS
-from pnp_ovss.export import validate
-from pnp_ovss.export.graphs import blocks, builder
-from pnp_ovss.export.models.blip.salience import salience_graph
-from pnp_ovss.export.models.blip.vision import vision_graph
 from transformers import BlipForImageTextRetrieval
 
 from benchmarks.harness.random_models import random_blip
+from pnp_ovss.engine.errors import ExecutionError, ModelError
+from pnp_ovss.export import validate
+from pnp_ovss.export.graphs import blocks, builder
+from pnp_ovss.export.models import blip
+from pnp_ovss.export.models.base import Choice
 from tests import thresholds
 from tests.conftest import TEXT
 from tests.conftest import VISION as VISION_SHAPE
 
+NAMES = ("vision", "salience", "vision_tokens")
 SHAPES = {
     "as the fixture": ({}, {}),
     "one of everything": (
@@ -36,11 +36,27 @@ SHAPES = {
 
 
 def write_graphs(model, folder: Path, layers: Sequence[int], heads: Sequence[int], separate: bool):
-    (folder / "onnx").mkdir()
-    builder.save(vision_graph(model), folder / VISION)
-    some_tokens = vision_graph(model, of_kept=True)
-    builder.save_sharing(some_tokens, folder / VISION_TOKENS, folder / VISION)
-    builder.save(salience_graph(model, layers, heads, separate=separate), folder / SALIENCE)
+    graphs = blip.graphs(model, Choice(tuple(layers), tuple(heads), separate=separate))
+    for name, graph in graphs.items():
+        path = folder / f"{name}.onnx"
+        if graph.shares:
+            builder.save_sharing(graph.model, path, folder / f"{graph.shares}.onnx")
+        else:
+            builder.save(graph.model, path)
+
+
+def accuracy(
+    model: BlipForImageTextRetrieval,
+    folder: Path,
+    layers: Sequence[int],
+    heads: Sequence[int],
+    *,
+    separate: bool = False,
+    seed: int = 0,
+) -> dict[str, validate.Accuracy]:
+    graphs = {name: folder / f"{name}.onnx" for name in NAMES}
+    choice = Choice(tuple(layers), tuple(heads), separate=separate)
+    return validate.accuracy(blip, model, graphs, choice, seed=seed)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -50,7 +66,7 @@ def test_graphs_agree_with_autograd_for_any_shape(shape: str, tmp_path: Path):
     layer = text["num_hidden_layers"] // 2
     head = text["num_attention_heads"] - 1
     write_graphs(model, tmp_path, [layer], [head], False)
-    outputs = validate.accuracy(model, tmp_path, [layer], [head], separate=False, seed=5)
+    outputs = accuracy(model, tmp_path, [layer], [head], separate=False, seed=5)
     assert max(output.graph for output in outputs.values()) < thresholds.SALIENCE
 
 
@@ -61,17 +77,17 @@ def test_graphs_agree_with_autograd_for_any_shape(shape: str, tmp_path: Path):
 def test_any_layers_and_heads(layers, heads, separate: bool, tmp_path: Path):
     model = random_blip(VISION_SHAPE, TEXT, seed=4).requires_grad_(False)
     write_graphs(model, tmp_path, layers, heads, separate)
-    outputs = validate.accuracy(model, tmp_path, layers, heads, separate=separate, seed=6)
+    outputs = accuracy(model, tmp_path, layers, heads, separate=separate, seed=6)
     assert max(output.graph for output in outputs.values()) < thresholds.SALIENCE
 
 
 def test_validation_notices_another_head(tmp_path: Path):
     model = random_blip(VISION_SHAPE, TEXT).requires_grad_(False)
     write_graphs(model, tmp_path, [2], [3], False)
-    outputs = validate.accuracy(model, tmp_path, [2], [2], separate=False)
-    assert outputs["itm_logits"].graph < thresholds.SALIENCE
-    assert outputs["salience"].graph > 0.1
-    with pytest.raises(ExecutionError, match="the exported salience is off"):
+    outputs = accuracy(model, tmp_path, [2], [2], separate=False)
+    assert outputs["salience.itm_logits"].graph < thresholds.SALIENCE
+    assert outputs["salience.salience"].graph > 0.1
+    with pytest.raises(ExecutionError, match=r"the exported salience\.salience is off"):
         validate.require_accurate(outputs)
 
 
@@ -81,9 +97,9 @@ def test_validation_notices_padding_that_is_attended_to(
     monkeypatch.setattr(blocks, "MASKED", 0.0)
     model = random_blip(VISION_SHAPE, TEXT).requires_grad_(False)
     write_graphs(model, tmp_path, [2], [3], False)
-    outputs = validate.accuracy(model, tmp_path, [2], [3], separate=False)
-    assert outputs["image_embeds"].graph < thresholds.SALIENCE
-    assert outputs["kept_embeds"].graph > 0.01
+    outputs = accuracy(model, tmp_path, [2], [3])
+    assert outputs["vision.image_embeds"].graph < thresholds.SALIENCE
+    assert outputs["vision_tokens.image_embeds"].graph > 0.01
 
 
 def test_validation_notices_what_is_not_finite():
@@ -104,9 +120,9 @@ def with_attention_of(strength: float, seed: int) -> BlipForImageTextRetrieval:
 def test_padding_is_masked_beside_large_scores(tmp_path: Path):
     model = with_attention_of(100, 0)
     write_graphs(model, tmp_path, [2], [3], False)
-    outputs = validate.accuracy(model, tmp_path, [2], [3], separate=False)
+    outputs = accuracy(model, tmp_path, [2], [3])
     validate.require_accurate(outputs)
-    assert outputs["salience"].graph < 1e-3
+    assert outputs["salience.salience"].graph < 1e-3
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -114,8 +130,8 @@ def test_a_graph_is_allowed_what_the_rounding_of_its_model_explains(seed: int, t
     model = with_attention_of(4, seed)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     write_graphs(model, tmp_path, [2], [3], False)
-    outputs = validate.accuracy(model, tmp_path, [2], [3], separate=False)
-    assert outputs["salience"].tolerance > 10 * validate.FLOOR
+    outputs = accuracy(model, tmp_path, [2], [3])
+    assert outputs["salience.salience"].tolerance > 10 * validate.FLOOR
     validate.require_accurate(outputs)
     for name, weight in model.named_parameters():  # as they were, though PyTorch ran in float64
         assert weight.dtype == torch.float32
@@ -133,11 +149,11 @@ def test_pytorch_runs_again_before_a_graph_is_refused(
     def compare(margin: float, repeats: int = validate.REPEATS) -> validate.Accuracy:
         monkeypatch.setattr(validate, "MARGIN", margin)
         monkeypatch.setattr(validate, "REPEATS", repeats)
-        outputs = validate.accuracy(model, tmp_path, [2], [3], separate=False)
-        if not outputs["salience"].graph <= outputs["salience"].tolerance:
+        outputs = accuracy(model, tmp_path, [2], [3])
+        if not outputs["salience.salience"].graph <= outputs["salience.salience"].tolerance:
             with pytest.raises(ExecutionError):
                 validate.require_accurate(outputs)
-        return outputs["salience"]
+        return outputs["salience.salience"]
 
     all_runs = compare(0)
     assert len(all_runs.eager) == 1 + validate.REPEATS
@@ -158,15 +174,15 @@ def test_pytorch_runs_again_before_a_graph_is_refused(
 def test_it_does_not_run_again_where_that_could_change_nothing(tmp_path: Path):
     model = with_attention_of(4, 0)
     write_graphs(model, tmp_path, [1], [3], False)
-    outputs = validate.accuracy(model, tmp_path, [2], [3], separate=False)
-    assert outputs["salience"].graph > validate.LIMIT
-    assert len(outputs["salience"].eager) == 1
+    outputs = accuracy(model, tmp_path, [2], [3])
+    assert outputs["salience.salience"].graph > validate.LIMIT
+    assert len(outputs["salience.salience"].eager) == 1
 
 
 def test_an_ill_conditioned_model_is_refused(tmp_path: Path):
     model = with_attention_of(8, 1)
     write_graphs(model, tmp_path, [2], [3], False)
-    outputs = validate.accuracy(model, tmp_path, [2], [3], separate=False)
+    outputs = accuracy(model, tmp_path, [2], [3])
     with pytest.raises(ModelError, match="the model is ill-conditioned"):
         validate.require_accurate(outputs)
 
@@ -199,18 +215,17 @@ def test_what_is_tolerated(graph: float, eager: list[float], error: type[Excepti
 def test_graph_stores_each_weight_once_and_passes_the_checker(tmp_path: Path):
     model = random_blip(VISION_SHAPE, TEXT).requires_grad_(False)
     write_graphs(model, tmp_path, [0], [0], False)
-    onnx.checker.check_model(str(tmp_path / SALIENCE), full_check=True)
-    onnx.checker.check_model(str(tmp_path / VISION), full_check=True)
-    onnx.checker.check_model(str(tmp_path / VISION_TOKENS), full_check=True)
+    for name in NAMES:
+        onnx.checker.check_model(str(tmp_path / f"{name}.onnx"), full_check=True)
     weights = sum(p.numel() for p in model.text_encoder.parameters()) + 2 * (64 + 1)
-    stored = (tmp_path / f"{SALIENCE}_data").stat().st_size
+    stored = (tmp_path / "salience.onnx_data").stat().st_size
     assert stored == pytest.approx(4 * weights, rel=0.01)
 
 
 def test_graph_has_no_node_that_tensorrt_refuses(tmp_path: Path):
     model = random_blip(VISION_SHAPE, TEXT).requires_grad_(False)
     write_graphs(model, tmp_path, [0], [0], False)
-    for name in (VISION, VISION_TOKENS, SALIENCE):
-        nodes = onnx.load(str(tmp_path / name), load_external_data=False).graph.node
+    for name in NAMES:
+        nodes = onnx.load(str(tmp_path / f"{name}.onnx"), load_external_data=False).graph.node
         assert not [n for n in nodes if n.op_type.startswith("Scatter")]
         assert not [n for n in nodes if n.op_type == "LayerNormalization" and len(n.output) > 1]
