@@ -18,36 +18,23 @@ from torch.export import Dim
 from torch.fx.experimental import _config
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ...engine.device import CPU, Device, open_device, usable_devices
+from ...engine.errors import BackendError, ExecutionError, PnpOvssError, reason
 from ...engine.model import builds
+from ...engine.model.builds import Build, Recipe
 from ...engine.model.folder import ModelFolder
-from ...engine.model.manifest import Manifest
-from ...engine.model.folder import graphs_to_build
-from ...engine.model.folder import graph_name
-from ...engine.device import CPU
-from ...engine.device import Device
-from ...engine.device import open_device
-from ...engine.device import usable_devices
-from ...engine.model.builds import Build
-from ...engine.model.builds import Recipe
-from ...engine.errors import BackendError
-from ...engine.errors import ExecutionError
-from ...engine.errors import PnpOvssError
-from ...engine.errors import reason
+from ...engine.model.signature import Graph, Role
 from ...engine.precision import Precision
-from ...engine.runners.aotinductor import CPU_OPTION
-from ...engine.runners.aotinductor import LARGEST
-from ...engine.runners.aotinductor import TARGET
-from ...engine.runners.aotinductor import architecture
-from ...engine.runners.aotinductor import require_cuda
-from .cuda_toolkit import compiling_for_cuda
-from .store import build_once
+from ...engine.runners.aotinductor import CPU_OPTION, LARGEST, TARGET, architecture, require_cuda
 from ..graphs.loading import load
 from ..graphs.precision import convert
-from .torch_graph import input_shapes
-from .torch_graph import torch_module
+from .cuda_toolkit import compiling_for_cuda
+from .store import build_once
+from .torch_graph import EACH, input_shapes, torch_module
 
 # Sizes to trace with, and to choose kernels for. The code takes others, too.
-_TYPICAL = {"batch": 4, "images": 4, "captions": 2, "tokens": 16, "kept": 16}
+_TYPICAL: dict[Role, int] = {"rows": 4, "shared": 4, "padded": 16}
+_TYPICAL_EACH = 2  # rows of each image, where rows may share images
 
 _OPTIONS = {
     # The package runs on every CPU of its architecture, not only on those like this machine's.
@@ -70,7 +57,7 @@ def build(
     target: str = TARGET,
     precision: Precision | None = None,
     batches: Sequence[int] = (),
-    tokens: Sequence[int] = (),
+    tokens: Sequence[int] | None = None,
     architectures: Sequence[str] = (),
     drop_mode: str = "pixels",
     graphs: Sequence[str] = (),
@@ -81,7 +68,7 @@ def build(
     """Compile the graphs of a model, unless they are there. Packages take any shape.
 
     Args:
-        model: the model folder; the packages come to lie in its `engines/`.
+        model: the model folder; the packages come to lie in its `builds/`.
         target: "aotinductor".
         precision: of the arithmetic; by default fp16 for a GPU, fp32 for the CPU.
         batches: without effect, as is `tokens`; other targets are built for them.
@@ -95,10 +82,10 @@ def build(
         say: is told of each step.
 
     Returns:
-        The package of each graph, as `artifact.graphs` has them.
+        The package of each graph, as `graphs_to_build` has them.
 
     Raises:
-        ModelError: the model folder is of an earlier version, which had no such graph.
+        ModelError: the model folder is damaged.
         BackendError: the device, a C++ compiler or a new enough PyTorch cannot be had; or
             architectures were named.
         InputError: there is no such graph.
@@ -112,30 +99,29 @@ def build(
         )
     if "aot_inductor.check_lowerbound" not in torch._inductor.list_options():
         raise BackendError(
-            f"PyTorch {torch.__version__} is too old to compile for any number of pictures",
+            f"PyTorch {torch.__version__} is too old to compile for any number of images",
             "pip install --upgrade 'pnp-ovss[aotinductor]'",
         )
     place = usable_devices()[0] if device == "auto" else open_device(device)
     require_cuda(torch, place)
     built: list[Build] = []
-    for graph in graphs_to_build(model, drop_mode, graphs):
+    for graph in builds.graphs_to_build(model, {"drop_mode": drop_mode}, graphs):
         recipe = Recipe(
             target=target,
-            graph=graph_name(graph),
+            graph=graph,
             precision=precision or ("fp32" if place is CPU else "fp16"),
-            graph_sha256=builds.graph_sha256(model.manifest, graph),
+            graph_sha256=builds.graph_sha256(model, graph),
             profiles=[],
             architectures=[architecture(torch, place)],
             version=str(torch.__version__),
         )
-        make = partial(_build, model, model.path / graph, place, recipe, say)
+        make = partial(_build, model, place, recipe, say)
         built.append(build_once(model, recipe, make, overwrite=overwrite))
     return built
 
 
 def _build(
     model: ModelFolder,
-    onnx: Path,
     place: Device,
     recipe: Recipe,
     say: Callable[[str], None],
@@ -146,7 +132,7 @@ def _build(
         f"compiling the {recipe.precision} package of {recipe.graph}"
         f" for {', '.join(recipe.architectures)}"
     )
-    source = convert(load(onnx), recipe.precision)
+    source = convert(load(model.graph_path(recipe.graph)), recipe.precision)
     try:
         with (
             nullcontext() if place is CPU else compiling_for_cuda(),
@@ -154,7 +140,7 @@ def _build(
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # PyTorch's about itself
-            compile_graph(source, model.manifest, place.name, path)
+            compile_graph(source, model.graph(recipe.graph), place.name, path)
     except (PnpOvssError, OSError):
         raise
     except InvalidCxxCompiler as error:
@@ -176,12 +162,12 @@ def _build(
         ) from error
 
 
-def compile_graph(source: ir.Model, manifest: Manifest, device: str, path: Path) -> None:
+def compile_graph(source: ir.Model, graph: Graph, device: str, path: Path) -> None:
     """Compile a graph.
 
     Args:
         source: the graph, in the precision that it is to have.
-        manifest: of its model.
+        graph: what the manifest tells of it.
         device: "cpu" or "cuda:N".
         path: of the package that is written.
     """
@@ -189,30 +175,42 @@ def compile_graph(source: ir.Model, manifest: Manifest, device: str, path: Path)
     options = {name: value for name, value in _OPTIONS.items() if name in known}
     with sdpa_kernel(_ATTENTION):
         torch._inductor.aoti_compile_and_package(
-            _trace(source, manifest, device), package_path=str(path), inductor_configs=options
+            _trace(source, graph, device), package_path=str(path), inductor_configs=options
         )
 
 
-def _trace(source: ir.Model, manifest: Manifest, device: str) -> Any:
-    """A `torch.export.ExportedProgram` that takes any batch, length of captions and kept tokens."""
-    most = {"tokens": manifest.caption.max_tokens, "kept": 1 + manifest.grid**2}
-    dimensions = {name: Dim(name, min=1, max=LARGEST) for name in _TYPICAL}
-    dimensions |= {name: Dim(name, min=2, max=size) for name, size in most.items()}  # none is less
+def _trace(source: ir.Model, graph: Graph, device: str) -> Any:
+    """A `torch.export.ExportedProgram` that takes any number of rows of any length."""
+    shared = graph.dimension("shared")
+    shapes = input_shapes(source, shared)
+    dimensions, sizes = _dimensions(graph)
     dynamic = {
         name: {axis: dimensions[size] for axis, size in enumerate(shape) if size in dimensions}
-        for name, shape in input_shapes(source).items()
+        for name, shape in shapes.items()
     }
-    sizes = {name: min(size, most.get(name, size)) for name, size in _TYPICAL.items()}
-    inputs = _example_inputs(source, sizes, device)
+    inputs = _example_inputs(source, shapes, sizes, device)
     tracing: Any = _config
     with torch.no_grad(), tracing.patch(backed_size_oblivious=True):  # sizes may be 1
-        module = torch_module(source).to(device)
+        module = torch_module(source, shared).to(device)
         return torch.export.export(module, (), inputs, dynamic_shapes=dynamic)
 
 
-def _example_inputs(source: ir.Model, sizes: dict[str, int], device: str) -> dict[str, Tensor]:
+def _dimensions(graph: Graph) -> tuple[dict[str, Any], dict[str, int]]:
+    """Dynamic dimensions by name, and the sizes of each to trace with."""
+    dimensions: dict[str, Any] = {EACH: Dim(EACH, min=1, max=LARGEST)}
+    sizes = {EACH: _TYPICAL_EACH}
+    for name, role in graph.roles.items():
+        most = graph.limits[name] if role == "padded" else LARGEST
+        # no caption has fewer tokens than two, and no image fewer than [CLS] and a patch
+        dimensions[name] = Dim(name, min=2 if role == "padded" else 1, max=most)
+        sizes[name] = min(_TYPICAL[role], most)
+    return dimensions, sizes
+
+
+def _example_inputs(
+    source: ir.Model, shapes: dict[str, list[int | str]], sizes: dict[str, int], device: str
+) -> dict[str, Tensor]:
     """Zeros of a size for each dynamic dimension."""
-    shapes = input_shapes(source)
     return {
         str(value.name): torch.zeros(
             [sizes[size] if isinstance(size, str) else size for size in shapes[str(value.name)]],

@@ -1,4 +1,4 @@
-"""Puts a built engine and its record into a model's folder: whole, once, or not at all."""
+"""Puts a build and its record into a model's folder: whole, once, or not at all."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from pathlib import Path
 import msgspec
 from filelock import FileLock
 
+from ...engine.errors import BackendError, writing_to
 from ...engine.model import builds
-from ...engine.model.folder import ModelFolder
-from ...engine.model.folder import record_of
-from ...engine.model.builds import Build
-from ...engine.model.builds import Recipe
-from ...engine.model.builds import Record
-from ...engine.errors import BackendError
-from ...engine.errors import writing_to
+from ...engine.model.builds import Build, Recipe, Record
+from ...engine.model.folder import ModelFolder, record_of
 
-# What lies beside an engine while it is built, and is hidden, so that it is taken for none.
+# What lies beside a build while it is made, and is hidden, so that it is taken for none.
 _LOCK = ".{}.lock"
 _WORK = ".{}.work"
 
@@ -26,21 +22,21 @@ _WORK = ".{}.work"
 def build_once(
     model: ModelFolder, recipe: Recipe, build: Callable[[Path], object], *, overwrite: bool = False
 ) -> Build:
-    """Build an engine, unless it is there already.
+    """Make a build, unless it is there already.
 
     Of several processes that want the same one, the first builds it and the others wait for it;
     different ones are built side by side.
 
     Args:
         model: the model folder.
-        recipe: of the engine.
-        build: makes the engine, at the path that it is given.
+        recipe: of the build.
+        build: makes it, at the path that it is given.
         overwrite: build it again even if it is there.
 
     Raises:
         OutputError: it cannot be written.
     """
-    folder = builds.folder(model)
+    folder = builds.builds_folder(model)
     path = folder / recipe.file_name
     if not overwrite and (there := _there(path, recipe)):
         return there
@@ -54,7 +50,7 @@ def build_once(
 
 
 def _there(path: Path, recipe: Recipe) -> Build | None:
-    """The engine, if it is there and whole."""
+    """The build, if it is there and whole."""
     try:
         record = builds.read(builds.record_path(path))
     except BackendError:
@@ -64,19 +60,19 @@ def _there(path: Path, recipe: Recipe) -> Build | None:
 
 
 def _build(path: Path, recipe: Recipe, build: Callable[[Path], object]) -> Build:
-    """Build beside the place of the engine, of which there is none until its record is written."""
+    """Build beside the place of it, of which there is none until its record is written."""
     work = path.parent / _WORK.format(path.name)
     shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
     work.mkdir()
     try:
-        engine = work / path.name
-        build(engine)
-        record = Record(recipe, record_of(engine))
+        made = work / path.name
+        build(made)
+        record = Record(recipe, record_of(made))
         text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-        builds.record_path(engine).write_bytes(text)
+        builds.record_path(made).write_bytes(text)
         builds.record_path(path).unlink(missing_ok=True)
-        engine.replace(path)
-        builds.record_path(engine).replace(builds.record_path(path))
+        made.replace(path)
+        builds.record_path(made).replace(builds.record_path(path))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Build(path, record)

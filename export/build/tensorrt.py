@@ -1,4 +1,4 @@
-"""Model folder to engines of TensorRT or TensorRT-RTX."""
+"""Model folder to builds of TensorRT or TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -15,26 +15,20 @@ import onnx_ir as ir
 import platformdirs
 from filelock import FileLock
 
-from ...engine.model import builds
-from ...engine.model.folder import WEIGHTS
-from ...engine.model.folder import ModelFolder
-from ...engine.model.folder import weights_of
-from ...engine.model.folder import graphs_to_build
-from ...engine.model.folder import graph_name
 from ...engine.device import open_device
-from ...engine.model.builds import Build
-from ...engine.model.signature import Profile
-from ...engine.model.builds import Recipe
-from ...engine.errors import BackendError
-from ...engine.errors import ExecutionError
-from ...engine.memory import memory
-from ...engine.memory import require_memory
+from ...engine.errors import BackendError, ExecutionError
+from ...engine.memory import memory, require_memory
+from ...engine.model import builds
+from ...engine.model.builds import Build, Recipe
+from ...engine.model.folder import ModelFolder
+from ...engine.model.signature import Graph, Profile
 from ...engine.precision import Precision
 from ...engine.runners import tensorrt_api
 from ...engine.runners.tensorrt_api import TensorRT
-from .store import build_once
+from ..graphs import WEIGHTS
 from ..graphs.loading import load
 from ..graphs.precision import convert
+from .store import build_once
 
 _COPIES = 3  # of the weights, that a build holds at once; seen: 3.1 for BLIP-large's shape
 
@@ -45,53 +39,53 @@ def build(
     target: str,
     precision: Precision | None = None,
     batches: Sequence[int],
-    tokens: Sequence[int],
+    tokens: Sequence[int] | None = None,
     architectures: Sequence[str] = (),
     drop_mode: str = "pixels",
     graphs: Sequence[str] = (),
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Build]:
-    """Build the graphs of a model into engines, unless they are there.
+    """Build the graphs of a model, unless they are built.
 
     Args:
-        model: the model folder; the engines come to lie in its `engines/`.
+        model: the model folder; the builds come to lie in its `builds/`.
         target: "tensorrt" or "tensorrt-rtx".
         precision: of the arithmetic, by default fp16; inputs and outputs are as exported.
-        batches: pictures, or captions, in a call, to build for.
-        tokens: of a caption, padding included, to build for.
+        batches: images, or captions, in a call, to build for.
+        tokens: of a caption, padding included, to build for; by default those of the manifest.
         architectures: "sm_86" and the like; by default that of the first GPU. TensorRT builds for
             no other.
         drop_mode: build the graphs that it runs.
         graphs: build these instead, by their names in a recipe.
-        overwrite: build engines that are there, too.
+        overwrite: build again what is there.
         say: is told of each step.
 
     Returns:
-        The engine of each graph, as `artifact.graphs` has them.
+        The build of each graph, as `graphs_to_build` has them.
 
     Raises:
-        ModelError: the model folder is of an earlier version, which had no such graph.
+        ModelError: the model folder is damaged.
         BackendError: the target, or the architecture, cannot be had.
         InputError: there is no such graph; or one is too large for this machine's memory.
         ExecutionError: a graph cannot be built.
-        OutputError: an engine cannot be written.
+        OutputError: a build cannot be written.
     """
     api = tensorrt_api.load(target)
     architectures = _architectures(api, architectures)
-    tokens = _fitting(tokens, model.manifest.caption.max_tokens, say)
     built: list[Build] = []
-    for graph in graphs_to_build(model, drop_mode, graphs):
+    for graph in builds.graphs_to_build(model, {"drop_mode": drop_mode}, graphs):
+        lengths = _lengths(model.graph(graph), tokens, say)
         recipe = Recipe(
             target=target,
-            graph=graph_name(graph),
+            graph=graph,
             precision=precision or "fp16",
-            graph_sha256=builds.graph_sha256(model.manifest, graph),
-            profiles=builds.profiles(graph, batches, tokens, builds.kept_tokens(model.manifest)),
+            graph_sha256=builds.graph_sha256(model, graph),
+            profiles=builds.profiles(model.graph(graph), batches, lengths),
             architectures=architectures,
             version=api.version,
         )
-        make = partial(_build, api, model.path / graph, recipe, say)
+        make = partial(_build, api, model, recipe, say)
         built.append(build_once(model, recipe, make, overwrite=overwrite))
     return built
 
@@ -131,24 +125,30 @@ def _ordered(architectures: Iterable[str]) -> list[str]:
     return sorted(architectures, key=lambda name: int(name.removeprefix("sm_")))
 
 
-def _fitting(tokens: Sequence[int], most: int, say: Callable[[str], None]) -> list[int]:
-    """No more than a caption has."""
+def _lengths(
+    graph: Graph, tokens: Sequence[int] | None, say: Callable[[str], None]
+) -> dict[str, list[int]]:
+    """The lengths of captions to build a graph for, if it takes any: those asked for that fit."""
+    if tokens is None or graph.dimension("padded") != "tokens":
+        return {}
+    most = graph.limits["tokens"]
     if max(tokens) > most:
         say(f"note: captions of this model have {most} tokens at most; built for no more")
-    return [min(count, most) for count in tokens]
+    return {"tokens": [min(count, most) for count in tokens]}
 
 
 def _build(
-    api: TensorRT, onnx: Path, recipe: Recipe, say: Callable[[str], None], path: Path
+    api: TensorRT, model: ModelFolder, recipe: Recipe, say: Callable[[str], None], path: Path
 ) -> None:
-    """Build one engine, at `path`."""
+    """Make one build, at `path`."""
+    onnx = model.graph_path(recipe.graph)
     say(
-        f"building the {recipe.precision} {recipe.target} engine of {recipe.graph}"
+        f"making the {recipe.precision} {recipe.target} build of {recipe.graph}"
         f" for {', '.join(recipe.architectures)}; shapes: {len(recipe.profiles)}"
     )
     require_memory(
-        _COPIES * weights_of(onnx).stat().st_size,
-        f"building the engine of {recipe.graph}",
+        _COPIES * (model.path / model.graph(recipe.graph).weights).stat().st_size,
+        f"building {recipe.graph}",
         "build on a machine that has more",
     )
     api.said()  # of earlier work
@@ -169,7 +169,7 @@ def _build(
         config.progress_monitor = monitor
         if not _serialize(api.trt, builder, network, config, path):
             raise ExecutionError(
-                f"{api.target} {api.version} cannot build the engine of {recipe.graph}"
+                f"{api.target} {api.version} cannot build {recipe.graph}"
                 f" ({_memory(api, config)}): {api.said()}",
                 "if memory ran out, build for smaller batches and fewer shapes with --batch"
                 " and --tokens; else try another --precision",
@@ -254,7 +254,7 @@ def _monitor(trt: ModuleType, stop: threading.Event) -> Any:
 
 
 def _serialize(trt: ModuleType, builder: Any, network: Any, config: Any, path: Path) -> bool:
-    """Write the engine while it is built, so that it is not held in memory as well.
+    """Write the build while it is made, so that it is not held in memory as well.
 
     Raises:
         OSError: it cannot be written.

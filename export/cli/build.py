@@ -1,4 +1,4 @@
-"""`pnp-ovss build`: model folder to engines."""
+"""`pnp-ovss build`: model folder to builds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import click
 from ...engine.cli.terminal import print_json, progress, say
 from ...engine.errors import BackendError
 from ...engine.model import builds
-from ...engine.model.folder import GRAPHS, graph_name, open_model
+from ...engine.model.folder import open_model
+from ...engine.model.signature import CAPTION_LENGTHS
 from ...engine.precision import Precision
 from ...engine.settings import CHOICES, Settings
 from ..build import BUILDERS
@@ -64,28 +65,27 @@ _CAPABILITIES = _List(
     type=_SIZES,
     default=",".join(map(str, builds.BATCHES)),
     show_default=True,
-    help="Pictures, or captions, that go through the model together.",
+    help="Images, or captions, that go through the model together.",
 )
 @click.option(
     "--tokens",
     type=_SIZES,
-    default=",".join(map(str, builds.TOKENS)),
-    show_default=True,
-    help="Lengths of captions; a shorter one is padded to the next.",
+    help="Lengths of captions; a shorter one is padded to the next."
+    f"  [default: those of the model folder, {','.join(map(str, CAPTION_LENGTHS))}]",
 )
 @click.option(
     "--drop-mode",
     type=click.Choice([str(mode) for mode in CHOICES["drop_mode"]]),
     default=Settings().drop_mode,
     show_default=True,
-    help="Build what it runs; tokens takes an engine more, of the image encoder on some tokens.",
+    help="Build what it runs; tokens takes a build more, of the image encoder on some tokens.",
 )
 @click.option(
     "--graph",
     "graphs",
-    type=click.Choice([graph_name(graph) for graph in GRAPHS]),
     multiple=True,
-    help="Build this one, may be repeated.  [default: all that --drop-mode runs]",
+    metavar="NAME",
+    help="Build this graph of the model, may be repeated.  [default: all that --drop-mode runs]",
 )
 @click.option(
     "--device",
@@ -104,10 +104,10 @@ _CAPABILITIES = _List(
 @click.option("--overwrite", is_flag=True, help="Build them even if they are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records on standard output.")
 def command(model: str, target: str, device: str, as_json: bool, **options: Any) -> None:
-    """Build engines of the model in DIR: of its image encoder, and of its matching branch.
+    """Build the graphs of the model in DIR ahead of time, for one kind of GPU or CPU.
 
-    DIR is a model folder, a hub id exported before, or 'demo'. An engine of TensorRT takes the
-    shapes it was built for: every --batch with every number of --tokens. Those of aotinductor take
+    DIR is a model folder, a hub id exported before, or 'demo'. A build of TensorRT takes the
+    shapes it was made for: every --batch with every number of --tokens. Those of aotinductor take
     any.
     """
     if BUILDERS[target] == "aotinductor":

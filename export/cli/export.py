@@ -80,4 +80,4 @@ def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> Non
     if as_json:
         print_json(manifest)
     else:
-        say(f"{output}  (salience within {manifest.export_error['salience']:.0e} of PyTorch's)")
+        say(f"{output}  (within {max(manifest.export_error.values()):.0e} of PyTorch)")

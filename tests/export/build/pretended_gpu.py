@@ -17,8 +17,6 @@ from unittest.mock import patch
 
 import onnx_ir as ir
 import torch
-from pnp_ovss.export.build import aotinductor
-from pnp_ovss.export.build import torch_graph
 from torch._dynamo.device_interface import CudaInterface
 from torch._guards import TracingContext, tracing
 from torch._inductor import config
@@ -29,6 +27,8 @@ from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from pnp_ovss.export.build import aotinductor, torch_graph, torch_operators
 
 CAPABILITY = (9, 0)
 ARCHITECTURE = 90
@@ -166,7 +166,7 @@ def pretended_gpu(options: dict[str, Any]) -> Iterator[None]:
         replace(CachingAutotuner, benchmark_all_configs=_first)
         tune = PythonWrapperCodegen.generate_and_run_autotune_block
         replace(PythonWrapperCodegen, generate_and_run_autotune_block=_under(FakeTensorMode, tune))
-        replace(torch_graph.functional, scaled_dot_product_attention=_attention)
+        replace(torch_operators.functional, scaled_dot_product_attention=_attention)
         replace(aotinductor, torch_module=partial(_fake_module, weights))
         stack.enter_context(config.patch(_OPTIONS | options))
         stack.enter_context(tracing(TracingContext(weights)))
@@ -206,8 +206,8 @@ def _under(mode: Callable[[], Any], function: Callable[..., Any]) -> Callable[..
     return run
 
 
-def _fake_module(mode: FakeTensorMode, source: ir.Model) -> torch.nn.Module:
+def _fake_module(mode: FakeTensorMode, source: ir.Model, shared: str | None) -> torch.nn.Module:
     """The module, with weights that are fake."""
-    module = torch_graph.torch_module(source)
+    module = torch_graph.torch_module(source, shared)
     with mode:
         return module.to(DEVICE)

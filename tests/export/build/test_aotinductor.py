@@ -10,27 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pnp_ovss.engine import BackendError
-from pnp_ovss.engine import ExecutionError
-from pnp_ovss.engine import Segmenter
-from pnp_ovss.engine import Settings
-from pnp_ovss.engine.model.folder import SALIENCE
-from pnp_ovss.engine.model.folder import VISION
-from pnp_ovss.engine.model.folder import VISION_TOKENS
-from pnp_ovss.engine.model.folder import ModelFolder
-from pnp_ovss.engine.model.folder import open_model
+
+from pnp_ovss.engine import BackendError, ExecutionError, Segmenter, Settings
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.model.builds import Build
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.runners.aotinductor import architecture
 from pnp_ovss.export.build import aotinductor
 from pnp_ovss.export.validate import relative_error
-
 from tests import thresholds
 from tests.engine.runners import stand_ins
-from tests.feeds import salience_feeds
-from tests.feeds import vision_feeds
-from tests.feeds import vision_tokens_feeds
+from tests.feeds import salience_feeds, vision_feeds, vision_tokens_feeds
 
 CLASSES = ["cat", "potted plant", "hot air balloon"]
 
@@ -41,15 +32,15 @@ def model(model_copy: Path) -> ModelFolder:
 
 
 def test_none_was_built(model: ModelFolder):
-    with pytest.raises(BackendError, match="no aotinductor engine of vision was built") as caught:
-        open_runner(model, VISION, backend="aotinductor")
+    with pytest.raises(BackendError, match="has no aotinductor build of vision") as caught:
+        open_runner(model, "vision", backend="aotinductor")
     assert "--target aotinductor" in caught.value.cure
 
 
 def test_pytorch_is_not_installed(model: ModelFolder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(BackendError, match="PyTorch cannot be imported") as caught:
-        open_runner(model, VISION, backend="aotinductor")
+        open_runner(model, "vision", backend="aotinductor")
     assert "pip install 'pnp-ovss[aotinductor]'" in caught.value.cure
 
 
@@ -70,7 +61,9 @@ def without(monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
     monkeypatch.setattr(torch._inductor, "list_options", lambda: known)
 
 
-def test_pytorch_gets_the_options_that_it_knows(model: ModelFolder, monkeypatch: pytest.MonkeyPatch):
+def test_pytorch_gets_the_options_that_it_knows(
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+):
     """Version 2.11 has no `cpp.march`, and fails where it is passed."""
     passed: list[dict[str, object]] = []
 
@@ -123,7 +116,7 @@ def test_whatever_the_compiler_raises_is_told_in_a_sentence(
     monkeypatch.setattr(aotinductor, "_trace", fail)
     with pytest.raises(ExecutionError, match=r"cannot compile vision: AttributeError: .*does not"):
         aotinductor.build(model, precision="fp32", device="cpu")
-    assert not list((model.path / "engines").glob("[!.]*"))
+    assert not list((model.path / "builds").glob("[!.]*"))
 
 
 def test_a_gpu_needs_cudas_headers(
@@ -154,13 +147,13 @@ def test_packages_compute_what_onnx_runtime_does(built: list[Build], picture):
     """In one test, as compiling is what takes time: other shapes than those traced, and labels."""
     folder = built[0].path.parents[1]
     model = open_model(folder)
-    cases = [(VISION, vision_feeds(batch)) for batch in (1, 3)]
+    cases = [("vision", vision_feeds(batch)) for batch in (1, 3)]
     cases += [
-        (VISION_TOKENS, vision_tokens_feeds(batch, kept))
+        ("vision_tokens", vision_tokens_feeds(batch, kept))
         for batch, kept in ((1, 2), (1, 37), (3, 19))
     ]
     cases += [
-        (SALIENCE, salience_feeds(batch, images, tokens))
+        ("salience", salience_feeds(batch, images, tokens))
         for batch, images, tokens in ((1, 1, 2), (3, 3, 6), (3, 1, 17))
     ]
     for graph, feeds in cases:
@@ -185,4 +178,4 @@ def test_packages_compute_what_onnx_runtime_does(built: list[Build], picture):
     data[len(data) // 2] ^= 1
     built[0].path.write_bytes(data)
     with pytest.raises(BackendError, match="is damaged"):
-        open_runner(model, VISION, backend="aotinductor")
+        open_runner(model, "vision", backend="aotinductor")

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from torch.utils import cpp_extension
+
 from pnp_ovss.engine import BackendError
 from pnp_ovss.export.build import cuda_toolkit
-from torch.utils import cpp_extension
 
 HEADERS = ("cuda.h", "cuda_runtime_api.h", "crt/host_defines.h", "cccl/nv/target")
 
@@ -24,7 +25,7 @@ def toolkit(home: Path, *headers: str) -> Path:
 
 
 @pytest.fixture
-def exclusive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """Nothing of this machine is found."""
     for name in ("CUDA_HOME", "CUDA_PATH", "CPATH", "LIBRARY_PATH"):
         monkeypatch.delenv(name, raising=False)

@@ -16,25 +16,17 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from pnp_ovss.engine.model.folder import open_model
-from pnp_ovss.engine.model.folder import find_model
-from pnp_ovss.engine.model.folder import DEMO
-from pnp_ovss.engine.model.folder import VISION
-from pnp_ovss.engine.model.folder import SALIENCE
-from pnp_ovss.engine.errors import BackendError
-from pnp_ovss.export.build import aotinductor
-from pnp_ovss.export.build import cuda_toolkit
-from pnp_ovss.export.graphs.loading import load
-from pnp_ovss.export.graphs.precision import convert
 from torch._inductor.utils import fresh_cache
 from torch.utils import cpp_extension
 
 from benchmarks.harness import models
+from pnp_ovss.engine.errors import BackendError
+from pnp_ovss.engine.model.folder import DEMO, find_model, open_model
+from pnp_ovss.export.build import aotinductor, cuda_toolkit
+from pnp_ovss.export.graphs.loading import load
+from pnp_ovss.export.graphs.precision import convert
 from tests import thresholds
-
-from tests.export.build.pretended_gpu import ARCHITECTURE
-from tests.export.build.pretended_gpu import DEVICE
-from tests.export.build.pretended_gpu import pretended_gpu
+from tests.export.build.pretended_gpu import ARCHITECTURE, DEVICE, pretended_gpu
 
 pytest.importorskip("triton")
 
@@ -47,7 +39,7 @@ _HOST_CODE_IS_NOT_COMPILED = {"aot_inductor.package_cpp_only": True}
 def compile_graph(folder: Path, graph: str, path: Path) -> None:
     """Compile a graph of a model folder in bf16, as a package at `path`, in a folder of its own."""
     model = open_model(folder, verify=False)
-    source = convert(load(model.path / graph), "bf16")
+    source = convert(load(model.graph_path(graph)), "bf16")
     options = {"aot_inductor.package_constants_in_so": False}  # weights are fake
     with ExitStack() as stack:
         if torch.version.cuda:
@@ -61,7 +53,7 @@ def compile_graph(folder: Path, graph: str, path: Path) -> None:
             options |= _HOST_CODE_IS_NOT_COMPILED
         stack.enter_context(fresh_cache(dir=str(path.parent)))
         stack.enter_context(pretended_gpu(options))
-        aotinductor.compile_graph(source, model.manifest, DEVICE, path)
+        aotinductor.compile_graph(source, model.graph(graph), DEVICE, path)
 
 
 def check(
@@ -97,7 +89,7 @@ def architecture(cubin: bytes) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("graph", "kernels"),
-    [(VISION, 11), (SALIENCE, 41)],
+    [("vision", 11), ("salience", 41)],
     ids=["vision", "salience"],
 )
 def test_the_demo_model_compiles(graph: str, kernels: int, tmp_path: Path, record_property):
@@ -118,7 +110,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("graph", "kernels"),
-    [(VISION, 11), (SALIENCE, 40)],
+    [("vision", 11), ("salience", 40)],
     ids=["vision", "salience"],
 )
 def test_blip_large_compiles(

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from pnp_ovss.engine import OutputError
 from pnp_ovss.engine.model import builds
-from pnp_ovss.engine.model.folder import ModelFolder
-from pnp_ovss.engine.model.folder import open_model
-from pnp_ovss.engine.model.folder import record_of
 from pnp_ovss.engine.model.builds import Recipe
+from pnp_ovss.engine.model.folder import ModelFolder, open_model, record_of
 from pnp_ovss.export.build.store import build_once
 
 RECIPE = Recipe("tensorrt-rtx", "vision", "fp16", "0" * 64, [{"batch": 1}], ["sm_86"], "1.7.1")
@@ -33,13 +32,13 @@ def never(_: Path) -> None:
 
 
 def left(model: ModelFolder) -> list[str]:
-    names = (path.name for path in (model.path / "engines").iterdir())
+    names = (path.name for path in (model.path / "builds").iterdir())
     return sorted(name for name in names if not name.endswith(".lock"))
 
 
-def test_an_engine_is_built_once(model: ModelFolder) -> None:
-    path, record = build_once(model, RECIPE, writing(b"engine"))
-    assert path.read_bytes() == b"engine"
+def test_a_build_is_made_once(model: ModelFolder) -> None:
+    path, record = build_once(model, RECIPE, writing(b"build"))
+    assert path.read_bytes() == b"build"
     assert left(model) == [RECIPE.file_name, f"{RECIPE.file_name}.json"]
     assert build_once(model, RECIPE, never) == (path, record)
 
@@ -52,10 +51,10 @@ def test_overwriting_builds_it_again(model: ModelFolder) -> None:
     assert builds.recorded(model) == [(path, record)]
 
 
-@pytest.mark.parametrize("file", ["engine", "record"])
+@pytest.mark.parametrize("file", ["build", "record"])
 def test_what_is_damaged_is_built_again(model: ModelFolder, file: str) -> None:
-    path, _ = build_once(model, RECIPE, writing(b"engine"))
-    (path if file == "engine" else builds.record_path(path)).write_bytes(b"damaged")
+    path, _ = build_once(model, RECIPE, writing(b"build"))
+    (path if file == "build" else builds.record_path(path)).write_bytes(b"damaged")
     assert build_once(model, RECIPE, writing(b"again")).path.read_bytes() == b"again"
 
 
@@ -81,7 +80,7 @@ def test_a_build_that_fails_changes_nothing(
 def test_an_interrupt_while_files_take_their_places(
     model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the worst moment there is no engine, rather than one with the record of another."""
+    """At the worst moment there is no build, rather than one with the record of another."""
     build_once(model, RECIPE, writing(b"old"))
     replace = Path.replace
 
@@ -97,22 +96,22 @@ def test_an_interrupt_while_files_take_their_places(
 
 
 def test_what_a_killed_build_left_is_cleared_away(model: ModelFolder) -> None:
-    work = model.path / "engines" / f".{RECIPE.file_name}.work"
+    work = model.path / "builds" / f".{RECIPE.file_name}.work"
     work.mkdir(parents=True)
     (work / "half.engine").write_bytes(b"half")
     assert builds.recorded(model) == []
-    build_once(model, RECIPE, writing(b"engine"))
+    build_once(model, RECIPE, writing(b"build"))
     assert left(model) == [RECIPE.file_name, f"{RECIPE.file_name}.json"]
 
 
-def test_different_engines_are_built_at_the_same_time(model: ModelFolder) -> None:
+def test_different_builds_are_made_at_the_same_time(model: ModelFolder) -> None:
     """Neither waits for the other, nor clears its work away."""
     recipes = [RECIPE, replace(RECIPE, graph="salience")]
     together = threading.Barrier(2, timeout=10)
 
     def build(path: Path) -> None:
         together.wait()
-        path.write_bytes(b"engine")
+        path.write_bytes(b"build")
         together.wait()
 
     with ThreadPoolExecutor(2) as threads:
@@ -121,13 +120,13 @@ def test_different_engines_are_built_at_the_same_time(model: ModelFolder) -> Non
     assert sorted(map(str, builds.recorded(model))) == sorted(map(str, built))
 
 
-def test_who_wants_the_engine_that_is_being_built_waits_for_it(model: ModelFolder) -> None:
+def test_who_wants_the_build_that_is_being_made_waits_for_it(model: ModelFolder) -> None:
     building, finish = threading.Event(), threading.Event()
 
     def build(path: Path) -> None:
         building.set()
         assert finish.wait(10)
-        path.write_bytes(b"engine")
+        path.write_bytes(b"build")
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(build_once, model, RECIPE, build)
@@ -139,7 +138,7 @@ def test_who_wants_the_engine_that_is_being_built_waits_for_it(model: ModelFolde
 
 
 def test_a_folder_that_cannot_be_written(model: ModelFolder) -> None:
-    (model.path / "engines").write_bytes(b"a file")
+    (model.path / "builds").write_bytes(b"a file")
     with pytest.raises(OutputError, match="cannot write to") as caught:
         build_once(model, RECIPE, never)
     assert "copy" in caught.value.cure

@@ -1,4 +1,4 @@
-"""Engines really built, by TensorRT-RTX: it needs no GPU for that."""
+"""Builds really made, by TensorRT-RTX: it needs no GPU for that."""
 
 from __future__ import annotations
 
@@ -19,29 +19,23 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import onnx.parser
 import pytest
-from pnp_ovss.engine import BackendError
-from pnp_ovss.engine import ExecutionError
-from pnp_ovss.engine import InputError
-from pnp_ovss.engine import ModelError
-from pnp_ovss.engine import OutputError
+
+from pnp_ovss.engine import (
+    BackendError,
+    ExecutionError,
+    InputError,
+    ModelError,
+    OutputError,
+    memory,
+)
+from pnp_ovss.engine.device import CPU, open_device, usable_devices
 from pnp_ovss.engine.model import builds
-from pnp_ovss.engine import memory
-from pnp_ovss.engine.model.folder import SALIENCE
-from pnp_ovss.engine.model.folder import VISION
-from pnp_ovss.engine.model.folder import VISION_TOKENS
-from pnp_ovss.engine.model.folder import ModelFolder
-from pnp_ovss.engine.model.folder import open_model
-from pnp_ovss.engine.model.folder import record_of
-from pnp_ovss.engine.device import CPU
-from pnp_ovss.engine.device import open_device
-from pnp_ovss.engine.device import usable_devices
 from pnp_ovss.engine.model.builds import Build
+from pnp_ovss.engine.model.folder import ModelFolder, open_model, record_of
 from pnp_ovss.engine.runners import tensorrt_api
 from pnp_ovss.engine.runners.tensorrt_api import TensorRT
 from pnp_ovss.export.build import tensorrt
-
-from tests.conftest import IMAGE_SIZE
-from tests.conftest import Exported
+from tests.conftest import IMAGE_SIZE, Exported
 from tests.conftest import VISION as ENCODER
 from tests.engine.model.test_folder import edit_manifest
 
@@ -56,7 +50,7 @@ class Whole(NamedTuple):
     """What was built once, for the tests that only look at it."""
 
     model: ModelFolder
-    engines: list[Build]
+    builds: list[Build]
     said: list[str]
 
 
@@ -67,7 +61,7 @@ def model(model_copy: Path) -> ModelFolder:
 
 @pytest.fixture(scope="module")
 def whole(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """The engines of a model for three architectures, and what the library said."""
+    """The builds of a model for three architectures, and what the library said."""
     folder = tmp_path_factory.mktemp("whole") / "model"
     model = open_model(shutil.copytree(exported.folder, folder))
     with listening() as said:
@@ -76,7 +70,7 @@ def whole(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Whole
 
 
 def build(model: ModelFolder, **changes: Any) -> list[Build]:
-    """The smallest engines, unless there is a change."""
+    """The smallest builds, unless there is a change."""
     options: dict[str, Any] = {
         "target": "tensorrt-rtx",
         "precision": "fp16",
@@ -145,34 +139,34 @@ def vision_tokens(batch: int, kept: int) -> Values:
 
 
 WANTED = {
-    VISION: [vision(1), vision(2)],
-    SALIENCE: [salience(1, 1, 8), salience(1, 2, 8), salience(2, 2, 8)],
-    VISION_TOKENS: [vision_tokens(batch, kept) for batch in (1, 2) for kept in (6, 10, 19, 37)],
+    "vision": [vision(1), vision(2)],
+    "salience": [salience(1, 1, 8), salience(1, 2, 8), salience(2, 2, 8)],
+    "vision_tokens": [vision_tokens(batch, kept) for batch in (1, 2) for kept in (6, 10, 19, 37)],
 }
 
 
 @pytest.mark.parametrize("graph", WANTED)
-def test_engines_have_the_inputs_outputs_and_profiles_asked_for(whole: Whole, graph: str) -> None:
+def test_builds_have_the_inputs_outputs_and_profiles_asked_for(whole: Whole, graph: str) -> None:
     described = descriptions(whole.said)[list(WANTED).index(graph)]
     assert profiles_of(described, set(WANTED[graph][0])) == WANTED[graph]
 
 
-def test_engines_are_for_the_architectures_asked_for(whole: Whole) -> None:
+def test_builds_are_for_the_architectures_asked_for(whole: Whole) -> None:
     assert "Number of target compute capabilities: 3" in whole.said
-    assert {tuple(one.record.recipe.architectures) for one in whole.engines} == {ARCHITECTURES}
+    assert {tuple(one.record.recipe.architectures) for one in whole.builds} == {ARCHITECTURES}
 
 
-def test_the_profiles_of_a_record_are_those_of_the_engine(whole: Whole) -> None:
+def test_the_profiles_of_a_record_are_those_of_the_build(whole: Whole) -> None:
     """A runner takes from the record which profile has which shape."""
-    encoder, branch, of_tokens = (one.record.recipe.profiles for one in whole.engines)
-    assert [vision(**one) for one in encoder] == WANTED[VISION]
-    assert [salience(**one) for one in branch] == WANTED[SALIENCE]
-    assert [vision_tokens(**one) for one in of_tokens] == WANTED[VISION_TOKENS]
+    encoder, branch, of_tokens = (one.record.recipe.profiles for one in whole.builds)
+    assert [vision(**one) for one in encoder] == WANTED["vision"]
+    assert [salience(**one) for one in branch] == WANTED["salience"]
+    assert [vision_tokens(**one) for one in of_tokens] == WANTED["vision_tokens"]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_engines_are_found_on_each_architecture(whole: Whole, architecture: str) -> None:
-    for graph, built in zip(WANTED, whole.engines, strict=True):
+def test_builds_are_found_on_each_architecture(whole: Whole, architecture: str) -> None:
+    for graph, built in zip(WANTED, whole.builds, strict=True):
         found = builds.find(
             whole.model,
             graph,
@@ -204,32 +198,35 @@ def test_graphs_that_are_named_are_built_and_no_others(model: ModelFolder) -> No
     assert built.record.recipe.graph == "vision_tokens"
 
 
-def test_a_model_of_an_earlier_version(model: ModelFolder) -> None:
-    del model.manifest.files[VISION_TOKENS]
-    with pytest.raises(ModelError, match="which drop mode 'tokens' runs") as caught:
-        build(model, drop_mode="tokens")
-    assert "pnp-ovss export checkpoint" in caught.value.cure
+@pytest.mark.parametrize("options", [{"drop_mode": "tokens"}, {"graphs": ["vision_tokens"]}])
+def test_a_model_of_an_earlier_version(model: ModelFolder, options: dict[str, Any]) -> None:
+    """The first model folders had no such graph, and no file of it."""
+    del model.manifest.files["onnx/vision_tokens.onnx"]
+    with pytest.raises(ModelError, match="has no graph 'vision_tokens'") as caught:
+        build(model, **options)
+    assert "export it again" in caught.value.cure
     assert builds.recorded(model) == []
 
 
 def test_a_graph_that_cannot_be_read(model: ModelFolder) -> None:
     """The error says what the parser said."""
-    graph = onnx.load(model.path / VISION)
+    path = model.graph_path("vision")
+    graph = onnx.load(path)
     graph.graph.node[-1].op_type = "Normalization"
-    onnx.save(graph, model.path / VISION)
+    onnx.save(graph, path)
     with pytest.raises(ExecutionError, match="Normalization") as caught:
         build(model, precision="fp32")
-    assert str(model.path / VISION) in caught.value.cause
+    assert str(path) in caught.value.cause
     assert builds.recorded(model) == []
 
 
-def test_an_engine_that_cannot_be_built(model: ModelFolder) -> None:
+def test_a_graph_that_cannot_be_built(model: ModelFolder) -> None:
     """Turing has no matrix product in fp32."""
     with pytest.raises(ExecutionError, match="FP32 GEMM is not supported") as caught:
         build(model, precision="fp32", architectures=["sm_75"])
     assert "CUDA driver" not in caught.value.cause  # which is missing here, and no matter
     assert "--precision" in caught.value.cure
-    assert [path.suffix for path in (model.path / "engines").iterdir()] == [".lock"]
+    assert [path.suffix for path in (model.path / "builds").iterdir()] == [".lock"]
 
 
 def test_a_build_that_runs_out_of_memory_says_how_much_there_is(model: ModelFolder) -> None:
@@ -249,18 +246,15 @@ def test_a_build_that_runs_out_of_memory_says_how_much_there_is(model: ModelFold
         }}
         """
     )
-    onnx.save(large, model.path / VISION)
-    edit_manifest(
-        model.path,
-        lambda manifest: manifest["files"][VISION].update(
-            msgspec.to_builtins(record_of(model.path / VISION))
-        ),
-    )
+    onnx.save(large, model.graph_path("vision"))
+    record = msgspec.to_builtins(record_of(model.graph_path("vision")))
+    name = model.graph("vision").file
+    edit_manifest(model.path, lambda manifest: manifest["files"].update({name: record}))
     code = f"""
 import resource
 from pnp_ovss.engine.cli import main
 from pnp_ovss.engine.runners import tensorrt_api
-from pnp_ovss.export import tensorrt
+from pnp_ovss.export.build import tensorrt
 tensorrt_api.load("tensorrt-rtx")
 used = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))
 limit = int(used.split()[1]) * 2**10 + 600 * 2**20
@@ -271,7 +265,7 @@ raise SystemExit(main(["build", {str(model.path)!r}, *words]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     cause, cure = done.stderr.splitlines()[-2:]
-    assert "cannot build the engine of vision" in cause
+    assert "cannot build vision (memory" in cause
     assert re.search(r"memory of this machine: \d+\.\d GiB", cause)
     assert "if memory ran out" in cure
     assert builds.recorded(model) == []
@@ -283,13 +277,13 @@ def test_a_machine_that_has_too_little_memory(
     """It is refused, as the system would kill the process without a word."""
     (tmp_path / "memory.max").write_text("1000000")
     monkeypatch.setattr(memory, "_CGROUP_LIMIT", tmp_path / "memory.max")
-    with pytest.raises(InputError, match="building the engine of vision needs about 1 GiB"):
+    with pytest.raises(InputError, match="building vision needs about 1 GiB"):
         build(model)
     assert builds.recorded(model) == []
 
 
 def test_a_disk_that_is_full(model: ModelFolder) -> None:
-    """Files may have 1 MB here, and no engine is as small."""
+    """Files may have 1 MB here, and no build is as small."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
     try:
@@ -310,7 +304,7 @@ def test_ctrl_c_stops_the_library(model: ModelFolder) -> None:
 
 
 def test_a_thread_may_build(model: ModelFolder) -> None:
-    """Only the main thread hears Ctrl-C. (What fails, fails sooner than an engine is built.)"""
+    """Only the main thread hears Ctrl-C. (What fails, fails sooner than a build is made.)"""
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(build, model, precision="fp32", architectures=["sm_75"])
     with pytest.raises(ExecutionError, match="FP32 GEMM"):
@@ -371,7 +365,7 @@ class TestTensorRT:
 @pytest.mark.gpu
 @pytest.mark.parametrize("target", get_args(tensorrt_api.Target))
 @pytest.mark.parametrize("graph", WANTED)
-def test_a_gpu_finds_in_an_engine_what_was_asked_for(
+def test_a_gpu_finds_in_a_build_what_was_asked_for(
     model: ModelFolder, target: str, graph: str
 ) -> None:
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+
 from pnp_ovss.engine.cli import main
 from pnp_ovss.engine.device import usable_devices
 from pnp_ovss.engine.model import builds
@@ -33,7 +34,7 @@ def refused(model_copy: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..
         printed = capsys.readouterr()
         assert printed.out == ""
         assert len(printed.err.splitlines()) == 2
-        assert not list(model_copy.glob("engines/*"))
+        assert not list(model_copy.glob("builds/*"))
         return printed.err
 
     return run
@@ -49,7 +50,10 @@ BAD_OPTIONS = {
     "no tokens": ([*SMALLEST, "--tokens", ""], "'' are not numbers"),
     "architecture": ([*SMALLEST, "--compute-capability", "sm_86"], "'sm_86' are not compute"),
     "drop mode": ([*SMALLEST, "--drop-mode", "patches"], "'patches' is not one of"),
-    "graph": ([*SMALLEST, "--graph", "text"], "'text' is not one of"),
+    "graph": (
+        ["--target", "aotinductor", "--device", "cpu", "--graph", "text"],
+        "there is no graph 'text'",
+    ),
     "device": ([*SMALLEST, "--device", "cuda:1"], "--device cuda:1 is for aotinductor alone"),
     "no such device": (["--target", "aotinductor", "--device", "tpu"], "unknown device 'tpu'"),
     "capability": ([*SMALLEST, "--compute-capability", "8.6;8.9"], "'8.6;8.9' are not compute"),
@@ -65,7 +69,7 @@ def test_what_the_builders_are_told(model_copy: Path, monkeypatch: pytest.Monkey
     """Only one of them knows of devices."""
     told: list[dict[str, Any]] = []
     for name in set(BUILDERS.values()):
-        builder = importlib.import_module(f"pnp_ovss.export.{name}")
+        builder = importlib.import_module(f"pnp_ovss.export.build.{name}")
         monkeypatch.setattr(builder, "build", lambda _, **options: told.append(options) or [])
     words = [str(model_copy), "--graph", "salience", "--graph", "vision"]
     assert main(["build", *words, "--target", "aotinductor", "--device", "cuda:1"]) == 0
@@ -117,7 +121,7 @@ def test_a_gpu_that_it_does_not_build_for(refused: Callable[..., str]) -> None:
 @needs_rtx
 def test_a_build_needs_no_torch(model_copy: Path) -> None:
     """And none is longer than a caption."""
-    most = open_model(model_copy).manifest.caption.max_tokens
+    most = open_model(model_copy).manifest.text.context
     words = ["--target", "tensorrt-rtx", "--batch", "1", "--tokens", f"8,{most + 1}", "--json"]
     words += ["--drop-mode", "tokens"]
     capabilities = ["--compute-capability", "12.0,8.6,8.9"]
@@ -135,13 +139,13 @@ def test_a_build_needs_no_torch(model_copy: Path) -> None:
 
 
 @needs_rtx
-def test_of_two_commands_at_once_each_engine_is_built_by_one(model_copy: Path) -> None:
+def test_of_two_commands_at_once_each_build_is_made_by_one(model_copy: Path) -> None:
     commands = [start(model_copy, *SMALLEST, *FOR_AMPERE) for _ in range(2)]
     printed = [command.communicate(timeout=120) for command in commands]
     assert [command.returncode for command in commands] == [0, 0]
     assert printed[0][0] == printed[1][0]  # the same paths
     for graph in ("vision", "salience"):
-        assert "".join(err for _, err in printed).count(f"engine of {graph}") == 1
+        assert "".join(err for _, err in printed).count(f"build of {graph} ") == 1
     assert len(builds.recorded(open_model(model_copy))) == 2
 
 
@@ -149,13 +153,13 @@ def test_of_two_commands_at_once_each_engine_is_built_by_one(model_copy: Path) -
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_an_interrupted_build_leaves_nothing_half_written(model_copy: Path) -> None:
     command = start(model_copy, *SMALLEST, *FOR_AMPERE)
-    read_until(command.stderr, "engine of salience")
+    read_until(command.stderr, "build of salience")
     command.send_signal(signal.SIGINT)
     _, err = command.communicate(timeout=60)
     assert command.returncode == 130
     assert err.strip() == "pnp-ovss: interrupted"
     (whole,) = builds.recorded(open_model(model_copy))
-    left = {path.name for path in (model_copy / "engines").iterdir()}
+    left = {path.name for path in (model_copy / "builds").iterdir()}
     assert {name for name in left if not name.endswith(".lock")} == {
         whole.path.name,
         builds.record_path(whole.path).name,
@@ -168,17 +172,17 @@ def test_a_build_after_one_that_was_killed(
     model_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = start(model_copy, *SMALLEST, *FOR_AMPERE)
-    read_until(command.stderr, "engine of vision")
+    read_until(command.stderr, "build of vision")
     command.kill()
     command.communicate()
     assert builds.recorded(open_model(model_copy)) == []
     assert main(["build", str(model_copy), *SMALLEST, *FOR_AMPERE]) == 0
     printed = capsys.readouterr()
     assert len(builds.recorded(open_model(model_copy))) == 2
-    assert not list((model_copy / "engines").glob(".*.work"))
+    assert not list((model_copy / "builds").glob(".*.work"))
 
     assert main(["build", str(model_copy), *SMALLEST, *FOR_AMPERE]) == 0
-    assert capsys.readouterr() == (printed.out, "")  # the same engines, not built again
+    assert capsys.readouterr() == (printed.out, "")  # the same builds, not made again
 
 
 def start(model: Path, *words: str) -> subprocess.Popen[str]:

@@ -1,0 +1,218 @@
+"""The operators of exported graphs, as functions of PyTorch that its compilers take."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...engine.errors import ModelError
+
+DTYPES = {
+    ir.DataType.FLOAT: torch.float32,
+    ir.DataType.FLOAT16: torch.float16,
+    ir.DataType.BFLOAT16: torch.bfloat16,
+}
+
+# Each takes the node's inputs, and its attributes by name. Shapes, axes and bounds come as tuples
+# of numbers.
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, scale: float
+) -> Tensor:
+    """Attention of queries, keys and values [B, H, T, d], of which nothing reads probabilities."""
+    query = query.to(key.dtype)  # it may have been cast to be scaled
+    if bias is None:
+        return functional.scaled_dot_product_attention(query, key, value, scale=scale)
+    # With a mask, PyTorch's own for CUDA cannot be exported for any number of tokens: it guards
+    # their remainder by 8 (pytorch/pytorch#124502).
+    scores = (query * scale) @ key.mT
+    return (scores.float() + bias).softmax(-1).to(value.dtype) @ value
+
+
+def _cast(x: Tensor, *, to: int) -> Tensor:
+    return x.to(DTYPES[ir.DataType(to)])
+
+
+def _concat(*parts: Any, axis: int) -> Any:
+    if isinstance(parts[0], tuple):
+        return sum(parts, ())
+    return torch.cat(parts, axis)
+
+
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor, *, kernel_shape: list[int], strides: list[int]
+) -> Tensor:
+    """Convolution of patches side by side, as a matrix product: cuDNN's would be in TF32."""
+    if kernel_shape != strides:
+        raise ModelError("the graph's convolution is not one of patches", "export the model again")
+    (down, across), width, channels = strides, len(weight), x.shape[1]
+    grid = (x.shape[2] // down, x.shape[3] // across)
+    patches = x.reshape(-1, channels, grid[0], down, grid[1], across).permute(0, 2, 4, 1, 3, 5)
+    rows = functional.linear(patches.flatten(3).flatten(1, 2), weight.reshape(width, -1), bias)
+    return rows.transpose(1, 2).unflatten(2, grid)
+
+
+def _expand(x: Tensor, shape: Sequence[int]) -> Tensor:
+    return x.expand(*shape)
+
+
+def _gather(x: Tensor, indices: Any, *, axis: int) -> Tensor:
+    if isinstance(indices, tuple):
+        return torch.stack([x.select(axis, index) for index in indices], axis)
+    return functional.embedding(indices, x)
+
+
+def _gather_by_row(x: Tensor, indices: Tensor, *, batch_dims: int) -> Tensor:
+    """Of each row of a batch, the entries at indices [B, R, 1]."""
+    return x.gather(batch_dims, indices.expand(-1, -1, x.shape[-1]))
+
+
+def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, axis: int, epsilon: float) -> Tensor:
+    return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
+
+
+def _mean(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
+    return x.mean(axes, keepdim=bool(keepdims))
+
+
+def _pad(x: Tensor, pads: Sequence[int], value: float) -> Tensor:
+    begins, ends = pads[: x.ndim], pads[x.ndim :]
+    from_the_last = [n for pair in zip(begins[::-1], ends[::-1], strict=True) for n in pair]
+    return functional.pad(x, from_the_last, value=value)
+
+
+def _permute(x: Tensor, *, perm: list[int]) -> Tensor:
+    return x.permute(perm)
+
+
+def _range(start: int, end: int, step: int, *, like: Tensor) -> Tensor:
+    return torch.arange(start, end, step, device=like.device)
+
+
+def _reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    return x.reshape([size or x.shape[axis] for axis, size in enumerate(shape)])
+
+
+def _shape(x: Tensor, *, start: int, end: int) -> tuple[int, ...]:
+    return tuple(x.shape[start:end])
+
+
+def _slice(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Tensor:
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        x = torch.ops.aten.slice.Tensor(x, axis, start, end)
+    return x
+
+
+def _softmax(x: Tensor, *, axis: int) -> Tensor:
+    return x.softmax(axis)
+
+
+def _split(x: Tensor, *, axis: int, num_outputs: int) -> tuple[Tensor, ...]:
+    return x.chunk(num_outputs, axis)
+
+
+def _squeeze(x: Any, axes: Sequence[int]) -> Any:
+    return x[0] if isinstance(x, tuple) else x.squeeze(axes)
+
+
+def _sum(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    return x.sum(axes, keepdim=True)
+
+
+def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
+    for axis in axes:
+        x = x.unsqueeze(axis)
+    return x
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "Add": operator.add,
+    "Cast": _cast,
+    "Concat": _concat,
+    "Conv": _convolve,
+    "Div": operator.truediv,
+    "Equal": operator.eq,
+    "Erf": torch.erf,
+    "Exp": torch.exp,
+    "Expand": _expand,
+    "Gather": _gather,
+    "GatherND": _gather_by_row,
+    "Gelu": functional.gelu,
+    "LayerNormalization": _layer_norm,
+    "MatMul": torch.matmul,
+    "Mul": operator.mul,
+    "Pad": _pad,
+    "Range": _range,
+    "ReduceMean": _mean,
+    "ReduceSum": _sum,
+    "Relu": torch.relu,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "Split": _split,
+    "Sqrt": torch.sqrt,
+    "Squeeze": _squeeze,
+    "Sub": operator.sub,
+    "Transpose": _permute,
+    "Unsqueeze": _unsqueeze,
+    "Where": torch.where,
+}
+
+
+def _add_by_image(rows: Tensor, images: Tensor, *, layout: tuple[int, int]) -> Tensor:
+    return rows + images.repeat_interleave(layout[1], 0)
+
+
+def _attend_by_image(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    *,
+    scale: float,
+    layout: tuple[int, int],
+) -> Tensor:
+    attended = attend(_fold(query, layout), key, value, bias, scale=scale)
+    return _unfold(attended, layout)
+
+
+def _matmul_by_image(rows: Tensor, images: Tensor, *, layout: tuple[int, int]) -> Tensor:
+    return _unfold(_fold(rows, layout) @ images, layout)
+
+
+def layout_of(captions: Tensor) -> tuple[int, int]:
+    """Of an input [images, captions, tokens], the first two."""
+    return captions.shape[0], captions.shape[1]
+
+
+# Both copy always. Whether they must depends on sizes being 1, and a compiled graph may not.
+
+
+def _fold(rows: Tensor, layout: tuple[int, int]) -> Tensor:
+    """[images * captions, H, T, d] -> [images, H, captions * T, d]."""
+    return _copy(rows.unflatten(0, layout).transpose(1, 2)).flatten(2, 3)
+
+
+def _unfold(folded: Tensor, layout: tuple[int, int]) -> Tensor:
+    """[images, H, captions * T, d] -> [images * captions, H, T, d]."""
+    return _copy(folded.unflatten(2, (layout[1], -1)).transpose(1, 2)).flatten(0, 1)
+
+
+def _copy(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+# What these become where a value with a row for each caption meets values with one for each image
+BY_IMAGE = {
+    operator.add: _add_by_image,
+    torch.matmul: _matmul_by_image,
+    attend: _attend_by_image,
+}
