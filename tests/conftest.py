@@ -11,10 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
-from pnp_ovss.engine import Segmenter
-from pnp_ovss.export import export
-from pnp_ovss.export.models.wordpiece import bert
-from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
 from tokenizers import Tokenizer
 from transformers import BlipForImageTextRetrieval
 
@@ -24,6 +20,10 @@ from benchmarks.harness.random_models import (
     save_checkpoint,
     transformers_tokenizer,
 )
+from pnp_ovss.engine import Segmenter
+from pnp_ovss.export import export
+from pnp_ovss.export.models.wordpiece import bert
+from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
 from tests.kernels.cuda.cuda_on_cpu import Kernels
 
 settings.register_profile("default", deadline=None, max_examples=50)

@@ -1,15 +1,22 @@
-"""Random inputs of the graphs of a small model."""
+"""Random inputs of the graphs of a small model, and the files of graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from pnp_ovss.engine.model.folder import open_model
 from tests.conftest import IMAGE_SIZE, VISION
 
 PATCHES = (IMAGE_SIZE // 16) ** 2
+
+
+def graph_file(folder: Path, graph: str) -> Path:
+    """The ONNX file of a graph of a model folder."""
+    return open_model(folder, verify=False).graph_path(graph)
 
 
 def vision_feeds(batch: int, *, side: int = IMAGE_SIZE) -> dict[str, np.ndarray]:

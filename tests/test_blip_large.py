@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from pnp_ovss.engine import Segmenter, Settings
-from pnp_ovss.engine.inputs.images import load_rgb
 from tokenizers import Tokenizer
 from transformers import BlipForImageTextRetrieval
 
 from benchmarks.harness.random_models import BLIP_LARGE, SEED, random_blip, save_checkpoint
+from pnp_ovss.engine import Segmenter, Settings
+from pnp_ovss.engine.inputs.images import load_rgb
 from tests import thresholds
 from tests.conftest import SAMPLES
 from tests.method import localization, refinement

@@ -12,20 +12,22 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+
 from pnp_ovss.engine import BackendError, ModelError
 from pnp_ovss.engine.device import CPU
-from pnp_ovss.engine.model.folder import GRAPHS, VISION, ModelFolder, open_model
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.runners import open_runner, open_runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.engine.runners.onnxruntime_sessions import PROVIDERS, SessionSpec, open_on_gpu, ort
 from pnp_ovss.export.build import aotinductor, tensorrt
 from pnp_ovss.export.graphs.loading import load
-
 from tests.conftest import Exported
-from tests.feeds import vision_feeds
+from tests.feeds import graph_file, vision_feeds
 
 needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="needs openvino")
 needs_rtx = pytest.mark.skipif(not find_spec("tensorrt_rtx"), reason="needs tensorrt-rtx")
+
+NOW = ("vision", "salience")
 
 
 def hard(file: Path, link: Path) -> None:
@@ -82,8 +84,8 @@ def same(found: ir.Model, wanted: ir.Model) -> bool:
 
 @links(*LINKS)
 def test_weights_are_read(model: ModelFolder, exported: Exported):
-    for graph in GRAPHS:
-        assert same(load(model.path / graph), ir.load(exported.folder / graph))
+    for graph in model.manifest.graphs:
+        assert same(load(model.graph_path(graph)), ir.load(graph_file(exported.folder, graph)))
 
 
 @links(*LINKS)
@@ -100,7 +102,9 @@ def test_a_package_is_compiled(model: ModelFolder, monkeypatch: pytest.MonkeyPat
     feeds = {name: torch.from_numpy(value) for name, value in vision_feeds(2).items()}
     with torch.no_grad():
         found = given[0].module()(**feeds)["image_embeds"]
-    wanted = OnnxRuntimeRunner(copy(model) / VISION).run(vision_feeds(2))["image_embeds"]
+    wanted = OnnxRuntimeRunner(graph_file(copy(model), "vision")).run(vision_feeds(2))[
+        "image_embeds"
+    ]
     assert np.allclose(found, wanted, atol=0.05)
 
 
@@ -111,15 +115,15 @@ def copy(model: ModelFolder) -> Path:
 
 @links(*LINKS)
 def test_a_graph_is_written_in_another_precision(model: ModelFolder, tmp_path: Path):
-    path = tensorrt._in_precision(model.path / VISION, "fp16", tmp_path)
-    wanted = tensorrt._in_precision(copy(model) / VISION, "fp16", tmp_path / "COPY")
+    path = tensorrt._in_precision(model.graph_path("vision"), "fp16", tmp_path)
+    wanted = tensorrt._in_precision(graph_file(copy(model), "vision"), "fp16", tmp_path / "COPY")
     assert same(ir.load(path), ir.load(wanted))
 
 
 @needs_rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @links(*LINKS)
-def test_an_engine_is_built(model: ModelFolder, precision: tensorrt.Precision):
+def test_a_build_is_made(model: ModelFolder, precision: tensorrt.Precision):
     (built,) = tensorrt.build(
         model,
         target="tensorrt-rtx",
@@ -134,10 +138,10 @@ def test_an_engine_is_built(model: ModelFolder, precision: tensorrt.Precision):
 
 @links("hard", "cached", "folder")
 def test_onnx_runtime_runs_it(model: ModelFolder, exported: Exported):
-    for graph in GRAPHS:
+    for graph in model.manifest.graphs:
         open_runner(model, graph, backend="onnxruntime")
     found, wanted = (
-        OnnxRuntimeRunner(folder / VISION).run(vision_feeds(1))["image_embeds"]
+        OnnxRuntimeRunner(graph_file(folder, "vision")).run(vision_feeds(1))["image_embeds"]
         for folder in (model.path, exported.folder)
     )
     assert np.array_equal(found, wanted)
@@ -145,11 +149,11 @@ def test_onnx_runtime_runs_it(model: ModelFolder, exported: Exported):
 
 @links("scattered")
 def test_onnx_runtime_refuses_it(model: ModelFolder):
-    for graph in GRAPHS:
+    for graph in model.manifest.graphs:
         with pytest.raises(ModelError, match="ONNX Runtime cannot load") as caught:
             open_runner(model, graph, backend="onnxruntime")
         assert f"cp -rL '{model.path}' COPY" in caught.value.cure
-        OnnxRuntimeRunner(copy(model) / graph)
+        OnnxRuntimeRunner(graph_file(copy(model), graph))
         shutil.rmtree(model.path.with_name("COPY"))
 
 
@@ -159,13 +163,12 @@ def test_onnx_runtime_refuses_it_on_a_gpu(model: ModelFolder, monkeypatch: pytes
     provider = PROVIDERS["cuda"]
     monkeypatch.setattr(ort, "get_available_providers", lambda: [provider.name])
     monkeypatch.setattr(ort, "__version__", "1.32.0")
-    request = SessionSpec(model.path / VISION, CPU, [], capture=False)
+    path = model.graph_path("vision")
+    spec = SessionSpec(path, CPU, [], capture=False, digest="")
     unavailable = "pnp_ovss.engine.runners.onnxruntime_sessions._start"
-    monkeypatch.setattr(
-        unavailable, lambda *_: ort.InferenceSession(str(model.path / VISION), providers=None)
-    )
+    monkeypatch.setattr(unavailable, lambda *_: ort.InferenceSession(str(path), providers=None))
     with pytest.raises(BackendError, match="External data path") as caught:
-        open_on_gpu(provider, request)
+        open_on_gpu(provider, spec)
     assert f"cp -rL '{model.path}' COPY" in caught.value.cure
     assert provider.cure in caught.value.cure
 
@@ -173,21 +176,21 @@ def test_onnx_runtime_refuses_it_on_a_gpu(model: ModelFolder, monkeypatch: pytes
 @needs_openvino
 @links("hard", "folder")
 def test_openvino_runs_it(model: ModelFolder):
-    for graph in GRAPHS:
+    for graph in model.manifest.graphs:
         open_runner(model, graph, backend="openvino")
 
 
 @needs_openvino
 @links("cached", "scattered")
 def test_openvino_refuses_it(model: ModelFolder):
-    for graph in GRAPHS:
+    for graph in model.manifest.graphs:
         with pytest.raises(BackendError, match="OpenVINO cannot load") as caught:
             open_runner(model, graph, backend="openvino")
         assert f"cp -rL '{model.path}' COPY" in caught.value.cure
-    open_runner(open_model(copy(model)), VISION, backend="openvino")
+    open_runner(open_model(copy(model)), "vision", backend="openvino")
 
 
 @links("cached")
 def test_what_openvino_refuses_onnx_runtime_runs(model: ModelFolder):
-    vision, _, _ = open_runners(model, device="cpu")
-    assert isinstance(vision, OnnxRuntimeRunner)
+    runners = open_runners(model, NOW, device="cpu")
+    assert isinstance(runners.loaded["vision"], OnnxRuntimeRunner)

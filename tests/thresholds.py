@@ -1,9 +1,8 @@
 """Every tolerance of the tests, and where it comes from."""
 
-from pnp_ovss.export import validate
-
 from benchmarks.harness.records import RESULTS
 from benchmarks.measures import precision
+from pnp_ovss.export import validate
 
 # Engine against the eager oracle, class maps, relative to the largest value. Seen: 1e-6 to 4e-5 on
 # random weights in float32; the requirement is 1e-3.

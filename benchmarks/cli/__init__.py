@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import click
+
 from pnp_ovss.engine.errors import PnpOvssError
 
 from . import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from pnp_ovss.engine.device import open_device, usable_devices
 
 from ..contenders.base import Skipped

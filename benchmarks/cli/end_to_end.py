@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from pnp_ovss.engine.runners import AUTO
 
 from ..contenders.base import DROP_MODES, LEAN, PIXELS, RELEASED

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from PIL import Image
+
 from pnp_ovss.engine.device import open_device, usable_devices
 from pnp_ovss.engine.inputs.images import load_rgb
 

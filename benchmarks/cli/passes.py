@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import click
+
 from pnp_ovss.engine.device import open_device
 
 from ..harness.records import machine, recorded

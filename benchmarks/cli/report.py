@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from pnp_ovss.engine.errors import InputError
 
 from ..harness.records import RESULTS, read

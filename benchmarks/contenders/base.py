@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 import numpy as np
+
 from pnp_ovss.engine.errors import BackendError, PnpOvssError, reason
 from pnp_ovss.engine.settings import CHOICES
 

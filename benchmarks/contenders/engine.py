@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pnp_ovss.engine import Segmenter, segmenter
-from pnp_ovss.engine.methods.pnp_ovss import graphs, locate
+
+from pnp_ovss.engine import Segmenter, refine
+from pnp_ovss.engine.methods.pnp_ovss import Graphs, PnpOvss, locate
+from pnp_ovss.engine.pipeline import stages
 from pnp_ovss.engine.refine import crf
 from pnp_ovss.engine.runners.base import Runner
 from pnp_ovss.engine.settings import Settings
@@ -57,34 +59,30 @@ class EngineSegmenter:
 
     def synchronize(self) -> None:
         """See `TimedSegmenter.synchronize`."""
-        device = self._network.device
+        device = self._segmenter.method.device
         if device.stream is not None:  # all of its streams: refinement and CRF have one beside it
             device.xp.cuda.Device(device.index).synchronize()
 
     def read_back(self) -> dict[str, Any]:
         """See `TimedSegmenter.read_back`."""
-        runners = {"vision": self._network.vision, "salience": self._network.salience}
-        return {name: _facts(runner) for name, runner in runners.items()}
+        method: Any = self._segmenter.method
+        return {name: _facts(runner) for name, runner in method.graphs.runners.loaded.items()}
 
     @property
     def places(self) -> list[Place]:
         """See `TimedSegmenter.places`."""
         return [
-            (segmenter, "load_rgb", "decode"),
-            (segmenter, "squared", "preprocess"),
-            (segmenter, "search", "preprocess"),
-            (graphs.Network, "embed", "vision"),
-            (graphs.Network, "embed_kept", "vision"),
-            (graphs.Network, "match", "match of each class"),
-            (graphs.Network, "read", "salience"),
+            (stages, "load_rgb", "decode"),
+            (stages, "resize", "preprocess"),
+            (PnpOvss, "locate", "preprocess"),
+            (Graphs, "embed", "vision"),
+            (Graphs, "embed_kept", "vision"),
+            (Graphs, "match", "match of each class"),
+            (Graphs, "salience", "salience"),
             (locate, "salience_dropout", "between passes"),
-            (segmenter, "to_channels", "refine"),
+            (refine, "to_channels", "refine"),
             (crf, "marginals", "crf"),
         ]
-
-    @property
-    def _network(self) -> graphs.Network:
-        return self._segmenter._network
 
 
 def _settings(task: Task) -> Settings:

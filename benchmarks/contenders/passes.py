@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import BlipForImageTextRetrieval
+
 from pnp_ovss.engine.device import Array
 from pnp_ovss.engine.inputs.text import CaptionTokens
 from pnp_ovss.engine.methods.pnp_ovss.captions import CaptionBatch
-from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
+from pnp_ovss.engine.methods.pnp_ovss.graphs import Graphs
 from pnp_ovss.engine.methods.pnp_ovss.passes import salience_dropout
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
-from pnp_ovss.engine.runners import BACKENDS
+from pnp_ovss.engine.runners import BACKENDS, Runners
 from pnp_ovss.engine.runners.base import Runner
 from pnp_ovss.engine.settings import Settings
 from pnp_ovss.export.build import BUILDERS
-from pnp_ovss.export.models.blip import checkpoint as blip
-from transformers import BlipForImageTextRetrieval
+from pnp_ovss.export.models import blip
+from pnp_ovss.export.models.source import find_checkpoint
 
 from ..baselines import tf32
 from ..baselines.passes import EagerPasses
@@ -93,30 +95,28 @@ class PassesLoader:
 
     Attributes:
         model: resized to it.
-        artifact: its export, for the engine.
+        exported: its export, for the engine.
         device: "cpu" or "cuda:N".
         batches: of the cases to come.
     """
 
     model: BlipForImageTextRetrieval
-    artifact: ModelFolder
+    exported: ModelFolder
     device: str
     batches: Sequence[int]
 
     @classmethod
     def open(cls, made: PreparedModel, batches: Sequence[int]) -> PassesLoader:
         """Load a checkpoint and its export."""
-        model, exported = (
-            blip.load(made.checkpoint).model,
-            open_model(made.folder, verify=False),
-        )
-        blip.resize_positions(model, exported.manifest.image_size)
+        files, _ = find_checkpoint(made.checkpoint)
+        model, exported = blip.load(files, None).model, open_model(made.folder, verify=False)
+        blip.resize(model, exported.manifest.preprocess.sides)
         return cls(model, exported, made.device, batches)
 
     @property
     def size(self) -> int:
         """S."""
-        return self.artifact.manifest.image_size
+        return self.exported.manifest.preprocess.sides[0]
 
     def load(self, name: str, stack: ExitStack) -> PassesContender:
         """A contender of `PASSES_CONTENDERS`.
@@ -171,11 +171,11 @@ class PassesLoader:
     def _pytorch(self, precision: str, stack: ExitStack, *, compiled: bool) -> PassesContender:
         if compiled:
             stack.callback(torch.compiler.reset)  # it keeps what it compiled
-        layer, head, _ = blip.known_best(self.model)
+        best = blip.known_best(self.model)
         passes = EagerPasses(
             copy.deepcopy(self.model),
-            layer=layer,
-            head=head,
+            layer=best.layers[0],
+            head=best.heads[0],
             dtype=DTYPES[precision],
             device=self.device,
             compiled=compiled,
@@ -203,22 +203,22 @@ class PassesLoader:
     def _engine(self, backend: str, precision: Any, stack: ExitStack) -> PassesContender:
         if backend in BUILDERS:
             build(
-                self.artifact,
+                self.exported,
                 backend,
                 precision,
                 device=self.device,
                 batches=self.batches,
                 tokens=[TOKENS],
             )
-        network = Network.open(
-            self.artifact,
+        graphs = Graphs.open(
+            self.exported,
             backend=backend,
             device=self.device,
             precision=precision,
         )
-        stack.callback(network.close)
-        read_back = partial(_read_back, network)
-        return PassesContender(lambda inputs: _fed(network, inputs), precision, read_back)
+        stack.callback(graphs.runners.close)
+        read_back = partial(_read_back, graphs)
+        return PassesContender(lambda inputs: _fed(graphs, inputs), precision, read_back)
 
 
 def to_host(total: Any) -> np.ndarray:
@@ -228,16 +228,16 @@ def to_host(total: Any) -> np.ndarray:
     return total if isinstance(total, np.ndarray) else total.get()
 
 
-def _fed(network: Network, inputs: Inputs) -> Run:
-    device = network.device
+def _fed(graphs: Graphs, inputs: Inputs) -> Run:
+    device = graphs.device
     captions = [[CaptionTokens(ids, OWNERS)] for ids in inputs.ids.tolist()]
     with device.on_stream():
         pixels = device.xp.asarray(inputs.pixels)
-        batch = CaptionBatch.of(network.captioner, captions, device)
+        batch = CaptionBatch.of(graphs.captioner, captions, device)
 
     def run(count: int) -> Array:
         with device.on_stream():
-            total = _passes(network, pixels, batch, count)
+            total = _passes(graphs, pixels, batch, count)
             if device.stream is not None:
                 device.stream.synchronize()
         return total
@@ -245,10 +245,10 @@ def _fed(network: Network, inputs: Inputs) -> Run:
     return run
 
 
-def _passes(network: Network, pixels: Array, captions: CaptionBatch, count: int) -> Array:
-    embeds = network.embed(pixels)
+def _passes(graphs: Graphs, pixels: Array, captions: CaptionBatch, count: int) -> Array:
+    embeds = graphs.embed(pixels)
     settings = Settings(passes=count, crf=None)
-    return salience_dropout(network, pixels, embeds, captions, settings)[0]
+    return salience_dropout(graphs, pixels, embeds, captions, settings)[0]
 
 
 class _ReplayingRunner:
@@ -267,33 +267,31 @@ class _ReplayingRunner:
         pass
 
 
-def _read_back(network: Network) -> dict[str, Any]:
-    found: dict[str, Any] = {"device": network.device.name}
-    if network.device.stream is not None:
+def _read_back(graphs: Graphs) -> dict[str, Any]:
+    found: dict[str, Any] = {"device": graphs.device.name}
+    if graphs.device.stream is not None:
         found["cuda_graphs"] = [
             sum(replayed for _, replayed in getattr(runner, "captured", []))
-            for runner in (network.vision, network.salience)
+            for runner in graphs.runners.loaded.values()
         ]
-        found["host_between_passes_ms"] = _host_between_passes(network)
+        found["host_between_passes_ms"] = _host_between_passes(graphs)
     return found
 
 
-def _host_between_passes(network: Network, count: int = 100) -> float:
+def _host_between_passes(graphs: Graphs, count: int = 100) -> float:
     """Milliseconds in which the host queues what lies between two runs of the graphs."""
-    size = network.manifest.image_size
-    standing = replace(
-        network,
-        vision=_ReplayingRunner(network.vision),
-        salience=_ReplayingRunner(network.salience),
-    )
+    size = graphs.manifest.preprocess.sides[0]
+    known = graphs.runners.loaded
+    replaying = Runners(lambda name: _ReplayingRunner(known[name]), graphs.device, list(known))
+    standing = replace(graphs, runners=replaying)
     captions = [[CaptionTokens(list(range(1, TOKENS + 1)), OWNERS)]]
-    with network.device.on_stream():
-        pixels = network.device.xp.zeros((1, 3, size, size), np.float32)
-        batch = CaptionBatch.of(network.captioner, captions, network.device)
+    with graphs.device.on_stream():
+        pixels = graphs.device.xp.zeros((1, 3, size, size), np.float32)
+        batch = CaptionBatch.of(graphs.captioner, captions, graphs.device)
         _passes(standing, pixels, batch, 2)
-        network.device.stream.synchronize()
+        graphs.device.stream.synchronize()
         began = time.perf_counter()
         _passes(standing, pixels, batch, count)
         elapsed = time.perf_counter() - began
-        network.device.stream.synchronize()
+        graphs.device.stream.synchronize()
     return 1000 * elapsed / count

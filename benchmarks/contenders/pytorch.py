@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.processors import processors
 
@@ -51,7 +52,7 @@ class PyTorchSegmenter:
         self._autocast = autocast
         self._segmenter = make(
             model.checkpoint,
-            image_size=manifest.image_size,
+            image_size=manifest.preprocess.sides[0],
             layers=np.atleast_1d(manifest.layer).tolist(),
             heads=np.atleast_1d(manifest.head).tolist(),
             device=model.device,

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
+
 from pnp_ovss.engine.errors import ExecutionError
 
 from ..harness.prepared import PreparedModel

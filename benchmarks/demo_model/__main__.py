@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
+
 from pnp_ovss.engine.evaluation.datasets.stickers import atlas, scenes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
 
 PER_PICTURE = 4

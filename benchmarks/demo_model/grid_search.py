@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pnp_ovss.engine.evaluation import metrics, sweep
+
+from pnp_ovss.engine.evaluation import metrics
 from pnp_ovss.engine.evaluation.datasets.base import Dataset
 from pnp_ovss.engine.evaluation.datasets.stickers import sticker_scenes
 from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.engine.evaluation.evaluate import evaluate, mean_iou
 from pnp_ovss.engine.methods.base import Present
+from pnp_ovss.engine.methods.pnp_ovss.every_map import every_map, layers_and_heads, open_every_map
+from pnp_ovss.engine.pipeline.stages import prepare
+from pnp_ovss.engine.refine import refine
 from pnp_ovss.engine.segmenter import Segmenter
 from pnp_ovss.engine.settings import Settings
 from pnp_ovss.export import export
@@ -72,7 +76,7 @@ def tune(pictures: int) -> Iterator[str]:
 
             def score(changes: dict[str, Any], present: Present = "given") -> float:
                 tried = replace(settings, **changes)
-                return evaluate(segmenter, dataset, tried, present=present, pictures=pictures).miou
+                return evaluate(segmenter, dataset, tried, present=present, images=pictures).miou
 
             for group in GROUPS:
                 scores = [score(changes) for changes in group]
@@ -89,22 +93,23 @@ def _rank_heads(
     folder: Path, dataset: Dataset, pictures: int
 ) -> list[tuple[float, tuple[int, ...], tuple[int, ...], float]]:
     """mIoU, layers, heads and threshold of one pass without a CRF, the best first."""
-    network = sweep.open_all_heads(str(folder))
-    layers, heads = (len(sweep.listed(n)) for n in (network.manifest.layer, network.manifest.head))
+    method = open_every_map(folder)
+    layers, heads = map(len, layers_and_heads(method))
     neighbors = [tuple(range(a, b)) for a in range(layers) for b in range(a + 1, layers + 1)]
     chosen = [*((head,) for head in range(heads)), tuple(range(heads))]
     counts: dict[tuple[tuple[int, ...], tuple[int, ...], float], np.ndarray] = {}
     for index in range(pictures):
         sample = dataset.sample(index)
-        maps = sweep.every_map(network, sample, Settings())
+        request = prepare(method, sample.image, sample.classes, Settings())
+        maps, numbers = every_map(method, request), dataset.numbers(sample.classes)
         for own_layers, own_heads, threshold in product(neighbors, chosen, THRESHOLDS):
-            settings = Settings(threshold=threshold, blur=BLUR)
+            settings = Settings(threshold=threshold, blur=BLUR, crf=None)
             averaged = maps[np.ix_(own_layers, own_heads)].mean(axis=(0, 1))
-            labels = sweep.labels(averaged, sample, dataset, settings)
+            labels = numbers[refine(request.image, averaged, settings)]
             key = (own_layers, own_heads, threshold)
             own = metrics.confusion(sample.truth, labels, len(dataset.names))
             counts[key] = counts.get(key, 0) + own
-    network.close()
+    method.close()
     return sorted(((mean_iou(n, dataset), *key) for key, n in counts.items()), reverse=True)
 
 

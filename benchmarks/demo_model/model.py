@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES, PIECES
-from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
-from pnp_ovss.engine.inputs.text import Captioner
-from pnp_ovss.engine.model.manifest import Caption
-from pnp_ovss.export.models.blip.checkpoint import PROMPT
-from pnp_ovss.export.models.wordpiece import word_piece
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import BlipConfig, BlipForImageTextRetrieval
+
+from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES, PIECES
+from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
+from pnp_ovss.engine.inputs.text import Captioner
+from pnp_ovss.engine.model.manifest import Text
+from pnp_ovss.export.models.blip.checkpoint import PROMPT
+from pnp_ovss.export.models.wordpiece import word_piece
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -64,7 +65,9 @@ def captioner(words: Tokenizer) -> Captioner:
     ids = words.get_vocab()
     first, last, padding = (ids[token] for token in ("[ENC]", "[SEP]", "[PAD]"))
     room = TEXT["max_position_embeddings"]
-    return Captioner(words, Caption(PROMPT, first, last, padding, room))
+    return Captioner(
+        words, Text("wordpiece", PROMPT, " ", True, first, last, padding, "[UNK]", room)
+    )
 
 
 class WordPatchLogits(nn.Module):

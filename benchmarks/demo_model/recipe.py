@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from transformers import BlipForImageTextRetrieval
+
 from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.engine.settings import Settings
 from pnp_ovss.export import export
-from transformers import BlipForImageTextRetrieval
 
 from ..harness.random_models import save_checkpoint
 from .model import tokenizer

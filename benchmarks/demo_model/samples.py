@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from PIL import Image
+
 from pnp_ovss.engine.evaluation.datasets.stickers import textures
 from pnp_ovss.engine.evaluation.datasets.stickers.atlas import stickers
 

@@ -17,12 +17,15 @@ import click
 import msgspec
 import numpy as np
 import torch
-from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
-from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE, scene
-from pnp_ovss.engine.inputs.images import preprocess
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import BlipForImageTextRetrieval
+
+from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
+from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE, scene
+from pnp_ovss.engine.inputs.images import model_input
+from pnp_ovss.engine.model.manifest import Preprocess
+from pnp_ovss.export.models.blip.checkpoint import MEAN, STD
 
 from . import captions
 from .model import (
@@ -97,6 +100,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         stage, _ = stage_at(step)
+        square = Preprocess((stage.side, stage.side), VISION["patch_size"], MEAN, STD)
         pixels, names = [], []
         for number in range(stage.pictures):
             index = step * BATCH + number
@@ -104,7 +108,7 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
                 "context" if np.random.default_rng([SEED, index]).random() < CONTEXT else "stickers"
             )
             picture = scene(kind, SEED, index, (stage.side, stage.side), stage.most)
-            pixels.append(preprocess(picture.image, stage.side))
+            pixels.append(model_input(picture.image, square))
             names.append([name in picture.classes for name in CLASSES])
         return {"pixels": torch.from_numpy(np.stack(pixels)), "names": torch.tensor(names)}
 

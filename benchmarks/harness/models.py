@@ -9,11 +9,11 @@ from typing import Any
 
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.model import builds
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, ModelFolder, open_model
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.model.manifest import MANIFEST
 from pnp_ovss.export import export
 from pnp_ovss.export.build import BUILDERS
-from pnp_ovss.export.models.blip import checkpoint as blip
+from pnp_ovss.export.models import blip
 from pnp_ovss.export.models.wordpiece import bert
 
 from .prepared import PreparedModel
@@ -57,7 +57,7 @@ def prepare(
             say(f"making {name}")
             shape = SHAPES[name.removeprefix(RANDOM)]
             model = random_blip(shape["vision"], shape["text"], seed=SEED)
-            blip.resize_positions(model, image_size)
+            blip.resize(model, (image_size, image_size))
             save_checkpoint(model, bert(), Path(checkpoint))
     target = folder / f"{stem}-{image_size}"
     if not (target / MANIFEST).exists():
@@ -99,9 +99,6 @@ def build(
 
 def identity(name: str, model: PreparedModel) -> dict[str, str]:
     """The model in a row of results: its name, and sha256 of graphs and weights."""
-    manifest = open_model(model.folder, verify=False).manifest
-    graphs = {"vision": VISION, "salience": SALIENCE}
-    return {
-        "name": name,
-        **{f"{key}_sha256": builds.graph_sha256(manifest, one) for key, one in graphs.items()},
-    }
+    opened = open_model(model.folder, verify=False)
+    digests = {graph: builds.graph_sha256(opened, graph) for graph in ("vision", "salience")}
+    return {"name": name, **{f"{graph}_sha256": digest for graph, digest in digests.items()}}

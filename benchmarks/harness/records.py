@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+
 from pnp_ovss.engine.errors import InputError
 from pnp_ovss.engine.processors import processors
 

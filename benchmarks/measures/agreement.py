@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.engine.cli.demo import samples
 from pnp_ovss.engine.model import builds
 from pnp_ovss.engine.model.folder import DEMO, find_model, open_model
+from pnp_ovss.engine.model.signature import CAPTION_LENGTHS
 from pnp_ovss.export.build import BUILDERS
 from pnp_ovss.export.validate import relative_error
 
@@ -89,7 +91,7 @@ def measure(
     Args:
         names: of `registry.ENGINE_SEGMENTERS`.
         device: "cpu" or "cuda:N".
-        folder: for a copy of the demo model beside which engines lie, or are built. Where there is
+        folder: for a copy of the demo model beside which builds lie, or are made. Where there is
             no copy and nothing is built, those of the user's cache are taken.
         build_first: build what a contender runs, unless it is there.
         about: fields of every row.
@@ -113,7 +115,7 @@ def measure(
                         precision,
                         device=device,
                         batches=builds.BATCHES,
-                        tokens=builds.TOKENS,
+                        tokens=CAPTION_LENGTHS,
                     )
                 say(f"{name} on {device}")
                 found = _segment_samples(model, backend, device, precision)

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+
 from pnp_ovss.engine.processors import processors
 from pnp_ovss.engine.refine import crf, pydensecrf_worker
 from pnp_ovss.kernels import densecrf, reference

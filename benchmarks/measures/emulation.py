@@ -14,18 +14,19 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import ShapeInferencePass
+
 from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.inputs.text import Captioner
-from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
-from pnp_ovss.engine.model.folder import SALIENCE, VISION, VISION_TOKENS, ModelFolder
+from pnp_ovss.engine.methods.pnp_ovss import Graphs
+from pnp_ovss.engine.model.folder import ModelFolder
 from pnp_ovss.engine.precision import Precision
-from pnp_ovss.engine.runners import LazyRunner
+from pnp_ovss.engine.runners import Runners
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
 from pnp_ovss.export.graphs import loading
 from pnp_ovss.export.graphs.precision import FLOAT, LOW, MOVES, convert
 
 
-def open_emulated(model: ModelFolder, precision: Precision, folder: Path) -> Network:
+def open_emulated(model: ModelFolder, precision: Precision, folder: Path) -> Graphs:
     """The graphs of a model in a precision.
 
     Args:
@@ -35,15 +36,14 @@ def open_emulated(model: ModelFolder, precision: Precision, folder: Path) -> Net
     """
 
     def load(graph: str) -> OnnxRuntimeRunner:
-        path = folder / precision / graph
+        path = folder / precision / f"{graph}.onnx"
         path.parent.mkdir(parents=True, exist_ok=True)
-        emulated = emulate(convert(loading.load(model.path / graph), precision))
+        emulated = emulate(convert(loading.load(model.graph_path(graph)), precision))
         ir.save(emulated, path, external_data=f"{path.name}_data")
         return OnnxRuntimeRunner(path)
 
-    vision_tokens = LazyRunner(lambda: load(VISION_TOKENS), CPU)
-    captioner = Captioner.load(model)
-    return Network(load(VISION), vision_tokens, load(SALIENCE), captioner, model.manifest)
+    runners = Runners(load, CPU, ["vision", "salience"])
+    return Graphs(runners, Captioner.load(model), model.manifest)
 
 
 def emulate(model: ir.Model) -> ir.Model:

@@ -15,18 +15,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+
 from pnp_ovss.engine.errors import ExecutionError, InputError
 
-from ..contenders.base import (
-    CLASS_NAMES,
-    DROP_MODES,
-    LEAN,
-    LIMITS,
-    PIXELS,
-    RELEASED,
-    Skipped,
-    Task,
-)
+from ..contenders.base import CLASS_NAMES, DROP_MODES, LEAN, LIMITS, PIXELS, RELEASED, Skipped, Task
 from ..contenders.registry import ENGINE_SEGMENTERS, precision_of
 from ..contenders.worker import Watched, Worker, loaded
 from ..harness.prepared import PreparedModel

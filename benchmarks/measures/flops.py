@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import torch
-from pnp_ovss.export.models.blip import checkpoint as blip
 from transformers import BlipForImageTextRetrieval
+
+from pnp_ovss.export.models import blip
 
 from ..baselines import tf32
 
@@ -23,7 +24,7 @@ def flops_of_pass(model: BlipForImageTextRetrieval, image_size: int, tokens: int
     """
     vision: Any = model.config.vision_config
     text: Any = model.config.text_config
-    layer, _, _ = blip.known_best(model)
+    (layer,) = blip.known_best(model).layers
     patches = (image_size // vision.patch_size) ** 2
     seen, width = 1 + patches, vision.hidden_size
     image = patches * width * 3 * vision.patch_size**2

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional
+
 from pnp_ovss.engine.device import Device, open_device
-from pnp_ovss.engine.inputs.images import MEAN, STD
 from pnp_ovss.engine.refine.channels import to_channels
 from pnp_ovss.engine.settings import Settings
-from torch.nn import functional
+from pnp_ovss.export.models.blip import checkpoint as blip
 
 from ..baselines import eager
 from ..harness.records import Rows, describe
@@ -109,14 +110,17 @@ def _of_passes(device: Device) -> Iterator[Pair]:
     own = {name: device.xp.asarray(value) for name, value in numpy.items()}
     other = {name: torch.from_numpy(value).to(device.name) for name, value in numpy.items()}
     kernels, size = device.kernels, f"{BATCH} pictures of {SIDE} px"
-    mean, std = (torch.from_numpy(np.asarray(v)).float().to(device.name) for v in (MEAN, STD))
+    own_mean, own_std = (np.array(one, np.float32) for one in (blip.MEAN, blip.STD))
+    mean, std = (torch.from_numpy(one).to(device.name) for one in (own_mean, own_std))
 
     def normalize() -> torch.Tensor:
         values = (other["squares"].float() / 255 - mean) / std
         return values.permute(0, 3, 1, 2).contiguous()
 
-    yield Pair("normalize", size, lambda: kernels.normalize(own["squares"], MEAN, STD), normalize)
-    pixels, their_pixels = kernels.normalize(own["squares"], MEAN, STD), normalize()
+    yield Pair(
+        "normalize", size, lambda: kernels.normalize(own["squares"], own_mean, own_std), normalize
+    )
+    pixels, their_pixels = kernels.normalize(own["squares"], own_mean, own_std), normalize()
 
     def blank() -> torch.Tensor:
         keep = (~other["dropped"]).float().reshape(BATCH, 1, GRID, GRID)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
 from pnp_ovss.export.build import BUILDERS
 
 from ..contenders.base import LIMITS, SkippedError, skipped_if_it_fails
@@ -106,7 +107,7 @@ def measure(
         batches: pictures in a batch.
         names: contenders, of `passes.PASSES_CONTENDERS`.
         rounds: turns of each, at least; see `timing`.
-        folder: for the checkpoint, its exports and engines.
+        folder: for the checkpoint, its exports and builds.
         until: of `time.monotonic`; what has not begun by then is skipped.
         about: fields of the first row, which says where this is measured.
         say: is told of each step.

@@ -1,7 +1,7 @@
 """What low precision costs: eager PyTorch and the engine, each against itself in float32.
 
 There is no GPU in it. PyTorch and OpenVINO compute in low precision on the CPU; the graphs that
-engines of GPUs are built from are emulated, see `emulation`.
+builds for GPUs are made from are emulated, see `emulation`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import numpy as np
 import torch
+
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.engine.evaluation.datasets import DATASETS
 from pnp_ovss.engine.evaluation.datasets.base import Sample
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
+from pnp_ovss.engine.methods.pnp_ovss import PnpOvss
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.precision import Precision, PrecisionChoice
 from pnp_ovss.export.validate import relative_error
@@ -200,7 +202,7 @@ def engine(folder: Path) -> dict[str, Callable[[], SegmentScene]]:
 
     def opened(precision: Precision) -> SegmentScene:
         model = open_model("demo")
-        return _scene_by_scene(Segmenter(model, open_emulated(model, precision, folder)))
+        return _scene_by_scene(Segmenter(model, PnpOvss(open_emulated(model, precision, folder))))
 
     return {precision: partial(opened, precision) for precision in get_args(Precision)}
 

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from pnp_ovss.engine import Segmenter, Settings
-from pnp_ovss.engine.inputs.images import load_rgb, preprocess
-from pnp_ovss.engine.inputs.text import Captioner
-from pnp_ovss.engine.model.folder import open_model
-from pnp_ovss.engine.settings import PRESETS
-from pnp_ovss.kernels import reference
 from tokenizers import Tokenizer
 
+from pnp_ovss.engine import Segmenter, Settings
+from pnp_ovss.engine.inputs.images import load_rgb, model_input
+from pnp_ovss.engine.inputs.text import Captioner
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.model.manifest import Preprocess
+from pnp_ovss.engine.settings import PRESETS
+from pnp_ovss.export.models.blip.checkpoint import MEAN, STD
+from pnp_ovss.kernels import reference
 from tests import thresholds
 from tests.conftest import IMAGE_SIZE, Exported
 from tests.method import localization as steps
@@ -72,7 +74,10 @@ def test_step_2_enc_comes_first_and_sep_last(captioner: Captioner, tokenizer: To
 def test_step_3_an_image_becomes_a_square_of_normalized_pixels(picture, size):
     image = picture(5, *size)
     np.testing.assert_allclose(
-        preprocess(image, 96), steps.pixels(image, 96), rtol=0, atol=thresholds.PIXELS
+        model_input(image, Preprocess((96, 96), 16, MEAN, STD)),
+        steps.pixels(image, 96),
+        rtol=0,
+        atol=thresholds.PIXELS,
     )
 
 
@@ -123,7 +128,7 @@ def test_steps_4_and_5_passes_of_salience_dropout_give_class_maps(
         layer=manifest.layer,
         head=manifest.head,
         side=IMAGE_SIZE,
-        patch=manifest.patch_size,
+        patch=manifest.preprocess.patch,
         preset=preset,
     )
     found = segmenter.segment(image, classes, settings=Settings.preset(preset, crf=None))

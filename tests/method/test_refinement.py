@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.baselines import eager
 from pnp_ovss.engine import Settings
 from pnp_ovss.engine.device import CPU, Device
 from pnp_ovss.engine.refine import crf
 from pnp_ovss.engine.refine.channels import to_channels
 from pnp_ovss.kernels import reference
-from scipy.ndimage import gaussian_filter
-
-from benchmarks.baselines import eager
 from tests import thresholds
 from tests.method import refinement as steps
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pnp_ovss.engine.model.folder import open_model
 
 from benchmarks.cli import main
 from benchmarks.cli.results import command_line
 from benchmarks.harness import models
+from pnp_ovss.engine.model.folder import open_model
 
 
 def test_where_files_go_is_no_part_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_a_model_is_prepared_once(
     assert main([*words, str(tmp_path)]) == 0
     (path,) = capsys.readouterr().out.splitlines()
     assert path == str(tmp_path / "random-blip-tiny-96")
-    assert open_model(path).manifest.image_size == 96
+    assert open_model(path).manifest.preprocess.sides[0] == 96
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("it is there")

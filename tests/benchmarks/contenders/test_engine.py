@@ -30,7 +30,7 @@ def test_the_whole_device_is_waited_for(on_gpu: bool, wanted: list[int]) -> None
     segmenter, gpu = EngineSegmenter.__new__(EngineSegmenter), Gpu()
     if not on_gpu:
         gpu.stream = None
-    network: Any = SimpleNamespace(device=gpu)
-    segmenter._segmenter = SimpleNamespace(_network=network)  # type: ignore[assignment]
+    method: Any = SimpleNamespace(device=gpu)
+    segmenter._segmenter = SimpleNamespace(method=method)  # type: ignore[assignment]
     segmenter.synchronize()
     assert gpu.waited == wanted

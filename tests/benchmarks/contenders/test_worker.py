@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pnp_ovss.engine.errors import ExecutionError
 
 from benchmarks.contenders.base import Task
 from benchmarks.contenders.worker import Worker
 from benchmarks.harness.prepared import PreparedModel
+from pnp_ovss.engine.errors import ExecutionError
 from tests.conftest import SAMPLES, Exported
 
 TASK = Task(SAMPLES / "beach.jpg", ("person", "boat", "umbrella"), passes=3)

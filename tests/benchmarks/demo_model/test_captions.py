@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
 
 from benchmarks.demo_model import captions
+from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
 
 EVENLY = np.ones(len(CLASSES))
 

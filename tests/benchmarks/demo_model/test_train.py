@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 import pytest
 import torch
-from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
-from pnp_ovss.engine.inputs.text import Captioner
-from pnp_ovss.engine.model.folder import open_model
 
 from benchmarks.demo_model import captions, train
 from benchmarks.demo_model.model import captioner, encode_image, new_blip, tokenizer
+from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
+from pnp_ovss.engine.inputs.text import Captioner
+from pnp_ovss.engine.model.folder import open_model
 
 STAGES = (
     train.Stage(2, side=64, most=1, parts=1, blanked=0, naming=10, rates=(1e-3, 5e-4), warm_up=2),

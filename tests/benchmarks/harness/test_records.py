@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pnp_ovss.engine.errors import InputError
 
 from benchmarks.cli import main
 from benchmarks.harness.records import read, recorded
+from pnp_ovss.engine.errors import InputError
 
 
 def stopped(rows: int) -> Iterator[dict[str, int]]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pnp_ovss.engine import Segmenter
-from pnp_ovss.engine.model import builds
-from pnp_ovss.engine.model.folder import open_model
-from pnp_ovss.engine.result.segmentation import Segmentation
 
 from benchmarks.cli import main
 from benchmarks.harness.records import read
 from benchmarks.measures import agreement
+from pnp_ovss.engine import Segmenter
+from pnp_ovss.engine.model import builds
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.result.segmentation import Segmentation
 
 WORDS = ["agreement", "--device", "cpu", "--contender", "openvino-fp32"]
 
@@ -132,13 +132,15 @@ def test_what_is_built_lies_in_the_work_folder(
     built: list[Any] = []
 
     def build(model: Any, backend: str, precision: str, **options: Any) -> None:
-        built.append((model.path, builds.folder(model), backend, precision, options["device"]))
+        built.append(
+            (model.path, builds.builds_folder(model), backend, precision, options["device"])
+        )
 
     monkeypatch.setattr(agreement, "build", build)
     words = [*WORDS, "--contender", "aotinductor-fp32", "--build", "-o", str(tmp_path)]
     assert main([*words, "--work", str(tmp_path / "work")]) == 0
     copy = tmp_path / "work" / "demo"
-    assert built == [(copy, copy / "engines", "aotinductor", "fp32", "cpu")]
+    assert built == [(copy, copy / "builds", "aotinductor", "fp32", "cpu")]
     assert open_model(copy).manifest == open_model("demo").manifest
     assert main([*words, "--work", str(tmp_path / "work")]) == 0  # a second time it is there
 

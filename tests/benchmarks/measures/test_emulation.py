@@ -8,13 +8,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
-from pnp_ovss.export.graphs import blocks, builder
-from pnp_ovss.export.graphs.precision import convert
 from torch import nn
 from torch.nn import functional
 
 from benchmarks.measures.emulation import emulate
+from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
+from pnp_ovss.export.graphs import blocks, builder
+from pnp_ovss.export.graphs.precision import convert
 from tests import thresholds
 
 HEADS, WIDTH, TOKENS, BATCH = 4, 64, 33, 3

@@ -7,9 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from pnp_ovss.engine.errors import ExecutionError
-from pnp_ovss.engine.model.folder import open_model
-from pnp_ovss.export import export
 
 from benchmarks.cli import main
 from benchmarks.cli import report as cli_report
@@ -19,6 +16,9 @@ from benchmarks.harness import models
 from benchmarks.harness.prepared import PreparedModel
 from benchmarks.harness.records import machine, read, recorded
 from benchmarks.measures import end_to_end, stages
+from pnp_ovss.engine.errors import ExecutionError
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.export import export
 from tests.conftest import IMAGE_SIZE, SAMPLES, Exported
 
 TASK = Task(SAMPLES / "beach.jpg", ("person", "boat", "umbrella"), passes=3)
@@ -205,7 +205,7 @@ def test_one_that_is_wrong_is_not_timed(
         (["--contender", "onnxruntime-fp32"], "--refcheck compares with lean"),
         (["--model", "random:blip-huge"], "there are: random:blip-tiny,"),
         (["--picture", "none.jpg"], "does not exist"),
-        (["--picture", __file__], "is no picture"),
+        (["--picture", __file__], "is no image"),
         (["--rounds", "0"], "is not in the range"),
     ],
 )

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pnp_ovss.engine.device import CPU
 
 from benchmarks.harness.records import machine
 from benchmarks.harness.timing import bootstrap_interval
 from benchmarks.measures import kernels
+from pnp_ovss.engine.device import CPU
 
 ABOUT = {"machine": machine(), "command": "python -m benchmarks kernels"}
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from pnp_ovss.engine.methods.pnp_ovss.graphs import Network
 
 from benchmarks.baselines.passes import EagerPasses
 from benchmarks.cli import main
 from benchmarks.harness import models, timing
 from benchmarks.measures import passes
+from pnp_ovss.engine.methods.pnp_ovss.graphs import Graphs
+from pnp_ovss.engine.runners import Runners
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +79,14 @@ def test_pytorch_that_fails_leaves_the_engine(
 
 
 def test_one_that_fails_leaves_the_others(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed = Network.embed
+    embed = Graphs.embed
 
-    def fail(network: Network, pixels: Any) -> Any:
+    def fail(graphs: Graphs, pixels: Any) -> Any:
         if len(pixels) == 2:
             raise MemoryError
-        return embed(network, pixels)
+        return embed(graphs, pixels)
 
-    monkeypatch.setattr(Network, "embed", fail)
+    monkeypatch.setattr(Graphs, "embed", fail)
     rows = by_batch(measured(work, "eager-fp32", "onnxruntime-fp32", "tensorrt-fp16"))
     assert rows["onnxruntime-fp32", 1]["median_s"] > 0
     assert rows["onnxruntime-fp32", 2]["skipped"] == "MemoryError"
@@ -100,7 +101,7 @@ def test_one_that_never_runs(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*_: Any) -> Any:
         raise RuntimeError("no kernel\nfor this")
 
-    monkeypatch.setattr(Network, "embed", fail)
+    monkeypatch.setattr(Graphs, "embed", fail)
     rows = by_batch(measured(work, "eager-fp32", "onnxruntime-fp32"))
     assert rows.keys() == {("eager-fp32", 1), ("eager-fp32", 2), ("onnxruntime-fp32", None)}
     assert rows["onnxruntime-fp32", None]["skipped"] == "RuntimeError; no kernel"
@@ -138,7 +139,7 @@ def test_one_that_breaks_is_told_of(
     def fail(*_: Any) -> Any:
         raise AttributeError("a defect")
 
-    monkeypatch.setattr(Network, "embed", fail)
+    monkeypatch.setattr(Graphs, "embed", fail)
     words = f"--model random:blip-tiny --image-size 96 --rounds 1 --work {work}"
     words += " --contender onnxruntime-fp32"
     assert main(["passes", *words.split(), "--contender", "eager-fp32", "-o", str(tmp_path)]) == 1
@@ -192,15 +193,15 @@ def test_one_at_a_time_is_loaded_beside_the_reference(
 ) -> None:
     made: dict[str, weakref.ref[EagerPasses]] = {}
     events: list[str] = []
-    init, close = EagerPasses.__init__, Network.close
+    init, close = EagerPasses.__init__, Runners.close
 
     def remember(eager: EagerPasses, *args: Any, **options: Any) -> None:
         init(eager, *args, **options)
         made[str(eager.dtype)] = weakref.ref(eager)
 
-    def tell(network: Network) -> None:
+    def tell(runners: Runners) -> None:
         events.append("closed")
-        close(network)
+        close(runners)
 
     def say(text: str) -> None:
         if "loading" in text:
@@ -208,7 +209,7 @@ def test_one_at_a_time_is_loaded_beside_the_reference(
             events.append(f"{text.rpartition(' ')[2]} beside {', '.join(there)}")
 
     monkeypatch.setattr(EagerPasses, "__init__", remember)
-    monkeypatch.setattr(Network, "close", tell)
+    monkeypatch.setattr(Runners, "close", tell)
     names = ["openvino-fp32", "onnxruntime-fp32", "eager-bf16", "eager-fp32"]
     measured(work, *names, say=say)
     assert events == [
@@ -240,8 +241,8 @@ def test_each_takes_turns_with_the_reference(work: Path, monkeypatch: pytest.Mon
 
 
 def test_one_that_is_wrong_is_not_timed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed = Network.embed
-    monkeypatch.setattr(Network, "embed", lambda own, pixels: 1.1 * embed(own, pixels))
+    embed = Graphs.embed
+    monkeypatch.setattr(Graphs, "embed", lambda own, pixels: 1.1 * embed(own, pixels))
     everything = measured(work, "onnxruntime-fp32", "eager-fp32")
     rows = by_batch(everything)
     assert rows["onnxruntime-fp32", 1]["skipped"].startswith("wrong: off by ")
