@@ -1,6 +1,6 @@
 """The numeric kernels in NumPy: the definition that every other implementation is held to.
 
-A batch has B pictures and N captions of T tokens, padding included; the captions of picture b are
+A batch has B images and N captions of T tokens, padding included; the captions of image b are
 those from first_caption[b] to first_caption[b + 1]. P patches stand in a grid of gh rows and gw
 columns, row by row. C classes, H x W pixels. Nothing here knows of models, files or settings.
 """
@@ -66,17 +66,17 @@ def accumulate(
         weight: of this pass in the total.
 
     Returns:
-        float32 [B, P], the salience summed over the class tokens of a picture's captions.
+        float32 [B, P], the salience summed over the class tokens of an image's captions.
     """
     scores = np.zeros(dropped.shape, np.float32)
-    for picture, gone in enumerate(dropped):
-        for caption in range(first_caption[picture], first_caption[picture + 1]):
+    for image, gone in enumerate(dropped):
+        for caption in range(first_caption[image], first_caption[image + 1]):
             own = np.where(gone, np.float32(0), salience[caption].astype(np.float32))
             total[caption] += np.float32(weight) * own
-            of_caption = np.zeros_like(scores[picture])
+            of_caption = np.zeros_like(scores[image])
             for token in own[class_token[caption]]:  # in order, which that of .sum() is not
                 of_caption += token
-            scores[picture] += of_caption
+            scores[image] += of_caption
     return scores
 
 
@@ -88,7 +88,7 @@ def drop_salient(
     Args:
         scores: [B, P].
         dropped: [B, P], the patches dropped so far.
-        count: how many to drop of each picture; all that are left, where fewer are. None for half
+        count: how many to drop of each image; all that are left, where fewer are. None for half
             of those left, rounded down.
 
     Returns:

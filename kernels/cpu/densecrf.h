@@ -10,7 +10,7 @@ extern "C" {
 #endif
 
 /* Deviations (sxy in pixels, srgb in levels of color) are above 0; a kernel whose weight (compat) is 0
-   is left out. threads: to use inside this one picture. memory: the most bytes to take, 0 for no limit. */
+   is left out. threads: to use inside this one image. memory: the most bytes to take, 0 for no limit. */
 typedef struct {
     int64_t memory;
     int32_t iterations;

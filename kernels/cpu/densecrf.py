@@ -43,7 +43,7 @@ _CAUSES = {
     1: "a parameter is out of range: iterations from 0, threads from 1, deviations above 0,"
     " compatibilities from 0, all of them finite",
     2: "a probability is NaN, infinite or negative",
-    3: "a deviation is so small that float32 cannot tell neighbors in this picture",
+    3: "a deviation is so small that float32 cannot tell neighbors in this image",
 }
 _NO_MEMORY = 4
 
@@ -82,7 +82,7 @@ def densecrf(
         bilateral_sxy: standard deviation of the appearance kernel, in pixels.
         bilateral_srgb: its standard deviation in color, in levels of 0 to 255.
         bilateral_compat: its weight; 0 leaves the kernel out.
-        threads: to use inside this one picture. Their number changes the order of sums, and so
+        threads: to use inside this one image. Their number changes the order of sums, and so
             the last digits of the result.
         memory: the most bytes that it may take, beside its result; 0 sets no limit.
         profile: is filled in.

@@ -29,7 +29,7 @@ struct Lattice {
     Buffer<Vertex> neighbor;  // [corners][vertices][2], along each direction
 };
 
-// The pixels of a picture in the order in which they are worked on: tile by tile, so that pixels at work
+// The pixels of an image in the order in which they are worked on: tile by tile, so that pixels at work
 // together share vertices.
 class Order {
 public:
@@ -39,7 +39,7 @@ public:
 
     class Walk;
 
-    // Calls visit(point, pixel, count) for each row of a tile, in the order of the picture's rows.
+    // Calls visit(point, pixel, count) for each row of a tile, in the order of the image's rows.
     template <class Visit>
     void rows(int64_t first, int64_t last, const Visit &visit) const {
         for (int64_t y = first; y < last; y++) {

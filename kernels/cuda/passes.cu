@@ -1,12 +1,12 @@
-// Between two passes of Salience DropOut. A batch has B pictures of P patches, which stand in a grid row by
-// row, and N captions of T tokens; the captions of picture b are first_caption[b] to first_caption[b + 1].
+// Between two passes of Salience DropOut. A batch has B images of P patches, which stand in a grid row by
+// row, and N captions of T tokens; the captions of image b are first_caption[b] to first_caption[b + 1].
 
 // out [B][3][H][W] = (pixels [B][H][W][3] / 255 - mean [3]) / std [3], rounded step by step.
 extern "C" __global__ void normalize(const unsigned char *pixels, Index batch, Index area, const float *mean,
                                      const float *std, float *out) {
     for (Index i = first_item(); i < batch * 3 * area; i += next_items()) {
-        const Index place = i % area, channel = i / area % 3, picture = i / area / 3;
-        const float value = __fdiv_rn((float)pixels[(picture * area + place) * 3 + channel], 255.0f);
+        const Index place = i % area, channel = i / area % 3, image = i / area / 3;
+        const float value = __fdiv_rn((float)pixels[(image * area + place) * 3 + channel], 255.0f);
         out[i] = __fdiv_rn(__fsub_rn(value, mean[channel]), std[channel]);
     }
 }
@@ -17,8 +17,8 @@ static __device__ void blank(const Number *pixels, const bool *dropped, Index ba
                              int patch, Number *out) {
     const Index area = (Index)height * width, rows = height / patch, columns = width / patch;
     for (Index i = first_item(); i < batch * 3 * area; i += next_items()) {
-        const Index row = i % area / width / patch, column = i % width / patch, picture = i / area / 3;
-        out[i] = dropped[(picture * rows + row) * columns + column] ? (Number)0 : pixels[i];
+        const Index row = i % area / width / patch, column = i % width / patch, image = i / area / 3;
+        out[i] = dropped[(image * rows + row) * columns + column] ? (Number)0 : pixels[i];
     }
 }
 
@@ -39,9 +39,9 @@ static __device__ void add_up(const Number *salience, const bool *dropped, const
                               const int *first_caption, Index batch, int tokens, Index patches, float weight,
                               float *total, float *scores) {
     for (Index i = first_item(); i < batch * patches; i += next_items()) {
-        const Index picture = i / patches, patch = i % patches;
+        const Index image = i / patches, patch = i % patches;
         float score = 0;
-        for (int n = first_caption[picture]; n < first_caption[picture + 1]; n++) {
+        for (int n = first_caption[image]; n < first_caption[image + 1]; n++) {
             float of_caption = 0;
             for (int t = 0; t < tokens && !dropped[i]; t++) {
                 const Index at = ((Index)n * tokens + t) * patches + patch;

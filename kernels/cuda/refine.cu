@@ -1,4 +1,4 @@
-// From class maps to labels: C classes on a grid of gh rows and gw columns of patches, a picture of H x W
+// From class maps to labels: C classes on a grid of gh rows and gw columns of patches, an image of H x W
 // pixels.
 
 // out [C][P]: each map, and zero where it is below `level` once scaled to [0, 1]; equal values count as 0.

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from pnp_ovss.kernels import reference
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import softmax
 from torch.nn import functional
 
+from pnp_ovss.kernels import reference
 from tests import thresholds
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from benchmarks.harness.timing import longest_wait
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
 from pnp_ovss.engine.refine import pydensecrf_worker
 from pnp_ovss.kernels import densecrf, reference
 from pnp_ovss.kernels.cpu import densecrf as crf
-
-from benchmarks.harness.timing import longest_wait
 from tests import thresholds
 
 ROOT = Path(__file__).parents[3]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pnp_ovss.kernels import densecrf, reference
 from pnp_ovss.kernels.cuda import densecrf as cuda_crf
 from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
-
 from tests import thresholds
 from tests.kernels.cuda.cuda_on_cpu import Kernels, crashes
 

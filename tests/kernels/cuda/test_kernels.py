@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from pnp_ovss.kernels import reference
 from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
-
 from tests import thresholds
 from tests.kernels.cuda.cuda_on_cpu import Kernels, crashes
 
