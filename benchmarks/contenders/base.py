@@ -114,7 +114,7 @@ class TimedSegmenter(Protocol):
         ...
 
     def maps(self, task: Task) -> np.ndarray:
-        """Class maps, float32 [C, p, p]."""
+        """Class maps, float32 [C, gh, gw]."""
         ...
 
     def stream(self, task: Task, pictures: int, batch: int) -> None:

@@ -104,7 +104,7 @@ class Worker:
         return self._do(_watch, task)
 
     def maps(self, task: Task) -> np.ndarray:
-        """Class maps, float32 [C, p, p]."""
+        """Class maps, float32 [C, gh, gw]."""
         return self._do(_maps, task)
 
     def read_back(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class _SampleResult(NamedTuple):
     """What comes of a sample picture, in a run with the CRF and another one without.
 
     Attributes:
-        maps: class maps of the first run, float32 [C, p, p].
+        maps: class maps of the first run, float32 [C, gh, gw].
         maps_again: those of the second.
         labels: of the first, uint16 [H, W].
         labels_without_crf: of the second.

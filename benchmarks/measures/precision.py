@@ -78,7 +78,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class SceneResult(NamedTuple):
-    """What an engine makes of a scene: maps [C, p, p] and match of one pass, and labels [H, W]."""
+    """What is made of a scene: maps [C, gh, gw] and match of one pass, and labels [H, W]."""
 
     maps: np.ndarray
     match: float

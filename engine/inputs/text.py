@@ -138,7 +138,9 @@ class Captioner:
         if not pieces or self._barred.intersection(pieces):
             raise InputError(
                 f"class {written!r} cannot be written in this model's vocabulary",
-                "join_words made one word of it" if written != name else "use another word for it",
+                f"join_words (preset 'released') makes one word of {name!r}: use the preset 'paper'"
+                if written != name
+                else "use another word for it",
             )
         if not self._fits([self._text.first_id, *self._prompt], pieces):
             raise InputError(
