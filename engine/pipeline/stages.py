@@ -1,17 +1,17 @@
 """The stages of a segmentation: prepare, locate, refine, save; and the stream that overlaps them.
 
-`prepare` decodes an image and encodes names, on a thread of the CPU; `Method.locate` runs the model
-on a batch; `finish` refines class maps to labels (`refine.refine`), on a thread of the CPU, or on a
-stream beside the model's; `save` writes files, with the image that was decoded already. Each takes
-and gives plain records, so that they can run in different processes: `Located.to_host()` can be
-pickled.
+`prepare` decodes an image and encodes names, on a thread of the CPU; `locate` runs the model on a
+batch; `refine` makes labels of class maps, on a thread of the CPU, or on a stream beside the
+model's, and `finish` a result of them; `save` writes files, with the image that was decoded
+already. Each takes and gives plain records, so that they can run in different processes:
+`Located.to_host()` can be pickled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,8 @@ from ..result.segmentation import Segmentation
 from ..settings import Settings
 from .overlap import overlap
 
-Arguments = ParamSpec("Arguments")
+__all__ = ["finish", "locate", "prepare", "refine", "save", "stream"]
+
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 
@@ -58,6 +59,23 @@ def prepare(
     rgb = load_rgb(image)
     pixels = resize(rgb, method.preprocess)
     return Request(rgb, pixels, tuple(names), query, settings, present)
+
+
+def locate(
+    method: Method, requests: Sequence[Request | PnpOvssError]
+) -> list[Located | PnpOvssError]:
+    """Run the model on a batch.
+
+    Args:
+        method: with its model.
+        requests: as `prepare` gave them; where it failed, its error.
+
+    Returns:
+        Class maps for each request; an error stays where it is.
+    """
+    good = [one for one in requests if not isinstance(one, PnpOvssError)]
+    found = iter(method.locate(good) if good else [])
+    return [one if isinstance(one, PnpOvssError) else next(found) for one in requests]
 
 
 def finish(request: Request, located: Located, threads: int = 1) -> Segmentation:
@@ -160,28 +178,26 @@ def stream(
     workers = min(batch_size, available)
     threads = available // workers
 
-    def prepared(item: Given) -> tuple[Given, Request]:
-        return item, prepare(method, *pair(item), settings, present)
+    def prepared(item: Given) -> tuple[Given, Request | PnpOvssError]:
+        return item, _attempt(lambda: prepare(method, *pair(item), settings, present))
 
     def located(
-        batch: Sequence[tuple[Given, Request] | PnpOvssError],
-    ) -> list[tuple[Given, Request, Located] | PnpOvssError]:
-        """Errors stay where they are."""
-        good = [one for one in batch if not isinstance(one, PnpOvssError)]
-        found = iter(method.locate([request for _, request in good]) if good else [])
-        return [one if isinstance(one, PnpOvssError) else (*one, next(found)) for one in batch]
+        batch: Sequence[tuple[Given, Request | PnpOvssError]],
+    ) -> list[tuple[Given, Request | PnpOvssError, Located | PnpOvssError]]:
+        found = locate(method, [request for _, request in batch])
+        return [(*one, located) for one, located in zip(batch, found, strict=True)]
 
-    def finished(item: Given, request: Request, found: Located) -> Result:
-        return then(item, request, finish(request, found, threads))
+    def finished(
+        one: tuple[Given, Request | PnpOvssError, Located | PnpOvssError],
+    ) -> Result | PnpOvssError:
+        item, request, found = one
+        if isinstance(request, PnpOvssError):
+            return request
+        if isinstance(found, PnpOvssError):
+            return found
+        return _attempt(lambda: then(item, request, finish(request, found, threads)))
 
-    return overlap(
-        pairs,
-        lambda item: _attempt(prepared, item),
-        located,
-        lambda one: one if isinstance(one, PnpOvssError) else _attempt(finished, *one),
-        batch_size,
-        workers,
-    )
+    return overlap(pairs, prepared, located, finished, batch_size, workers)
 
 
 def _by_class(located: Located, classes: int) -> np.ndarray:
@@ -193,11 +209,9 @@ def _by_class(located: Located, classes: int) -> np.ndarray:
     return maps
 
 
-def _attempt(
-    function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
-) -> Result | PnpOvssError:
+def _attempt(function: Callable[[], Result]) -> Result | PnpOvssError:
     """An image that fails must fail alone: its error takes the place of its result."""
     try:
-        return function(*args, **kwargs)
+        return function()
     except PnpOvssError as error:
         return error

@@ -47,7 +47,8 @@ def test_refining_a_result_again_gives_its_labels(
     (located,) = segmenter.locate(
         [segmenter.prepare(image, NAMES, settings=settings, present=present)]
     )
-    for one in (located, located.to_host(), pickle.loads(pickle.dumps(located.to_host()))):
+    copies = [pickle.loads(pickle.dumps(one)) for one in (located, located.to_host())]
+    for one in (located, located.to_host(), *copies):
         np.testing.assert_array_equal(segmenter.refine(image, one, settings), result.labels)
     np.testing.assert_array_equal(located.present, result.present)
     np.testing.assert_array_equal(located.scores, result.scores)
@@ -108,6 +109,16 @@ def test_a_batch_may_have_settings_of_its_own_for_each_image(segmenter: Segmente
         np.testing.assert_allclose(
             together.class_maps, alone.class_maps, rtol=0, atol=1e-5 * alone.class_maps.max()
         )
+
+
+def test_an_error_among_the_requests_stays_where_it_is(segmenter: Segmenter, picture: Any):
+    request = segmenter.prepare(picture(0), NAMES, settings=Settings(passes=1))
+    error = InputError("no image")
+    found = stages.locate(segmenter.method, [error, request, error, request])
+    assert [isinstance(one, Located) for one in found] == [False, True, False, True]
+    assert found[0] is found[2] is error
+    assert stages.locate(segmenter.method, [error]) == [error]
+    assert stages.locate(segmenter.method, []) == []
 
 
 def test_an_image_is_decoded_once_and_files_are_written_beside_the_model(
