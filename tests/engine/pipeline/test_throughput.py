@@ -39,7 +39,8 @@ def test_a_stream_takes_as_long_as_the_slower_of_its_stages(
     pairs = [(images[index % 8], NAMES) for index in range(PICTURES)]
     with Segmenter.load("demo") as model:
         requests = [model.prepare(image, names) for image, names in pairs[:8]]
-        known = dict(zip(map(id, images), model.locate(requests), strict=True))
+        located = zip(requests, model.locate(requests), strict=True)
+        known = {id(request.image): one for request, one in located}
         asked = {id(image): request for image, request in zip(images, requests, strict=True)}
 
         def wait(requests: Sequence[Request]) -> list[Located]:
