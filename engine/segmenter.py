@@ -230,24 +230,21 @@ class Segmenter:
             BackendError: the CRF was asked for and is not installed.
         """
         chosen, rgb = self._checked(settings, "given"), load_rgb(image)
+        if isinstance(located, Located):
+            located.to_host()  # refuses what a broken model gave
+            return stages.refine_located(rgb, located, chosen, processors())
+        maps, present = located, None
         if isinstance(located, Segmentation):
             located.require_image(rgb)
             maps, present = located.class_maps, located.present
-            device = self.method.device
-            return refine(rgb, maps, chosen, present=present, device=device, threads=processors())
-        if isinstance(located, Located):
-            located.to_host()  # refuses what a broken model gave
-            return refine(
-                rgb,
-                located.maps,
-                chosen,
-                class_of=located.class_of,
-                device=located.device,
-                event=located.event,
-                threads=processors(),
-            )
-        maps = np.asarray(located)
-        return refine(rgb, maps, chosen, device=self.method.device, threads=processors())
+        return refine(
+            rgb,
+            np.asarray(maps),
+            chosen,
+            present=present,
+            device=self.method.device,
+            threads=processors(),
+        )
 
     def check_classes(self, classes: Sequence[str], settings: Settings | None = None) -> None:
         """Find out, before any image is read, whether this model can be asked for `classes`.

@@ -27,7 +27,7 @@ from ..result.segmentation import Segmentation
 from ..settings import Settings
 from .overlap import overlap
 
-__all__ = ["finish", "locate", "prepare", "refine", "save", "stream"]
+__all__ = ["finish", "locate", "prepare", "refine", "refine_located", "save", "stream"]
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -90,23 +90,39 @@ def finish(request: Request, located: Located, threads: int = 1) -> Segmentation
         ExecutionError: a value of the model is not finite.
         InputError, BackendError: as `refine.refine`.
     """
-    on_host = located.to_host()
-    labels = refine(
-        request.image,
-        located.maps,
-        request.settings,
-        class_of=located.class_of,
-        device=located.device,
-        event=located.event,
-        threads=threads,
-    )
+    on_host = located.to_host()  # refuses what a broken model gave
     return Segmentation(
-        labels=labels,
+        labels=refine_located(request.image, located, request.settings, threads),
         class_maps=_by_class(on_host, len(request.classes)),
         match=on_host.match,
         scores=on_host.scores,
         classes=request.classes,
         present=tuple(located.present.tolist()),
+    )
+
+
+def refine_located(
+    image: Image.Image, located: Located, settings: Settings, threads: int = 1
+) -> np.ndarray:
+    """Labels of an image, uint16 [H, W], from what was located in it, where its arrays are.
+
+    Args:
+        image: RGB, W x H.
+        located: of the image; that its values are finite is for `Located.to_host` to say.
+        settings: see `refine.refine`.
+        threads: that the CRF may use on the CPU.
+
+    Raises:
+        InputError, BackendError, ExecutionError: as `refine.refine`.
+    """
+    return refine(
+        image,
+        located.maps,
+        settings,
+        class_of=located.class_of,
+        device=located.device,
+        event=located.event,
+        threads=threads,
     )
 
 
