@@ -11,7 +11,7 @@ from pnp_ovss.engine.errors import InputError
 from ..harness.records import RESULTS, read
 from .results import reports
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[1] / "README.md"
 
 
 @click.command("report")
@@ -25,10 +25,10 @@ README = Path(__file__).parents[2] / "README.md"
     "--readme",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Document with a place for the table of end-to-end; by default, of what is in"
-    " benchmarks/results, the README.",
+    " benchmarks/results, benchmarks/README.md.",
 )
 def command(results: Path, readme: Path | None) -> None:
-    """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in the README."""
+    """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in a document."""
     from ..measures import end_to_end
 
     known = reports()

@@ -314,7 +314,7 @@ def _ratio(row: dict[str, Any], other: str) -> str:
 
 
 def summary(rows: Rows) -> str:
-    """Short tables for the README: what it runs on, seconds, ratios, memory."""
+    """Short tables for benchmarks/README.md: what it runs on, seconds, ratios, memory."""
     parts = []
     for own in _by_device(rows).values():
         timed = [row for row in own if "median_s" in row]
