@@ -1,4 +1,4 @@
-"""The errors that users meet: what is wrong, and what mends it."""
+"""Errors that users meet: each says what is wrong, and what mends it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from pathlib import Path
 
 
 class PnpOvssError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base of every error that this package raises on purpose.
 
     Args:
         cause: what is wrong, with the value that was wrong.
-        cure: what to do about it; a command where there is one.
+        cure: what mends it, a command where there is one.
+
+    Attributes:
+        exit_code: exit code of a command that ends with the error: 2 for bad input, 1 for work
+            that failed.
     """
 
     exit_code = 2
@@ -41,29 +45,29 @@ class OutputError(PnpOvssError):
 
 
 class ExecutionError(PnpOvssError):
-    """Good input, and work that failed all the same."""
+    """Work that failed although the input was good."""
 
     exit_code = 1
 
 
 def reason(error: BaseException) -> str:
-    """What another library's error says, in one line; its kind, where it says nothing."""
+    """Return the first line of another library's error, or its type where it has no text."""
     lines = str(error).strip().splitlines()
     return getattr(error, "strerror", None) or (lines[0] if lines else type(error).__name__)
 
 
 def printable(text: str) -> str:
-    """Text with what is not valid Unicode, as in some file names, written as escapes."""
+    """Write what is not valid Unicode in a text, as in some file names, as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager
 def writing_to(place: Path, instead: str) -> Iterator[None]:
-    """Turn the system's errors into what a user can act on.
+    """Turn the system's errors while writing into an `OutputError` with a cure.
 
     Args:
-        place: what is written.
-        instead: what to do where it cannot be written.
+        place: file or folder that is written.
+        instead: cure where the file or folder cannot be written.
 
     Raises:
         OutputError: the system refused to write.

@@ -1,4 +1,4 @@
-"""A refusal before the machine runs out of memory, rather than a killed process."""
+"""Refuse work that does not fit into memory, before the system kills the process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def require_memory(needed: int, purpose: str, cure: str) -> None:
     """Refuse work that cannot fit in this machine's memory.
 
     Args:
-        needed: bytes.
-        purpose: what needs them.
+        needed: memory that the work takes, in bytes.
+        purpose: what the work is, for the error.
         cure: what to do instead.
 
     Raises:
-        InputError: the machine has less.
+        InputError: the machine has less memory than is needed.
     """
     present = memory()
     if present is not None and needed > present:
@@ -28,14 +28,14 @@ def require_memory(needed: int, purpose: str, cure: str) -> None:
 
 
 def too_large(needed: str, present: int, purpose: str, cure: str) -> InputError:
-    """The error that says so."""
+    """Make the error that says that work needs more memory than is present."""
     return InputError(
         f"{purpose} needs {needed} of memory; there are {present / 2**30:.0f} GiB", cure
     )
 
 
 def memory() -> int | None:
-    """Bytes that this process may use: the machine's, or its container's where that is less."""
+    """Return the bytes that this process may use: those of the machine, or of its container."""
     try:
         present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not a POSIX system: the allocation will tell

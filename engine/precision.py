@@ -1,4 +1,4 @@
-"""The precisions of a model's arithmetic."""
+"""Name the precisions of a model's arithmetic."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What a caller may set, and the two presets."""
+"""Settings of a segmentation, and the two presets."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ class Settings:
     """How an image is segmented. The defaults are the `paper` preset.
 
     Attributes:
-        passes: K, how often the model is run; each pass but the last drops patches.
-        drop_schedule: "halving" drops half of the patches that are left, rounded down; a number
-            drops that many.
-        drop_mode: what dropping a patch means. "pixels" blanks it in the image and runs the image
-            encoder again, on all of it (the paper); "tokens" runs it again on the patches that are
-            left, so that neither it nor cross-attention sees the others (four passes that halve
-            cost it less than two, but most backends load it a second time); "attention" runs it
-            once and masks the patch in cross-attention. Each gives another result.
-        threshold: a class map counts as nothing where it is below this once scaled to [0, 1];
-            elsewhere it keeps its own values.
+        passes: K, number of passes of the model; each pass but the last drops patches.
+        drop_schedule: patches that a pass drops: "halving" drops half of those left, rounded down;
+            a number drops that many.
+        drop_mode: what dropping a patch means. Each mode gives another result. "pixels" blanks the
+            patch and runs the image encoder again on all patches (the paper). "tokens" runs the
+            image encoder again on the patches that are left; most backends load it a second time
+            for that. "attention" runs the image encoder once, and masks the patch in
+            cross-attention.
+        threshold: a class map becomes 0 where it is below the threshold once it is scaled to
+            [0, 1]; elsewhere it keeps its values.
         blur: standard deviation of the Gaussian, as a fraction of the longer side of the image.
-        background: "always" adds a background channel, "never" leaves it out, "auto" adds it where
-            fewer than three classes are looked for (the rule for Context-style data sets).
-        crf: the dense CRF that sharpens the result: "densecrf" is this package's own, which runs
-            where the model runs, "densecrf-cpu" the same on the CPU in any case, "pydensecrf" the
-            package of that name (the same labels, several times slower); None goes without.
+        background: "always" adds a background channel, "never" leaves it out. "auto" adds it where
+            fewer than three classes are looked for, the rule for Context-style data sets.
+        crf: dense CRF that sharpens the labels; None goes without. "densecrf" is this package's,
+            and runs where the model runs. "densecrf-cpu" is the same on the CPU. "pydensecrf" is
+            the package of that name: the same labels, several times slower.
         match_threshold: with `present="match"`, the ITM probability above which a class is taken
             to be in the image.
-        first_pass_weight: how often the salience of the first pass is counted.
-        join_words: write a class name's words as one, without spaces and hyphens.
-        sum_last_class: sum, rather than average, over the tokens of the last class of a caption.
+        first_pass_weight: factor of the salience of the first pass.
+        join_words: whether a class name is written as one word, without spaces and hyphens.
+        sum_last_class: whether the last class of a caption is summed, not averaged, over its
+            tokens.
     """
 
     passes: int = 4
@@ -84,19 +85,15 @@ class Settings:
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Settings:
-        """The settings of the paper ("paper") or of its authors' released code ("released").
+        """Make the settings of the paper ("paper") or of its authors' code ("released").
 
         "released" drops ten patches a pass, counts the first pass twice, writes a name of several
-        words as one, and sums over the tokens of the last class. It leaves out what that code does
-        by accident: where fewer patches have salience than are to be dropped, the lowest indices
-        left go, where the code takes any, dropped ones too; the background is exact, where the code
-        misses lines that meet a patch's center; captions that are too long become several, where
-        the code cuts them; EXIF rotation is applied, transparency laid on white, and a name that
-        cannot be written is refused. `engine/METHOD.md` has the whole table.
+        words as one, and sums over the tokens of the last class. What that code does by accident
+        it does not do. `engine/METHOD.md`, "The presets", has the table of all differences.
 
         Args:
-            name: the preset.
-            changes: fields to set otherwise.
+            name: name of the preset.
+            changes: fields of `Settings` that differ from the preset.
 
         Raises:
             InputError: the preset or a field does not exist, or a value is out of range.
@@ -110,11 +107,11 @@ class Settings:
         return cls(**{**PRESETS[name], **changes})
 
     def of_passes(self) -> Settings:
-        """These settings as far as the passes of the model go; all others are the defaults."""
+        """Keep the settings that the passes of the model depend on; the others are defaults."""
         return Settings(**{name: getattr(self, name) for name in _OF_PASSES})
 
     def patches_left(self, patches: int) -> list[int]:
-        """How many of an image's patches each pass sees."""
+        """Count the patches that each pass sees, K numbers, of an image with P `patches`."""
         left = [patches]
         for _ in range(self.passes - 1):
             count = left[-1] // 2 if self.drop_schedule == "halving" else self.drop_schedule

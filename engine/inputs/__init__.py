@@ -1,1 +1,1 @@
-"""What goes into a model: images and class names."""
+"""Read what goes into a model: images and class names."""

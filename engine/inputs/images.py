@@ -1,4 +1,4 @@
-"""Images in: decode, check, and make the model's input of them."""
+"""Decode and check images, and resize them to the input of a model."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
 
 
 def load_rgb(image: ImageLike) -> Image.Image:
-    """Any image as 8-bit RGB, upright.
+    """Decode an image to 8-bit RGB, upright.
 
-    EXIF rotation is applied; transparency is laid on white; 16-bit grays are scaled to 8 bits; of
+    EXIF rotation is applied. Transparency is laid on white. 16-bit grays are scaled to 8 bits. Of
     an animation the first frame is taken.
 
     Args:
         image: a PIL image, a uint8 array [H, W, 3], or a path.
 
+    Returns:
+        The image in mode RGB, W x H pixels.
+
     Raises:
-        InputError: it is missing, damaged, too large, or not an image.
+        InputError: the image is missing, damaged, larger than `MAX_PIXELS`, or of no known format.
     """
     if isinstance(image, Image.Image):
         return _decode(image, "the image")
@@ -46,13 +49,13 @@ def load_rgb(image: ImageLike) -> Image.Image:
 
 
 def resize(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
-    """An image at the size of a model's input, by Pillow's bicubic: uint8 [height, width, 3]."""
+    """Resize an image to the input of a model, by Pillow's bicubic: uint8 [height, width, 3]."""
     height, width = preprocess.sides
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def model_input(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
-    """The input of a model's image encoder: resized and normalized, float32 [3, height, width]."""
+    """Resize and normalize an image: float32 [3, height, width]."""
     mean, std = (np.array(one, np.float32) for one in (preprocess.mean, preprocess.std))
     return reference.normalize(resize(image, preprocess)[None], mean, std)[0]
 

@@ -1,4 +1,4 @@
-"""Class names to caption tokens, and which tokens belong to which class."""
+"""Write class names as the tokens of captions, and tell which tokens belong to which class."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class CaptionTokens:
 
     Attributes:
         ids: token ids, those that open and close a caption included.
-        owners: for each class in the caption, its index in the caller's list and the positions of
-            its word pieces in `ids`.
+        owners: for each class in the caption, the index of the class in the caller's list, and the
+            positions of the class's word pieces in `ids`.
     """
 
     ids: list[int]
@@ -32,16 +32,16 @@ _PROBES = ("cat", "potted plant", "hot-dog", "Zebra")
 
 
 class Captioner:
-    """Writes captions for one model.
+    """Write captions for one model.
 
     A caption is the prompt and then class names, "A picture of cat dog". Classes are taken in the
-    order given; one that no longer fits in the model's context opens the next caption, and none is
-    split. Each name is encoded by itself, with what joins it to the words before it, so that its
-    ids are those that it has in the sentence.
+    order given. A name that no longer fits in the model's context opens the next caption; no name
+    is split. Each name is encoded by itself, after the joiner, and must have the same ids in a
+    sentence.
 
     Args:
-        tokenizer: the model's.
-        text: how its captions are written.
+        tokenizer: tokenizer of the model.
+        text: prompt, joiner and special tokens of the model, from its manifest.
         known: the only names that the model was taught, in lower case; empty where it takes any.
 
     Raises:
@@ -71,10 +71,10 @@ class Captioner:
 
     @classmethod
     def load(cls, model: ModelFolder) -> Captioner:
-        """The captioner of a model folder.
+        """Read the tokenizer of a model folder.
 
         Raises:
-            ModelError: its tokenizer cannot be read.
+            ModelError: the tokenizer cannot be read.
         """
         path = model.path / TOKENIZER
         try:
@@ -88,15 +88,16 @@ class Captioner:
     def write(
         self, classes: Sequence[str], *, indices: Sequence[int] | None = None, join: bool = False
     ) -> list[CaptionTokens]:
-        """Captions that together name `classes`, in order.
+        """Write captions that together name all classes, in order.
 
         Args:
             classes: names as `clean_names` returns them.
-            indices: what each class is called in the captions' `owners`; its position by default.
-            join: write each name as one word.
+            indices: index of each class in the captions' `owners`; by default its position.
+            join: whether each name is written as one word, without spaces and hyphens.
 
         Raises:
-            InputError: a name has no pieces, pieces the vocabulary lacks, or more than fit.
+            InputError: a name has no word pieces, pieces that the vocabulary lacks, or more pieces
+                than fit into a caption.
         """
         captions: list[CaptionTokens] = []
         for index, name in zip(indices or range(len(classes)), classes, strict=True):
@@ -111,7 +112,7 @@ class Captioner:
         return captions
 
     def pad(self, captions: Sequence[CaptionTokens]) -> tuple[np.ndarray, np.ndarray]:
-        """input_ids and attention_mask of a batch, both int64 [B, T], T being the longest."""
+        """Pad captions to the longest: `input_ids` and `attention_mask`, both int64 [N, T]."""
         length = max(len(caption.ids) for caption in captions)
         ids = np.full((len(captions), length), self._text.pad_id, np.int64)
         mask = np.zeros((len(captions), length), np.int64)
@@ -151,10 +152,10 @@ class Captioner:
 
 
 def clean_names(classes: Iterable[str]) -> list[str]:
-    """Class names with outer and repeated white space removed.
+    """Check class names, and remove their outer and repeated white space.
 
     Raises:
-        InputError: there is none, one is empty, or two are the same but for case and spaces.
+        InputError: no name is given, a name is empty, or two names differ only in case and spaces.
     """
     given = list(classes) if isinstance(classes, Iterable) else [classes]
     if isinstance(classes, str) or not all(isinstance(name, str) for name in given):

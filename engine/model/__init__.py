@@ -1,1 +1,1 @@
-"""The model folder: what `export/` writes and everything else reads."""
+"""Find, read and check model folders, which `export/` writes and everything else reads."""

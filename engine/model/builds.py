@@ -1,4 +1,4 @@
-"""Builds of a model: what TensorRT and the like made of its graphs, and which may run here."""
+"""Find the builds of a model: its graphs as compiled by TensorRT, TensorRT-RTX or AOTInductor."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SUFFIXES = {"aotinductor": ".pt2"}
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """What a build is made from and for.
+    """What a build is made from, and what it is made for.
 
     Attributes:
-        target: what runs it, "tensorrt" and the like.
-        graph: its name in the manifest.
-        precision: of the arithmetic.
-        graph_sha256: of the exported graph and its weights.
-        profiles: the shapes that it takes, in the order of its optimization profiles; empty where
-            it takes any.
-        architectures: that it runs on: "sm_86" and the like, or "cpu".
-        version: of the package that makes it; no other loads it.
+        target: backend that runs the build: "tensorrt", "tensorrt-rtx" or "aotinductor".
+        graph: name of the graph in the manifest.
+        precision: precision of the build's arithmetic.
+        graph_sha256: digest of the exported graph and its weights.
+        profiles: shapes that the build takes, in the order of its optimization profiles; empty
+            where it takes any shape.
+        architectures: architectures that the build runs on, such as "sm_86" or "cpu".
+        version: version of the package that made the build; only that version can load it.
     """
 
     target: str
@@ -47,7 +47,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
     @property
     def file_name(self) -> str:
-        """Readable, and different for every recipe."""
+        """Name the file of the build: readable, and different for every recipe."""
         key = hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
         places = "+".join(self.architectures)
         suffix = _SUFFIXES.get(self.target, ".engine")
@@ -55,23 +55,23 @@ class Recipe(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """What lies beside a build, as JSON: how it was made, and what the file should be."""
+    """What the JSON file next to a build holds: its recipe, and the size and digest of its file."""
 
     recipe: Recipe
     file: FileRecord
 
 
 class Build(NamedTuple):
-    """A build that was made: its file, and its record."""
+    """A build in a model folder: the path of its file, and its record."""
 
     path: Path
     record: Record
 
 
 def builds_folder(model: ModelFolder) -> Path:
-    """Where the builds of a model are: in its folder.
+    """Return the folder of a model's builds: `builds/` in the model folder.
 
-    Those of the demo model are in the user's cache, as its own folder is part of the installation.
+    Builds of the demo model are in the user's cache, as its folder is part of the installation.
     """
     if model.path == find_model(DEMO):
         return platformdirs.user_cache_path("pnp-ovss") / "builds" / DEMO
@@ -81,16 +81,16 @@ def builds_folder(model: ModelFolder) -> Path:
 def graphs_to_build(
     model: ModelFolder, settings: Mapping[str, str], only: Sequence[str] = ()
 ) -> list[str]:
-    """The graphs of a model to build, in the order of the manifest.
+    """Choose the graphs of a model to build, in the order of the manifest.
 
     Args:
-        model: the model folder.
-        settings: build what runs with these, such as {"drop_mode": "tokens"}.
-        only: build these instead, whatever the settings run.
+        model: model folder.
+        settings: settings that the graphs must serve, such as {"drop_mode": "tokens"}.
+        only: names of graphs; if any are given, these are built whatever the settings.
 
     Raises:
-        InputError: there is no such graph.
-        ModelError: an earlier version exported the model, and did not write one of them.
+        InputError: the model has no graph of that name.
+        ModelError: an earlier version exported the model, without one of the graphs.
     """
     graphs = model.manifest.graphs
     unknown = sorted(set(only) - graphs.keys())
@@ -109,32 +109,32 @@ def graphs_to_build(
 def profiles(
     graph: Graph, batches: Sequence[int], lengths: Mapping[str, Sequence[int]] | None = None
 ) -> list[Profile]:
-    """The shapes to build a graph for.
+    """List the shapes to build a graph for.
 
     Args:
-        graph: as the manifest has it.
+        graph: entry of the graph in the manifest.
         batches: numbers of rows in a call.
-        lengths: of rows that may be padded, by the dimension's name; the others are the manifest's.
+        lengths: lengths of padded rows, by the name of the dimension; by default the manifest's.
 
     Returns:
-        Each batch with each length; and where rows may share what another dimension counts, each of
-        these with as many of that as there are rows, and with one.
+        A profile for each batch with each length. Where the graph has a "shared" dimension, each
+        occurs twice: with as many shared items as rows, and with one.
     """
     rows, shared, padded = map(graph.dimension, ("rows", "shared", "padded"))
-    own = {**graph.lengths, **(lengths or {})}
-    found: list[Profile] = []
+    padded_lengths = {**graph.lengths, **(lengths or {})}
+    sizes: list[Profile] = []
     for batch in sorted(set(batches)) if rows else [1]:
-        for length in sorted(set(own[padded])) if padded else [0]:
+        for length in sorted(set(padded_lengths[padded])) if padded else [0]:
             for count in sorted({1, batch}) if shared else [1]:
-                sizes = ((shared, count), (rows, batch), (padded, length))
-                found.append({name: size for name, size in sizes if name})
-    return found
+                dimensions = ((shared, count), (rows, batch), (padded, length))
+                sizes.append({name: size for name, size in dimensions if name})
+    return sizes
 
 
 def build_command(
     model: ModelFolder, target: str, graph: str, precision: PrecisionChoice = "auto"
 ) -> str:
-    """What makes a build of a graph."""
+    """Return the `pnp-ovss build` command that makes a build of a graph."""
     command = f"pnp-ovss build '{model.path}' --target {target}"
     if precision != "auto":
         command += f" --precision {precision}"
@@ -145,9 +145,9 @@ def build_command(
 
 
 def graph_sha256(model: ModelFolder, graph: str) -> str:
-    """What tells one export of a graph, weights included, from another."""
-    own = model.graph(graph)
-    parts = (model.manifest.files[name].sha256 for name in (own.file, own.weights))
+    """Return a digest of an exported graph and its weights, in hex."""
+    exported = model.graph(graph)
+    parts = (model.manifest.files[name].sha256 for name in (exported.file, exported.weights))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
@@ -160,19 +160,23 @@ def find(
     version: Callable[[], str],
     precision: PrecisionChoice = "auto",
 ) -> tuple[Path, Recipe]:
-    """The build of a graph that may run here; of several, the one that was made last.
+    """Find the build of a graph that may run here; of several, the one that was made last.
 
     Args:
-        model: the model folder.
-        graph: its name in the manifest.
-        target: what is to run it.
-        architecture: of the device; asked for where there is a build, as is `version`.
-        version: of the target's package that is installed.
-        precision: "auto" is the most exact that was built.
+        model: model folder.
+        graph: name of the graph in the manifest.
+        target: backend that is to run the build.
+        architecture: returns the architecture of the device; called only if the folder has a build
+            for the target.
+        version: returns the installed version of the target's package; called only then, too.
+        precision: precision of the build; "auto" is the most exact that was built.
+
+    Returns:
+        Path and recipe of the build.
 
     Raises:
-        BackendError: none was built; or for another graph, architecture, version or precision; or
-            the file is damaged.
+        BackendError: the folder has no build of the graph for the target; or only for another
+            export, architecture, version or precision; or its file is damaged.
     """
     build = build_command(model, target, graph, precision)
     built = [
@@ -184,12 +188,12 @@ def find(
         raise BackendError(f"'{model.path}' has no {target} build of {graph}", build)
 
     def narrow(built: list[Build], field: str, wanted: str, refusal: str) -> list[Build]:
-        """Those that have what is wanted."""
+        """Keep the builds whose recipe has the wanted value in a field."""
         fitting = [one for one in built if wanted in _values(one, field)]
         if not fitting:
-            there = ", ".join(sorted({value for one in built for value in _values(one, field)}))
+            present = ", ".join(sorted({value for one in built for value in _values(one, field)}))
             raise BackendError(
-                f"the {target} build of {graph} {refusal.format(there, wanted)}", build
+                f"the {target} build of {graph} {refusal.format(present, wanted)}", build
             )
         return fitting
 
@@ -201,8 +205,8 @@ def find(
     built = narrow(built, "architectures", here, "is for {}; this device is {}")
     built = narrow(built, "version", version(), f"was built by {target} {{}}; installed is {{}}")
     if precision == "auto":
-        there = {one.record.recipe.precision for one in built}
-        precision = next(one for one in MOST_EXACT_FIRST if one in there)
+        precisions = {one.record.recipe.precision for one in built}
+        precision = next(one for one in MOST_EXACT_FIRST if one in precisions)
     path, record = narrow(built, "precision", precision, "is in {}, not in {}")[-1]
     if not is_whole(path, record):
         raise BackendError(
@@ -212,10 +216,10 @@ def find(
 
 
 def recorded(model: ModelFolder) -> list[Build]:
-    """Every build of a model, in the order in which they were made.
+    """List the builds of a model, in the order in which they were made.
 
     Raises:
-        BackendError: a record cannot be read.
+        BackendError: the record of a build cannot be read.
     """
     records = builds_folder(model).glob(f"[!.]*{_RECORD}")
     return [
@@ -225,12 +229,12 @@ def recorded(model: ModelFolder) -> list[Build]:
 
 
 def record_path(build: Path) -> Path:
-    """Where the record of a build is."""
+    """Return the path of a build's record."""
     return build.with_name(build.name + _RECORD)
 
 
 def is_whole(build: Path, record: Record) -> bool:
-    """Whether the file is what was made."""
+    """Tell whether the file of a build has the size and digest of its record."""
     try:
         return record_of(build) == record.file
     except OSError:
@@ -238,10 +242,10 @@ def is_whole(build: Path, record: Record) -> bool:
 
 
 def read(path: Path) -> Record:
-    """A record.
+    """Read the record of a build.
 
     Raises:
-        BackendError: it cannot be read.
+        BackendError: the record cannot be read.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)

@@ -1,4 +1,4 @@
-"""The model folder: where models are found, and the check that they are whole."""
+"""Find model folders, and check that they are whole."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder that was found and checked.
+    """A model folder that was read and checked.
 
     Attributes:
-        path: of the folder.
-        manifest: what it holds.
+        path: path of the folder.
+        manifest: contents of its `manifest.json`.
     """
 
     path: Path
     manifest: Manifest
 
     def graph(self, name: str) -> Graph:
-        """What the manifest says of a graph.
+        """Look up a graph in the manifest.
 
         Raises:
-            ModelError: it was exported by a version that did not write it.
+            ModelError: the model has no such graph: an earlier version exported it.
         """
-        found = self.manifest.graphs.get(name)
-        if found is None or not {found.file, found.weights} <= self.manifest.files.keys():
+        graph = self.manifest.graphs.get(name)
+        if graph is None or not {graph.file, graph.weights} <= self.manifest.files.keys():
             source = self.manifest.checkpoint.source
             raise ModelError(
                 f"'{self.path}' has no graph {name!r}: it was exported by an earlier version, or"
@@ -49,32 +49,35 @@ class ModelFolder:
                 f"export it again: pnp-ovss export {source} -o '{self.path}' --image-size"
                 f" {self.manifest.preprocess.sides[0]} --overwrite",
             )
-        return found
+        return graph
 
     def graph_path(self, name: str) -> Path:
-        """The ONNX file of a graph.
+        """Return the path of a graph's ONNX file.
 
         Raises:
-            ModelError: as `graph`.
+            ModelError: the model has no such graph: an earlier version exported it.
         """
         return self.path / self.graph(name).file
 
 
 def cache_folder(hub_id: str) -> Path:
-    """Where the export of a hub id is kept for this user."""
+    """Return the folder in the user's cache for the export of a hub id."""
     return platformdirs.user_cache_path("pnp-ovss") / "models" / hub_id.replace("/", "--")
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a name has the form `organization/name` and no such folder exists here."""
+    """Tell whether a name has the form `organization/name`, and is no path that exists here."""
     return bool(_HUB_ID.fullmatch(model)) and not os.path.exists(model)
 
 
 def find_model(model: str | Path) -> Path:
-    """The folder of a model: `"demo"`, a hub id exported earlier, or the folder itself.
+    """Find the folder of a model.
+
+    Args:
+        model: "demo", a hub id that was exported before, or the path of the folder.
 
     Raises:
-        ModelError: there is no such folder.
+        ModelError: the folder does not exist.
     """
     name = str(model)
     if name == DEMO:
@@ -100,11 +103,11 @@ def open_model(model: str | Path, *, verify: bool = True) -> ModelFolder:
     """Read and check a model folder.
 
     Args:
-        model: as for `find_model`.
-        verify: compare each file's sha256 with the manifest; without it, only its size.
+        model: "demo", a hub id that was exported before, or the path of the folder.
+        verify: whether the sha256 of each file is compared with the manifest, not only its size.
 
     Raises:
-        ModelError: the folder is missing, incomplete, altered, or of a newer schema.
+        ModelError: the folder is missing, incomplete, altered, or of a newer schema version.
     """
     path = find_model(model)
     manifest = read_manifest(path)
@@ -124,13 +127,14 @@ class _Versioned(msgspec.Struct):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a model folder, of this version or an earlier one.
+    """Read the manifest of a model folder, of this schema version or an earlier one.
 
     Args:
-        path: the folder.
+        path: path of the folder.
 
     Raises:
-        ModelError: there is none, or it is damaged, of a newer version, or cannot be used.
+        ModelError: the folder has no manifest; or it is damaged, of a newer version, or describes a
+            model that nothing can run.
     """
     file = path / MANIFEST
     try:
@@ -168,13 +172,13 @@ def _decode(text: bytes, version: int) -> Manifest:
 
 
 def _required(manifest: Manifest, version: int) -> set[str]:
-    """The files that a folder must have; the first ones of version 1 lacked a graph."""
+    """List the files that a folder must have; version 1 could lack graphs of some settings."""
     graphs = [graph for graph in manifest.graphs.values() if version > 1 or not graph.only_for]
     return {TOKENIZER, *(graph.file for graph in graphs), *(graph.weights for graph in graphs)}
 
 
 def _unusable(manifest: Manifest) -> str:
-    """Why nothing can run such a model; empty where it can be run."""
+    """Say why a manifest describes a model that nothing can run; "" where it can be run."""
     if manifest.dtype != "float32":
         return f"its dtype is {manifest.dtype!r}, and only 'float32' is known"
     preprocess, text = manifest.preprocess, manifest.text
@@ -221,7 +225,7 @@ def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> No
 
 
 def record_of(path: Path) -> FileRecord:
-    """Size and sha256 of a file."""
+    """Measure the size and sha256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):
@@ -230,14 +234,14 @@ def record_of(path: Path) -> FileRecord:
 
 
 def cure_by_copying(graph: Path, otherwise: str) -> str:
-    """What helps where a library refuses a graph.
+    """Return the cure where a library refuses to load a graph.
 
-    Some do if files are symbolic links that leave their folder, as they are in the Hugging Face
-    cache: the cure is then a copy first.
+    Some libraries refuse files that are symbolic links out of their folder, as in the Hugging Face
+    cache. The cure is then to copy the folder.
 
     Args:
-        graph: the ONNX file.
-        otherwise: the cure where no file beside it is such a link.
+        graph: path of the ONNX file.
+        otherwise: cure where no file of its folder is such a link.
     """
     folder = graph.parent.resolve()
     if all(file.resolve().parent == folder for file in graph.parent.glob("*.onnx*")):

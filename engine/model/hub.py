@@ -1,4 +1,4 @@
-"""Models named by their hub id, exported into the user's cache when they are first used."""
+"""Export models that are named by their hub id into the user's cache, on first use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ EXPORTER = "pnp_ovss.export.exporter"  # by name: the engine runs where it canno
 
 
 def ensure_exported(model: str, say: Callable[[str], None] = lambda _: None) -> None:
-    """Export a hub id, unless that was done.
+    """Export a hub id into the user's cache, unless the cache has it.
 
     Args:
-        model: a hub id; whatever else a model may be named by is left alone.
-        say: is told of each step.
+        model: a hub id, such as "Salesforce/blip-itm-large-flickr"; a model folder or "demo" needs
+            no export.
+        say: called with a line of text at each step of the export.
 
     Raises:
-        ModelError: it has not been exported yet, and cannot be here.
+        ModelError: the model has not been exported, and cannot be exported here.
     """
     if not is_hub_id(model):
         return

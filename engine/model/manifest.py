@@ -1,4 +1,4 @@
-"""The contents of `manifest.json`: what a model is, and all that whoever runs it must know."""
+"""Contents of `manifest.json`: what a model is, and all that a host must know to run it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Weights = Literal["float32", "float16"]
 
 
 class FileRecord(msgspec.Struct, frozen=True):
-    """Size in bytes and sha256 (hex) of one file of the folder."""
+    """Size in bytes and sha256 (hex) of a file of the folder."""
 
     size: int
     sha256: str
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """Where the weights came from: hub id, file or folder name; and the commit, if known."""
+    """Where the weights came from: a hub id, file or folder name; and the commit, if known."""
 
     source: str
     revision: str | None = None
@@ -38,10 +38,10 @@ class Preprocess(msgspec.Struct, frozen=True):
     Attributes:
         sides: height and width of the input in pixels, multiples of `patch`.
         patch: side of a patch in pixels.
-        mean: of red, green and blue, in [0, 1]; it is subtracted.
-        std: likewise; what is left is divided by it.
-        resize: the rule. "pillow-bicubic" is Pillow's bicubic to `sides`, whatever the proportions
-            of the image.
+        mean: mean of red, green and blue, in [0, 1]; it is subtracted from a pixel.
+        std: standard deviation of red, green and blue; the difference is divided by it.
+        resize: rule of the resize. "pillow-bicubic" is Pillow's bicubic to `sides`, whatever the
+            proportions of the image.
     """
 
     sides: tuple[int, int]
@@ -52,13 +52,13 @@ class Preprocess(msgspec.Struct, frozen=True):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches along a column and along a row, [gh, gw]."""
+        """Rows and columns of patches, (gh, gw)."""
         height, width = self.sides
         return height // self.patch, width // self.patch
 
     @property
     def patches(self) -> int:
-        """P: patches in all."""
+        """Number of patches, P = gh x gw."""
         rows, columns = self.grid
         return rows * columns
 
@@ -67,16 +67,16 @@ class Text(msgspec.Struct, frozen=True):
     """How class names become tokens: `first_id`, the prompt, the names, `last_id`, padding.
 
     Attributes:
-        tokenizer: the kind of tokenizer in `tokenizer.json`, "wordpiece" and the like.
-        prompt: the words before the names.
-        joiner: what stands before each name in a sentence. A name is encoded with it, as some
-            tokenizers encode a word at the start of a text otherwise than one inside.
+        tokenizer: kind of the tokenizer in `tokenizer.json`, such as "wordpiece".
+        prompt: words before the names.
+        joiner: text before each name in a sentence. A name is encoded with it, as some tokenizers
+            encode a word at the start of a text in another way than a word inside.
         lowercase: whether text is put into lower case first.
         first_id: id of the token that opens a caption.
-        last_id: id of the token that closes it.
-        pad_id: id of padding.
-        unknown: the token for what the vocabulary cannot write; None where it can write all.
-        context: tokens that fit into a caption, the first and the last included.
+        last_id: id of the token that closes a caption.
+        pad_id: id of the token that pads a caption.
+        unknown: token for what the vocabulary cannot write; None where it can write all.
+        context: number of tokens that fit into a caption, the first and the last included.
     """
 
     tokenizer: str
@@ -95,27 +95,28 @@ class Manifest:
     """The contents of `manifest.json`.
 
     Attributes:
-        schema_version: of the manifest's form.
-        software_version: of pnp-ovss, which wrote it.
+        schema_version: version of the manifest's schema.
+        software_version: version of pnp-ovss that wrote the manifest.
         checkpoint: where the weights came from.
-        method: what makes class maps with this model, a key of `methods.METHODS`.
-        family: the kind of checkpoint, for which `export/models/` has a folder.
-        preprocess: how an image becomes an input.
+        method: method that makes class maps with this model, a key of `methods.METHODS`.
+        family: kind of the checkpoint, the name of a folder in `export/models/`.
+        preprocess: how an image becomes the input of the image encoder.
         text: how class names become tokens.
-        graphs: by name.
-        layer: cross-attention layers that are read, from 0; over a list, salience is averaged.
-        head: heads that are read, likewise.
+        graphs: graphs of the model, by name.
+        layer: cross-attention layer that salience is read from, from 0; a list is averaged.
+        head: head that salience is read from, from 0; a list is averaged.
         layer_known: whether layer and head are known to be the best for such a model.
-        all_heads: the salience graph keeps every map apart ([B, L, H, T, P]), for tuning only.
+        all_heads: whether the salience graph returns the map of every layer and head,
+            [B, L, H, T, P]; such a model is for tuning only.
         dtype: precision of the arithmetic.
-        weights: precision of the stored weights, to which PyTorch's were rounded before the export
-            was compared with them.
-        export_error: of each output, "graph.output", the largest difference from PyTorch in
-            float64, relative to the output's largest value.
-        settings: those that are recommended.
+        weights: precision of the stored weights. PyTorch's weights were rounded to it before the
+            export was compared with them.
+        export_error: error of each output, by "graph.output": the largest difference from PyTorch
+            in float64, relative to the output's largest value.
+        settings: recommended settings.
         files: size and digest of each file, by its path from the model folder.
-        trained: false where the weights are random.
-        classes: the only names that the model was taught, if so; in lower case.
+        trained: whether the weights were trained; false where they are random.
+        classes: the only names that the model was taught, in lower case; empty where it takes any.
     """
 
     schema_version: int

@@ -1,4 +1,4 @@
-"""What goes into a graph and what comes out, and the sizes of its dynamic dimensions."""
+"""Inputs and outputs of a graph, and the sizes of its dynamic dimensions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..errors import ExecutionError
 Role = Literal["rows", "shared", "padded"]
 """What a dynamic dimension is for.
 
-"rows" counts what is computed side by side, and no row looks at another; "shared" is as large as
-"rows", or 1 where all rows share what it counts; "padded" is the length of a row, which may be
-padded with zeros that nothing looks at.
+"rows" counts items that are computed side by side; no row depends on another. "shared" is as large
+as "rows", or 1 where all rows share one item. "padded" is the length of a row, which may be padded
+with zeros.
 """
 
 Profile = dict[str, int]
@@ -28,25 +28,25 @@ class Tensor(msgspec.Struct, frozen=True):
     """An input or output of a graph.
 
     Attributes:
-        dtype: as NumPy calls it, "float32" and the like.
-        shape: sizes of the dimensions, and the names of those that are dynamic.
+        dtype: name of the NumPy dtype, such as "float32".
+        shape: the size of each dimension, or the name of a dynamic one.
     """
 
     dtype: str
     shape: tuple[int | str, ...]
 
     def sized(self, sizes: Profile) -> tuple[int, ...]:
-        """The shape, given the sizes of the dynamic dimensions."""
-        return tuple(sizes[one] if isinstance(one, str) else one for one in self.shape)
+        """Fill the sizes of the dynamic dimensions into the shape."""
+        return tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
     """Inputs and outputs of a graph, by name.
 
     Attributes:
-        inputs: what goes in.
-        outputs: what comes out.
-        roles: what the dynamic dimensions are for; one of each role at most.
+        inputs: inputs of the graph.
+        outputs: outputs of the graph.
+        roles: role of each dynamic dimension; each role occurs once at most.
     """
 
     inputs: dict[str, Tensor]
@@ -54,19 +54,19 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     roles: dict[str, Role] = {}
 
     def dimension(self, role: Role) -> str | None:
-        """The name of the dimension of a role."""
-        return next((name for name, own in self.roles.items() if own == role), None)
+        """Return the name of the dimension that has a role; None where no dimension has it."""
+        return next((name for name, its_role in self.roles.items() if its_role == role), None)
 
     def length(self, sizes: Profile) -> int:
-        """The length of a row that may be padded; 0 where rows of the graph have none."""
+        """Return the size of the padded dimension; 0 where the graph has none."""
         padded = self.dimension("padded")
         return sizes[padded] if padded else 0
 
     def sizes(self, feeds: Mapping[str, Array]) -> Profile:
-        """The sizes of the dynamic dimensions.
+        """Read the sizes of the dynamic dimensions off the inputs of a call.
 
         Raises:
-            ExecutionError: the inputs do not fit together.
+            ExecutionError: the shapes of the inputs do not fit together.
         """
         pairs = [(feeds[name].shape, tensor) for name, tensor in self.inputs.items()]
         sizes = {
@@ -90,12 +90,12 @@ class Graph(Signature, frozen=True, kw_only=True):
     """A graph of a model folder.
 
     Attributes:
-        file: the ONNX file, as a path from the model folder, with forward slashes.
-        weights: the file of its weights, likewise; several graphs may have the same.
-        lengths: of the dimension that may be padded, the lengths that are worth a build.
-        limits: the largest size of that dimension.
-        gradient: whether it differentiates: then rounding is largest there.
-        only_for: the settings without which it does not run, by name; empty where it always does.
+        file: path of the ONNX file from the model folder, with forward slashes.
+        weights: path of the weights' file from the model folder; several graphs may share it.
+        lengths: lengths that are worth a build, by the name of the padded dimension.
+        limits: largest length, by the name of the padded dimension.
+        gradient: whether the graph differentiates; rounding errors are largest there.
+        only_for: settings that the graph serves, by name; empty where it serves all.
     """
 
     file: str

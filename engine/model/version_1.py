@@ -1,4 +1,4 @@
-"""Manifests of schema version 1, which knew one method on one family, and left out its facts."""
+"""Read manifests of schema version 1, which knew only PnP-OVSS on BLIP."""
 
 from __future__ import annotations
 
@@ -46,10 +46,13 @@ class _Manifest:
 
 
 def upgrade(text: bytes) -> Manifest:
-    """A manifest of version 1 as one of this version, with BLIP's facts filled in.
+    """Turn a manifest of version 1 into one of this version: BLIP's values are filled in.
+
+    Args:
+        text: contents of `manifest.json`.
 
     Raises:
-        msgspec.MsgspecError: it is damaged.
+        msgspec.MsgspecError: the manifest is damaged, or its family is not "blip".
     """
     old = msgspec.json.decode(text, type=_Manifest)
     if old.family != "blip":
@@ -89,7 +92,7 @@ def upgrade(text: bytes) -> Manifest:
 
 
 def _graphs(old: _Manifest, side: int, patches: int) -> dict[str, Graph]:
-    """Those of a folder; the first ones had no image encoder on some tokens."""
+    """Describe the graphs of a folder; the first folders had no `vision_tokens`."""
     lengths = sorted({min(length, old.caption.max_tokens) for length in CAPTION_LENGTHS})
     pixels = {"pixel_values": Tensor("float32", ("batch", 3, side, side))}
     tokens = Tensor("int64", ("batch", "tokens"))
