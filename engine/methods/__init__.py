@@ -1,4 +1,4 @@
-"""Methods: what makes class maps of an image and the names of classes, by name."""
+"""Open methods by name: a method makes class maps of an image and class names."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .base import Method
 
 
 class Open(Protocol):
-    """Loads a model folder for a method."""
+    """Function that loads a model folder for a method."""
 
     def __call__(
         self, model: ModelFolder, *, backend: str, device: str, precision: PrecisionChoice
     ) -> Method:
-        """Load it.
+        """Load a model folder.
 
         Raises:
-            ModelError: the folder is not what the method needs.
+            ModelError: the folder lacks what the method needs.
             BackendError: the backend, the device or the precision cannot be had.
         """
         ...
@@ -47,13 +47,13 @@ def open_method(
     """Load a model folder for the method that its manifest names.
 
     Args:
-        model: the model folder.
+        model: model folder.
         backend: "auto", or a key of `runners.BACKENDS`.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: of the arithmetic.
+        precision: precision of the arithmetic.
 
     Raises:
-        ModelError: the method is not known, or the folder is not what it needs.
+        ModelError: the method is not known, or the folder lacks what the method needs.
         BackendError: the backend, the device or the precision cannot be had.
     """
     method = model.manifest.method

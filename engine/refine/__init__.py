@@ -1,6 +1,7 @@
-"""Class maps to labels: one pure function, that needs no model.
+"""Refine class maps into labels: one pure function, which needs no model.
 
-`channels` makes full-size channels of class maps, `crf` sharpens them; what is left is to choose.
+`channels` makes full-size channels of class maps, and `crf` sharpens them. The label of a pixel is
+its largest channel.
 """
 
 from __future__ import annotations
@@ -32,26 +33,28 @@ def refine(
     event: object = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """Labels of an image, from class maps of it.
+    """Make the labels of an image from its class maps.
 
-    A pixel gets the class of the map whose channel is largest there, or that of the background;
-    of equal ones the first, and the background before all.
+    A pixel gets the class of the largest channel, or the background if that is largest. Of equal
+    channels the first wins, and the background before all. Source: PnP-OVSS (CVPR 2024);
+    `engine/METHOD.md`, steps 6 to 11.
 
     Args:
-        image: RGB, W x H.
-        maps: float32 [M, gh, gw], on the device or in the host's memory.
-        settings: threshold, blur, background and CRF; the others have no effect.
-        class_of: int [M], the index of the class that each map belongs to; by default its own.
-        present: bool [C]; maps of the other classes are left out. By default none is.
-        device: where to compute. A CRF that runs on the CPU in any case does so.
-        event: of the device's stream, after which the maps can be read, if they are there.
-        threads: that the CRF may use on the CPU.
+        image: the image in RGB, W x H.
+        maps: class maps, float32 [M, gh, gw], on the device or in the host's memory.
+        settings: threshold, blur, background and CRF; other settings have no effect.
+        class_of: index of the class of each map, int [M]; by default map i is of class i.
+        present: whether a class is in the image, bool [C]; maps of other classes are left out. By
+            default all classes are.
+        device: device that computes. A CRF that runs on the CPU in any case does so.
+        event: event of the device's stream, after which maps on the device can be read.
+        threads: number of threads that the CRF may use on the CPU.
 
     Returns:
-        uint16 [H, W]: 0 for the background, i + 1 for the class of index i.
+        Labels, uint16 [H, W]: 0 for the background, i + 1 for the class of index i.
 
     Raises:
-        InputError: the maps cannot be used, or would need more memory than there is.
+        InputError: the maps cannot be used, or need more memory than the machine has.
         BackendError: the CRF is not installed, or its process ended.
         ExecutionError: the device ran out of memory.
     """
@@ -81,10 +84,10 @@ def refine(
 
 
 def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | None) -> np.ndarray:
-    """The index of the class of each map, int64 [M].
+    """Check class maps, and return the index of the class of each, int64 [M].
 
     Raises:
-        InputError: the maps, or what is told of them, cannot be used.
+        InputError: the maps, their classes or `present` cannot be used.
     """
     if maps.ndim != 3 or maps.dtype != np.float32 or 0 in maps.shape[1:]:
         raise InputError(
@@ -111,7 +114,7 @@ def _labels(
     device: Device,
     threads: int,
 ) -> np.ndarray:
-    """Uint16 [H, W], from channels on the device where the CRF runs."""
+    """Choose labels, uint16 [H, W], from channels on the device that the CRF runs on."""
     numbers = (classes + 1).astype(np.uint16)
     if len(channels) > len(numbers):
         numbers = np.concatenate([np.zeros(1, np.uint16), numbers])

@@ -1,4 +1,4 @@
-"""Class maps to full-size channels: threshold, upsampling, background, blur."""
+"""Make full-size channels of class maps: threshold, upsampling, background, blur."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..settings import Settings
 
 FEW_CLASSES = 3  # in Context-style sets, fewer named classes than this leave room for a background
 
-# peak bytes beside the channels themselves, measured: for a pixel, and along each side for a pixel
-# and a cell of the grid
+# Measured peak of memory in bytes, without the channels: for each pixel; and for each side, for each
+# pixel along it and each cell of the grid.
 _PIXEL_BYTES = 16
 _SIDE_BYTES = 160
 
@@ -23,7 +23,7 @@ _FFT_ROUNDING = 1e-14  # seen: 2e-16 where there is nothing, 3e-13 where there i
 
 
 def has_background(classes: int, settings: Settings) -> bool:
-    """Whether a background channel is added when `classes` classes are named."""
+    """Tell whether a background channel is added when so many classes are looked for."""
     if settings.background == "auto":
         return classes < FEW_CLASSES
     return settings.background == "always"
@@ -38,25 +38,26 @@ def to_channels(
     *,
     classes: int | None = None,
 ) -> Array:
-    """Blurred channels at the image's own size, each scaled to [0, 1].
+    """Make blurred channels of the image's size, each scaled to [0, 1].
 
-    Upsampling and blur are both linear and separable, so for a class map M they are the two small
-    products R_h M R_w^T. The background, 1 where no class has any salience, is constant within
-    each cell of the grid and each gap between cells, so its blur is two small products as well.
+    Upsampling and blur are both linear and separable. So for a class map M they are two small
+    products, R_h M R_w^T. The background is 1 where no class has salience. It is constant within
+    each cell of the grid and each gap between cells, so its blur is two small products too.
 
     Args:
-        class_maps: float32 [M, gh, gw], on the device, C-contiguous.
-        height: of the image.
-        width: of the image.
-        settings: threshold, blur, background.
-        device: where to compute.
-        classes: of how many classes the maps are; by default each is of its own.
+        class_maps: class maps, float32 [M, gh, gw], on the device, C-contiguous.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+        settings: threshold, blur and background.
+        device: device that computes.
+        classes: number of classes that the maps are of; by default M.
 
     Returns:
-        float32 [M, height, width], or [1 + M, ...] with the background first; on the device.
+        Channels on the device, float32 [M, height, width]; with a background [1 + M, height,
+        width], the background first.
 
     Raises:
-        InputError: the channels would not fit in the host's memory.
+        InputError: the channels do not fit into the host's memory.
     """
     count, grid_height, grid_width = class_maps.shape
     axes = (grid_height, height), (grid_width, width)
@@ -79,18 +80,18 @@ def to_channels(
 
 @lru_cache(maxsize=16)
 def _blurred_upsampling(grid: int, size: int, sigma: float) -> np.ndarray:
-    """R, float64 [size, grid]: upsampling and blur of a line."""
+    """Make the matrix that upsamples and blurs a line of the grid: R, float64 [size, grid]."""
     return _blurred(reference.upsampling_matrix(grid, size), sigma)
 
 
 @lru_cache(maxsize=16)
 def _blurred_cells(grid: int, size: int, sigma: float) -> np.ndarray:
-    """Float64 [size, 2 * grid - 1]: blur of a line that is constant in each cell and each gap."""
+    """Make the matrix that blurs a line, constant in cells and gaps: [size, 2 * grid - 1]."""
     return _blurred(reference.cells_matrix(grid, size), sigma)
 
 
 def _blurred(matrix: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur along the rows. What is 0 stays exactly 0, so that empty channels stay equal there."""
+    """Blur along the rows; what is 0 stays exactly 0, so that empty channels stay equal."""
     blurred = reference.gaussian_blur(matrix, sigma, 0)
     blurred[np.abs(blurred) < _FFT_ROUNDING] = 0
     return blurred

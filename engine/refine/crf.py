@@ -1,4 +1,4 @@
-"""Dense CRF (Kraehenbuehl and Koltun, 2011) over the refined channels."""
+"""Run a dense CRF (Kraehenbuehl and Koltun, 2011) on the channels."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _CURE = "scale the image down, name fewer classes, or go without the CRF: --crf 
 
 
 def require(kind: Crf) -> None:
-    """Find out whether a CRF can be used.
+    """Check that a CRF can be used.
 
     Raises:
-        BackendError: it cannot.
+        BackendError: the package of the CRF is missing or cannot be loaded.
     """
     if kind == "pydensecrf":
         pydensecrf_worker.require()
@@ -43,7 +43,7 @@ def require(kind: Crf) -> None:
 
 
 def where(kind: Crf | None, device: Device) -> Device:
-    """Where a CRF runs, and leaves its marginals, when the model runs on a device."""
+    """Return the device that a CRF runs on when the model runs on `device`."""
     return device if kind in (None, "densecrf") else CPU
 
 
@@ -54,19 +54,19 @@ def marginals(
     threads: int = 1,
     place: Device = CPU,
 ) -> Array:
-    """Mean-field marginals, float32 [C, H, W].
+    """Compute mean-field marginals, float32 [C, H, W].
 
     Args:
-        image: RGB, W x H.
-        channels: float32 [C, H, W] in [0, 1]; their softmax is the unary probability.
-        kind: "densecrf" and "densecrf-cpu" are this package's own; "pydensecrf" is the package of
-            that name, which uses one thread of a process of its own.
-        threads: of the package's own on the CPU.
-        place: where the channels are, and the marginals come to be: as `where` says.
+        image: the image in RGB, W x H.
+        channels: channels in [0, 1], float32 [C, H, W]; their softmax is the unary probability.
+        kind: which CRF. "densecrf" and "densecrf-cpu" are this package's; "pydensecrf" is the
+            package of that name, on one thread of another process.
+        threads: number of threads that this package's CRF may use on the CPU.
+        place: device of the channels and of the marginals, as `where` returns it.
 
     Raises:
         BackendError: the CRF is not installed, or its process ended.
-        InputError: it would need more memory than there is.
+        InputError: the CRF needs more memory than the machine has.
     """
     require(kind)
     labels, height, width = channels.shape
@@ -89,9 +89,11 @@ def marginals(
 def _densecrf(
     image: Image.Image, channels: Array, place: Device, threads: int = 1, limit: int = 0
 ) -> Array:
-    """The package's own, at a place; `limit` is the memory that it may take on the CPU."""
+    """Run this package's CRF on a device; on the CPU it may take `limit` bytes of memory."""
     terms: dict[str, Any] = {
-        f"{kernel}_{name}": value for kernel, own in KERNELS.items() for name, value in own.items()
+        f"{kernel}_{name}": value
+        for kernel, parameters in KERNELS.items()
+        for name, value in parameters.items()
     }
     return place.kernels.densecrf(
         place.xp.asarray(np.asarray(image)),

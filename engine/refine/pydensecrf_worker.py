@@ -1,4 +1,4 @@
-"""The pydensecrf package, in processes of its own: it holds the GIL for all of an inference."""
+"""Run the pydensecrf package in other processes, as it holds the GIL during an inference."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ CURE = (
 
 
 def require() -> Any:
-    """The package's module.
+    """Import the module `pydensecrf.densecrf`.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: pydensecrf2 is not installed.
     """
     try:
         return importlib.import_module("pydensecrf.densecrf")
@@ -40,13 +40,13 @@ def require() -> Any:
 def infer(
     image: np.ndarray, probabilities: np.ndarray, iterations: int, kernels: Kernels
 ) -> np.ndarray:
-    """Mean-field marginals, float32 [C, H, W], by the package itself, on this thread.
+    """Compute mean-field marginals by pydensecrf on this thread, float32 [C, H, W].
 
     Args:
-        image: uint8 [H, W, 3].
-        probabilities: float32 [C, H, W], above 0.
-        iterations: of the mean field.
-        kernels: "gaussian" and "bilateral", each with the arguments that the package takes.
+        image: pixels in RGB, uint8 [H, W, 3].
+        probabilities: unary probabilities above 0, float32 [C, H, W].
+        iterations: number of mean-field iterations.
+        kernels: arguments of pydensecrf for the kernels "gaussian" and "bilateral".
     """
     labels, height, width = probabilities.shape
     crf = require().DenseCRF2D(width, height, labels)
@@ -57,14 +57,14 @@ def infer(
 
 
 class Processes:
-    """As many processes as there are callers at once; they stay for the next ones."""
+    """Worker processes, one for each caller at a time; idle ones wait for the next caller."""
 
     def __init__(self) -> None:
         self._idle: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
 
     def infer(self, *job: Any) -> np.ndarray:
-        """`infer` in a process.
+        """Call `infer` in a worker process.
 
         Raises:
             BackendError: the process failed, or could not be started.
@@ -88,7 +88,7 @@ class Processes:
         return result
 
     def close(self) -> None:
-        """End the processes that nobody is using."""
+        """End the idle processes."""
         with self._lock:
             idle, self._idle = self._idle, []
         for process in idle:

@@ -1,1 +1,1 @@
-"""The result of a segmentation, and what becomes of it."""
+"""Hold the result of a segmentation; draw, convert and write it."""

@@ -1,4 +1,4 @@
-"""Labels in the forms of other packages: COCO annotations, and supervision's detections."""
+"""Convert labels to COCO annotations and to supervision's detections."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from ..errors import BackendError
 def coco_annotations(
     labels: np.ndarray, classes: Sequence[str], scores: np.ndarray
 ) -> list[dict[str, Any]]:
-    """An annotation for each class found: category_id (1 + index), RLE, area, bbox, score.
+    """Make a COCO annotation for each class that has a pixel.
+
+    An annotation has `category_id` (1 + index of the class), `category_name`, `segmentation` (RLE),
+    `area`, `bbox`, `score` and `iscrowd`.
 
     Args:
-        labels: uint16 [H, W]: 0 background, i + 1 = classes[i].
-        classes: C names.
-        scores: float32 [C].
+        labels: label of each pixel, uint16 [H, W]: 0 background, i + 1 = classes[i].
+        classes: C class names.
+        scores: match probability of each class, float32 [C].
 
     Raises:
         BackendError: pycocotools is not installed.
     """
     coco = _import("pycocotools.mask")
     annotations = []
-    for index in _found(labels):
+    for index in _visible(labels):
         rle = coco.encode(np.asfortranarray(labels == index + 1, np.uint8))
         annotations.append(
             {
@@ -43,32 +46,32 @@ def coco_annotations(
 
 
 def supervision_detections(labels: np.ndarray, classes: Sequence[str], scores: np.ndarray) -> Any:
-    """`supervision.Detections` of the classes found: one mask a class, class_id from 0.
+    """Make `supervision.Detections`: a mask for each class that has a pixel, class_id from 0.
 
     Args:
-        labels: uint16 [H, W]: 0 background, i + 1 = classes[i].
-        classes: C names.
-        scores: float32 [C].
+        labels: label of each pixel, uint16 [H, W]: 0 background, i + 1 = classes[i].
+        classes: C class names.
+        scores: match probability of each class, float32 [C].
 
     Raises:
         BackendError: supervision is not installed.
     """
     supervision = _import("supervision")
-    found = _found(labels)
-    masks = np.zeros((len(found), *labels.shape), bool)
-    for mask, index in zip(masks, found, strict=True):
+    visible = _visible(labels)
+    masks = np.zeros((len(visible), *labels.shape), bool)
+    for mask, index in zip(masks, visible, strict=True):
         mask[:] = labels == index + 1
     return supervision.Detections(
         xyxy=supervision.mask_to_xyxy(masks).astype(np.float32).reshape(-1, 4),
         mask=masks,
-        class_id=np.array(found, int),
-        confidence=scores[found],
-        data={"class_name": np.array([classes[i] for i in found], dtype=str)},
+        class_id=np.array(visible, int),
+        confidence=scores[visible],
+        data={"class_name": np.array([classes[i] for i in visible], dtype=str)},
     )
 
 
-def _found(labels: np.ndarray) -> list[int]:
-    """Indices of the classes that have a pixel."""
+def _visible(labels: np.ndarray) -> list[int]:
+    """List the indices of the classes that have a pixel."""
     return [label - 1 for label in np.unique(labels).tolist() if label]
 
 

@@ -1,4 +1,4 @@
-"""Overlays: an image with its classes colored and outlined, and a legend."""
+"""Draw overlays: an image with its classes colored and outlined, and a legend."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _PAPER = (250, 250, 248)
 
 
 def draw(image: Image.Image, labels: np.ndarray, colors: np.ndarray) -> Image.Image:
-    """Color and outline every class.
+    """Color and outline every class in an image, which is scaled to a readable size.
 
     Args:
-        image: RGB, W x H.
-        labels: uint16 [H, W].
-        colors: uint8 [1 + C, 3].
+        image: the image in RGB, W x H.
+        labels: label of each pixel, uint16 [H, W].
+        colors: color of each label, uint8 [1 + C, 3].
     """
     image, labels = _scale(image, labels)
     named = labels > 0
@@ -52,7 +52,7 @@ def _scale(image: Image.Image, labels: np.ndarray) -> tuple[Image.Image, np.ndar
 
 
 def _edges(labels: np.ndarray, width: int) -> np.ndarray:
-    """Pixels within `width` of a pixel of another label, along rows and columns."""
+    """Mark pixels within `width` of a pixel of another label, along rows and columns."""
     edges = np.zeros(labels.shape, bool)
     for axis in (0, 1):
         for step in range(1, min(width, labels.shape[axis] - 1) + 1):
@@ -72,13 +72,13 @@ def add_legend(
     shares: np.ndarray,
     present: Sequence[bool],
 ) -> Image.Image:
-    """Put the class names below an image: those found, largest first, then those that were not.
+    """Put the class names below an image, those that cover the largest share first.
 
     Args:
-        image: RGB.
-        classes: C names.
-        colors: uint8 [1 + C, 3].
-        shares: the part of the image that each class covers, [C], 0 to 1.
+        image: the overlay in RGB.
+        classes: C class names.
+        colors: color of each label, uint8 [1 + C, 3].
+        shares: share of the image that each class covers, from 0 to 1, [C].
         present: whether each class was looked for, [C].
     """
     width = max(image.width, MIN_LEGEND_WIDTH)
@@ -124,13 +124,13 @@ def _entry(name: str, share: float, present: bool, color: tuple[int, ...]) -> _E
 
 
 def _writable(name: str) -> str:
-    """The name in letters that Pillow's own font has: no accents, ? for other scripts."""
+    """Write a name in the letters of Pillow's font: without accents, ? for other scripts."""
     letters = (c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
     return " ".join("".join(letters).encode("ascii", "replace").decode().split())
 
 
 def _shorten(entry: _Entry, font: ImageFont.FreeTypeFont, unit: int, room: int) -> _Entry:
-    """The entry with its name cut until it fits into a row."""
+    """Cut the name of an entry until the entry fits into a row."""
     name = entry.name
     while name and _length(entry, font, unit) > room:
         name = name[:-1]
@@ -145,7 +145,7 @@ def _length(entry: _Entry, font: ImageFont.FreeTypeFont, unit: int) -> int:
 def _flow(
     entries: Sequence[_Entry], font: ImageFont.FreeTypeFont, unit: int, width: int
 ) -> tuple[list[tuple[int, int]], int]:
-    """Where each entry stands, from left to right in as many rows as it takes; and the height."""
+    """Place entries from left to right in rows; return their positions and the height."""
     x, y = unit, unit
     places = []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Colors of classes: far apart, and readable over a photograph."""
+"""Choose colors of classes that are far apart, and readable over a photograph."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _GOLDEN_RATIO = 0.618033988749895
 
 
 def class_colors(classes: int) -> np.ndarray:
-    """uint8 [1 + classes, 3]: black for the background, then a color for each class."""
+    """Choose a color for each label, uint8 [1 + classes, 3]; the background is black."""
     first = [tuple(bytes.fromhex(color)) for color in _FIRST.split()]
     spread = (_spread(index) for index in range(classes - len(first)))
     return np.array([(0, 0, 0), *first[:classes], *spread], np.uint8)
 
 
 def _spread(index: int) -> tuple[int, ...]:
-    """Hues a golden angle apart, over changing lightness, so that near indices differ most."""
+    """Choose hues a golden angle apart, with changing lightness, so that neighbors differ most."""
     hue = (index * _GOLDEN_RATIO) % 1
     lightness = (0.45, 0.65, 0.55)[index % 3]
     return tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, lightness, 0.75))

@@ -1,4 +1,4 @@
-"""The result: a label for every pixel, and what led to it."""
+"""Hold the result of a segmentation: a label for every pixel, and what led to it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class Segmentation:
     """The segmentation of one image of H x W pixels into C named classes.
 
     Attributes:
-        labels: uint16 [H, W]: 0 background, i + 1 = classes[i].
-        class_maps: float32 [C, gh, gw]: accumulated salience, before the threshold.
-        match: float32 [K]: ITM match probability in each pass, averaged over captions where the
-            classes needed several; empty where no class was looked for.
-        scores: float32 [C]: ITM match probability of each class in a caption of its own.
-        classes: the names, as they were used.
-        present: whether each class was looked for; all true unless `present="match"` was asked for.
+        labels: label of each pixel, uint16 [H, W]: 0 background, i + 1 = classes[i].
+        class_maps: class maps before the threshold, float32 [C, gh, gw]: salience summed over the
+            passes.
+        match: match probability of image and caption in each pass, float32 [K]. It is averaged over
+            captions where the classes needed several, and empty where no class was looked for.
+        scores: match probability of the image and a caption of each class alone, float32 [C].
+        classes: C class names, as they were used.
+        present: whether each class was looked for, C values; all true unless `present="match"` was
+            asked for.
     """
 
     labels: np.ndarray
@@ -37,16 +39,16 @@ class Segmentation:
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
-        found = [
+        areas = [
             f"{name!r}: {area}" for name, area in zip(self.classes, self.areas()[1:], strict=True)
         ]
-        return f"Segmentation({width}x{height}, pixels {{{', '.join(found)}}})"
+        return f"Segmentation({width}x{height}, pixels {{{', '.join(areas)}}})"
 
     def mask(self, name: str) -> np.ndarray:
-        """Where a class was found, bool [H, W].
+        """Return the mask of a class, bool [H, W].
 
         Raises:
-            InputError: the class was not named.
+            InputError: the class is not one of `classes`.
         """
         if name not in self.classes:
             raise InputError(
@@ -55,11 +57,11 @@ class Segmentation:
         return self.labels == self.classes.index(name) + 1
 
     def areas(self) -> np.ndarray:
-        """Pixels of the background and of each class, int64 [1 + C]."""
+        """Count the pixels of the background and of each class, int64 [1 + C]."""
         return np.bincount(self.labels.ravel(), minlength=len(self.classes) + 1)
 
     def label_image(self) -> Image.Image:
-        """The labels as a palette image (mode P); as 16-bit grays for more than 255 classes."""
+        """Make a palette image of the labels (mode P); 16-bit grays for more than 255 classes."""
         if len(self.classes) > 255:
             return Image.fromarray(self.labels)
         image = Image.fromarray(self.labels.astype(np.uint8), mode="P")
@@ -67,11 +69,11 @@ class Segmentation:
         return image
 
     def overlay(self, image: ImageLike, *, legend: bool = True) -> Image.Image:
-        """The image with its classes colored and outlined, RGB, scaled to a readable size.
+        """Draw the image with its classes colored and outlined, RGB, of a readable size.
 
         Args:
             image: the image that was segmented.
-            legend: add the class names below.
+            legend: whether the class names are added below.
 
         Raises:
             InputError: the image's size is not that of the labels.
@@ -89,7 +91,7 @@ class Segmentation:
         """Refuse an image that cannot be the one that was segmented.
 
         Raises:
-            InputError: its size is not that of the labels.
+            InputError: the image's size is not that of the labels.
         """
         if image.size != self.labels.shape[::-1]:
             height, width = self.labels.shape
@@ -99,7 +101,7 @@ class Segmentation:
             )
 
     def to_coco(self) -> list[dict[str, Any]]:
-        """COCO annotations of the classes found: category_id (1 + index), RLE, area, bbox, score.
+        """Make a COCO annotation (RLE, area, bbox, score) for each class that has a pixel.
 
         Raises:
             BackendError: pycocotools is not installed.
@@ -107,7 +109,7 @@ class Segmentation:
         return interop.coco_annotations(self.labels, self.classes, self.scores)
 
     def to_supervision(self) -> Any:
-        """`supervision.Detections` of the classes found: one mask a class, class_id from 0.
+        """Make `supervision.Detections`: a mask for each class that has a pixel.
 
         Raises:
             BackendError: supervision is not installed.

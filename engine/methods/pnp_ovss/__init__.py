@@ -1,7 +1,7 @@
 """PnP-OVSS: cross-attention times the gradient of the match, with Salience DropOut (CVPR 2024).
 
-`locate` is the method, `passes` its Salience DropOut, `graphs` runs the model, `captions` lays out
-captions as arrays, `every_map` keeps layers and heads apart, for tuning.
+`locate` is the method and `passes` its Salience DropOut. `graphs` runs the model, `captions` lays
+out captions as arrays, and `every_map` gives the maps of every layer and head, for tuning.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def open_pnp_ovss(
     device: str = "auto",
     precision: PrecisionChoice = "auto",
 ) -> PnpOvss:
-    """Load a model folder; see `methods.open_method`.
+    """Load a model folder for PnP-OVSS; see `methods.open_method` for the arguments.
 
     Raises:
-        ModelError: it was exported for tuning, or its tokenizer cannot be read.
+        ModelError: the model was exported for tuning, or its tokenizer cannot be read.
         BackendError: the backend, the device or the precision cannot be had.
     """
     if model.manifest.all_heads:

@@ -1,4 +1,4 @@
-"""The captions of several images as arrays: what the passes and the class maps need of them."""
+"""Lay out the captions of several images as arrays, for the passes and the class maps."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ class CaptionBatch:
     """N captions of B images, padded to T tokens, on a device.
 
     Attributes:
-        first: of length B + 1, on the host: the captions of image b are first[b] to first[b + 1].
-        first_class: likewise its classes, C of all images; they stand in the captions' order.
-        ids: int64 [N, T].
-        mask: int64 [N, T], 0 for padding.
-        first_caption: int32 [B + 1], `first` on the device.
-        class_token: bool [N, T].
-        members: int32 [M], the tokens n * T + t of each class after the other.
-        first_member: int32 [C + 1].
-        summed: bool [C], classes that are summed, not averaged, over their tokens.
+        first: index of each image's first caption, B + 1 numbers on the host. Image b has the
+            captions first[b] to first[b + 1] - 1.
+        first_class: index of each image's first class, B + 1 numbers on the host. The C classes of
+            all images are in the order of their captions.
+        ids: token ids, int64 [N, T].
+        mask: attention mask, int64 [N, T]; 0 for padding.
+        first_caption: `first` on the device, int32 [B + 1].
+        class_token: whether a token belongs to a class name, bool [N, T].
+        members: tokens of the classes, one class after the other, as n * T + t; int32 [M].
+        first_member: index in `members` of each class's first token, int32 [C + 1].
+        summed: whether a class is summed, not averaged, over its tokens; bool [C].
     """
 
     first: list[int]
@@ -47,13 +49,13 @@ class CaptionBatch:
         *,
         sum_last: bool = False,
     ) -> CaptionBatch:
-        """Pad captions and send them to the device.
+        """Pad captions and send them to a device.
 
         Args:
-            captioner: knows the id of padding.
-            captions: of each image, at least one.
-            device: where the arrays go.
-            sum_last: sum over the tokens of each caption's last class.
+            captioner: captioner of the model, which knows the token of padding.
+            captions: captions of each image, one at least.
+            device: device of the arrays.
+            sum_last: whether the last class of each caption is summed over its tokens.
         """
         rows = list(chain(*captions))
         ids, mask = captioner.pad(rows)
@@ -66,12 +68,12 @@ class CaptionBatch:
                 members.append([row * ids.shape[1] + token for token in tokens])
                 summed.append(False)
             summed[-1] = sum_last
-        first = _running_total(len(own) for own in captions)
+        first = _running_total(map(len, captions))
         send = device.xp.asarray
         return cls(
             first=first,
             first_class=_running_total(
-                sum(len(caption.owners) for caption in own) for own in captions
+                sum(len(caption.owners) for caption in of_image) for of_image in captions
             ),
             ids=send(ids),
             mask=send(mask),

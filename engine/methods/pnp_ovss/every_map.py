@@ -1,4 +1,4 @@
-"""Every layer and head by itself: the maps of a model that was exported for tuning."""
+"""Make class maps of every layer and head, with a model that was exported for tuning."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def open_every_map(
     device: str = "auto",
     precision: PrecisionChoice = "auto",
 ) -> PnpOvss:
-    """Load a model that was exported with --all-heads.
+    """Load a model that was exported with --all-heads; see `methods.open_method`.
 
     Raises:
-        ModelError: it was not, or cannot be opened.
+        ModelError: the model was exported without --all-heads, or cannot be opened.
         BackendError: the backend, the device or the precision cannot be had.
     """
     found = open_model(model)
@@ -39,7 +39,7 @@ def open_every_map(
 
 
 def layers_and_heads(method: PnpOvss) -> tuple[list[int], list[int]]:
-    """The layers and the heads whose maps a model keeps, as numbered in the checkpoint."""
+    """List the layers and the heads that a model gives maps of, as the checkpoint numbers them."""
     manifest = method.graphs.manifest
     layers, heads = (
         [one] if isinstance(one, int) else one for one in (manifest.layer, manifest.head)
@@ -48,10 +48,10 @@ def layers_and_heads(method: PnpOvss) -> tuple[list[int], list[int]]:
 
 
 def every_map(method: PnpOvss, request: Request) -> np.ndarray:
-    """Class maps of each layer and head in the first pass, float32 [L, H, C, gh, gw].
+    """Make class maps of each layer and head in the first pass: float32 [L, H, C, gh, gw].
 
     Raises:
-        ExecutionError: a value is not finite.
+        ExecutionError: a value of the salience is not finite.
     """
     graphs, device = method.graphs, method.device
     names, join = request.classes, request.settings.join_words

@@ -1,4 +1,4 @@
-"""The graphs of an image-text-matching model, fed with images and captions."""
+"""Run the graphs of an image-text-matching model on images and captions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _VISION, _VISION_TOKENS, _SALIENCE = "vision", "vision_tokens", "salience"  # in
 
 @dataclass(frozen=True)
 class Graphs:
-    """The graphs of a model and what is needed to feed them.
+    """The graphs of a model, and what is needed to feed them.
 
-    Arrays are on the device; `device.on_stream()` must be in force.
+    Arrays are on the model's device, and `device.on_stream()` must be in force.
 
     Attributes:
-        runners: run the graphs.
-        captioner: writes captions.
-        manifest: of the model folder.
+        runners: runners of the graphs.
+        captioner: captioner of the model.
+        manifest: manifest of the model folder.
     """
 
     runners: Runners
@@ -60,39 +60,39 @@ class Graphs:
 
     @property
     def device(self) -> Device:
-        """Where all graphs run."""
+        """Device of all graphs."""
         return self.runners.device
 
     def normalize(self, images: Array) -> Array:
-        """Pixel values of images at the size of the input: uint8 [B, H, W, 3] -> [B, 3, H, W]."""
+        """Normalize images of the input's size: uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         preprocess = self.manifest.preprocess
         mean, std = (np.array(one, np.float32) for one in (preprocess.mean, preprocess.std))
         return self.device.kernels.normalize(images, mean, std)
 
     def embed(self, pixels: Array) -> Array:
-        """Image embeddings: [B, 3, H, W] -> [B, 1 + P, D], which the next call may overwrite."""
+        """Encode images: [B, 3, H, W] -> [B, 1 + P, D], which the next call may overwrite."""
         return self.runners.run(_VISION, {"pixel_values": pixels})["image_embeds"]
 
     def embed_kept(self, pixels: Array, kept: Array) -> Array:
-        """Image embeddings of an encoder that sees some of the tokens only.
+        """Encode images by an encoder that sees only some of the patches.
 
         Args:
-            pixels: [B, 3, H, W].
-            kept: int64 [B, R], positions of the tokens that it sees, first 0, that of [CLS];
-                further zeros are padding.
+            pixels: normalized images, float32 [B, 3, H, W].
+            kept: positions of the tokens that the encoder sees, int64 [B, R]. The first is 0, the
+                position of [CLS]; further zeros are padding.
 
         Returns:
-            [B, R, D], which the next call may overwrite.
+            Image embeddings [B, R, D], which the next call may overwrite.
         """
         feeds = {"pixel_values": pixels, "kept": kept}
         return self.runners.run(_VISION_TOKENS, feeds)["image_embeds"]
 
     def match(self, embeds: Array, captions: Sequence[CaptionTokens]) -> Array:
-        """ITM logits of each caption with one image, float32 [N, 2].
+        """Compute the ITM logits of each caption with one image, float32 [N, 2].
 
         Args:
-            embeds: of the image, [1 + P, D].
-            captions: any number of them.
+            embeds: embeddings of the image, [1 + P, D].
+            captions: N captions, any number.
         """
         xp = self.device.xp
         ids, mask = map(xp.asarray, self.captioner.pad(captions))
@@ -104,19 +104,19 @@ class Graphs:
         return logits
 
     def salience(self, embeds: Array, keep: Array, captions: CaptionBatch) -> tuple[Array, Array]:
-        """Salience and ITM logits of every caption.
+        """Compute salience and ITM logits of every caption.
 
-        Images with one caption each share a call; the captions of one image share its keys and
-        values.
+        If each image has one caption, all share a call. Otherwise each image has calls of its own,
+        in which its captions share keys and values.
 
         Args:
-            embeds: [B, 1 + P, D].
-            keep: float32 [B, P], 0 where cross-attention must not look.
-            captions: of the B images.
+            embeds: embeddings of the B images, [B, 1 + P, D].
+            keep: 0 for a patch that cross-attention must not see, else 1; float32 [B, P].
+            captions: captions of the B images.
 
         Returns:
-            float32 [N, T, P] (of a model exported with --all-heads [N, L, H, T, P]), and [N, 2];
-            the next call may overwrite them.
+            Salience, float32 [N, T, P], and ITM logits, [N, 2]; the next call may overwrite them.
+            A model exported with --all-heads gives salience [N, L, H, T, P].
         """
         if len(embeds) == len(captions.ids):
             feeds = _feeds(embeds, keep, captions.ids, captions.mask)
@@ -139,7 +139,7 @@ class Graphs:
         return whole["salience"], whole["itm_logits"]
 
     def match_probability(self, logits: Array) -> Array:
-        """ITM logits [..., 2] to the probability of a match, [...]; NaN where one is not finite."""
+        """Turn ITM logits [..., 2] into match probabilities [...]; NaN where one is not finite."""
         xp = self.device.xp
         finite = xp.isfinite(logits).all(axis=-1)
         both = xp.moveaxis(xp.where(finite[..., None], logits, np.float32(0)), -1, 0)
@@ -148,10 +148,10 @@ class Graphs:
 
 
 def _require_shapes(model: ModelFolder) -> None:
-    """See that the graphs take the images and the patches that the manifest speaks of.
+    """Check that the graphs take the image size and the patches of the manifest.
 
     Raises:
-        ModelError: they do not, or there is no such graph.
+        ModelError: a graph takes other sizes, or is missing.
     """
     vision, salience = model.graph(_VISION), model.graph(_SALIENCE)
     preprocess = model.manifest.preprocess

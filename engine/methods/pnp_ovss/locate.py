@@ -1,4 +1,4 @@
-"""Which of the named classes are in an image, and where: everything up to the class maps."""
+"""Locate classes by PnP-OVSS: from images and captions to class maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PnpOvss:
     """PnP-OVSS with a loaded model; see `base.Method`.
 
     Args:
-        graphs: of the model.
+        graphs: graphs of the model.
     """
 
     def __init__(self, graphs: Graphs) -> None:
@@ -30,11 +30,11 @@ class PnpOvss:
 
     @property
     def device(self) -> Device:
-        """Where the model runs."""
+        """Device of the model."""
         return self.graphs.device
 
     def encode(self, classes: Sequence[str], settings: Settings) -> list[CaptionTokens]:
-        """A caption for each class by itself, by which it is scored.
+        """Write a caption for each class by itself, by which the class is scored.
 
         Raises:
             InputError: a name cannot be written in the model's vocabulary.
@@ -43,9 +43,9 @@ class PnpOvss:
         return [write([name], join=settings.join_words)[0] for name in classes]
 
     def locate(self, requests: Sequence[Request]) -> list[Located]:
-        """Class maps of a batch.
+        """Make class maps of a batch of requests.
 
-        Requests of the same settings, but for those of refinement, share their passes. Only
+        Requests share their passes if their settings differ at most in those of refinement. Only
         `present="match"` has to wait for a GPU.
         """
         located: dict[int, Located] = {}
@@ -63,20 +63,20 @@ class PnpOvss:
         self.graphs.runners.close()
 
     def _locate(self, group: dict[int, Request]) -> Iterable[tuple[int, Located]]:
-        """Those of requests whose passes are the same; the keys are kept."""
+        """Make class maps of requests whose passes are the same; keep their keys."""
         graphs, requests = self.graphs, list(group.values())
         images = self.device.xp.asarray(np.stack([request.pixels for request in requests]))
         pixels = graphs.normalize(images)
         embeds = graphs.embed(pixels)
         scores = [
-            graphs.match_probability(graphs.match(own, request.query))
-            for own, request in zip(embeds, requests, strict=True)
+            graphs.match_probability(graphs.match(image, request.query))
+            for image, request in zip(embeds, requests, strict=True)
         ]
         present = [
-            _present(request, own, self.device)
-            for request, own in zip(requests, scores, strict=True)
+            _present(request, of_classes, self.device)
+            for request, of_classes in zip(requests, scores, strict=True)
         ]
-        rows = [row for row, own in enumerate(present) if own.any()]
+        rows = [row for row, of_classes in enumerate(present) if of_classes.any()]
         if rows and len(rows) < len(requests):
             pixels, embeds = pixels[rows], embeds[rows]
         chosen = [(requests[row], present[row]) for row in rows]
@@ -99,7 +99,7 @@ class PnpOvss:
     def _maps(
         self, pixels: Array, embeds: Array, chosen: Sequence[tuple[Request, np.ndarray]]
     ) -> list[tuple[Array, Array]]:
-        """Class maps [M, gh, gw] and match [K] of each image, by the passes of the first."""
+        """Make class maps [M, gh, gw] and match [K] of each image; all have the same passes."""
         graphs, settings = self.graphs, chosen[0][0].settings
         captions = CaptionBatch.of(
             graphs.captioner,
@@ -121,13 +121,13 @@ class PnpOvss:
         ]
 
     def _nothing(self) -> tuple[Array, Array]:
-        """Maps and match of an image in which no class is looked for."""
+        """Make empty class maps and match, for an image in which no class is looked for."""
         xp = self.device.xp
         return xp.zeros((0, *self.preprocess.grid), np.float32), xp.zeros(0, np.float32)
 
 
 def _by_passes(requests: Sequence[Request]) -> list[dict[int, Request]]:
-    """Requests by their positions, in groups whose passes are the same."""
+    """Group requests, by their positions, so that each group has the same passes."""
     groups: dict[Settings, dict[int, Request]] = {}
     for position, request in enumerate(requests):
         groups.setdefault(request.settings.of_passes(), {})[position] = request
@@ -135,7 +135,7 @@ def _by_passes(requests: Sequence[Request]) -> list[dict[int, Request]]:
 
 
 def _present(request: Request, scores: Array, device: Device) -> np.ndarray:
-    """Bool [C]: the classes to look for."""
+    """Choose the classes to look for, bool [C]."""
     if request.present == "given":
         return np.ones(len(request.classes), bool)
     return device.to_host(scores) > request.settings.match_threshold

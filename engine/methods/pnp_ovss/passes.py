@@ -1,4 +1,4 @@
-"""Salience DropOut: K passes over a batch, each without the patches found before."""
+"""Salience DropOut: K passes over a batch, each without the patches dropped before."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ def salience_dropout(
 ) -> tuple[Array, Array]:
     """Run the K passes; on a GPU they are queued, and nothing waits for them.
 
+    Patches are dropped for an image as a whole, by their salience over the class tokens of all
+    captions of the image. Source: PnP-OVSS (CVPR 2024); `engine/METHOD.md`, step 4.
+
     Args:
-        graphs: of the model.
+        graphs: graphs of the model.
         pixels: normalized images, float32 [B, 3, H, W].
-        embeds: their image embeddings with no patch dropped, [B, 1 + P, D].
-        captions: of each image. Patches are dropped for an image as a whole, by their salience
-            over the class tokens of all of its captions.
-        settings: passes, schedule, drop mode, weight of the first pass.
+        embeds: embeddings of the images with no patch dropped, [B, 1 + P, D].
+        captions: captions of the images.
+        settings: number of passes, drop schedule, drop mode, and weight of the first pass.
 
     Returns:
-        Salience summed over the passes, float32 [N, T, P]; and the logits of each pass, float32
-        [K, N, 2]. A image's part does not depend on the rest of the batch.
+        Salience summed over the passes, float32 [N, T, P]; and the ITM logits of each pass, float32
+        [K, N, 2]. The results of an image do not depend on the rest of the batch.
     """
     xp, kernels = graphs.device.xp, graphs.device.kernels
     dropped = xp.zeros((len(pixels), embeds.shape[1] - 1), bool)
@@ -56,25 +58,26 @@ def salience_dropout(
 
 
 def _embed_kept(graphs: Graphs, pixels: Array, dropped: Array, left: int) -> Array:
-    """Image embeddings from an encoder that sees the patches that are left, and [CLS].
+    """Encode images by an encoder that sees only [CLS] and the patches that are left.
 
-    Every image has dropped as many, so their number is known without waiting for a GPU.
+    Every image has as many patches left, so their number is known without waiting for a GPU.
 
     Args:
-        graphs: of the model.
-        pixels: float32 [B, 3, H, W].
-        dropped: bool [B, P].
-        left: how many are not, of each image.
+        graphs: graphs of the model.
+        pixels: normalized images, float32 [B, 3, H, W].
+        dropped: whether a patch was dropped, bool [B, P].
+        left: number of patches that are left in each image.
 
     Returns:
-        [B, 1 + P, D]; at dropped patches [CLS] again, where cross-attention must not look.
+        Image embeddings [B, 1 + P, D]. At dropped patches they repeat [CLS]; cross-attention must
+        not look there.
     """
     xp = graphs.device.xp
     batch, patches = dropped.shape
-    there = xp.ones((batch, 1 + patches), bool)
-    there[:, 1:] = ~dropped
+    seen = xp.ones((batch, 1 + patches), bool)
+    seen[:, 1:] = ~dropped
     rows = xp.arange(batch)[:, None]
-    places = (xp.cumsum(there, axis=1) - 1) * there
+    positions = (xp.cumsum(seen, axis=1) - 1) * seen
     kept = xp.zeros((batch, 1 + max(left, 1)), np.int64)  # padding where none is left
-    kept[rows, places] = xp.arange(1 + patches) * there
-    return graphs.embed_kept(pixels, kept)[rows, places]
+    kept[rows, positions] = xp.arange(1 + patches) * seen
+    return graphs.embed_kept(pixels, kept)[rows, positions]
