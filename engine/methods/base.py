@@ -1,4 +1,4 @@
-"""What passes between the stages of a segmentation, and what every method offers."""
+"""Records that pass between the stages of a segmentation, and the protocol of methods."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Request:
     """An image and the classes to look for in it, ready for the model. It can be pickled.
 
     Attributes:
-        image: RGB, W x H.
-        pixels: the image at the size of the model's input, uint8 [height, width, 3].
-        classes: C names, clean.
-        query: the names as the method's model reads them; only the method looks into it.
-        settings: in force for this image.
-        present: "given" looks for every class, "match" for those whose score is above
-            `settings.match_threshold`.
+        image: the image in RGB, W x H.
+        pixels: the image resized to the model's input, uint8 [height, width, 3].
+        classes: C class names, as `clean_names` returns them.
+        query: class names as the method's model reads them; only the method looks into it.
+        settings: settings in force for this image.
+        present: which classes are looked for: "given" for all, "match" for those whose score is
+            above `settings.match_threshold`.
     """
 
     image: Image.Image
@@ -45,15 +45,15 @@ class Located:
     """Where the model sees the classes of an image: class maps, before any threshold.
 
     Attributes:
-        maps: float32 [M, gh, gw] on `device`, one for each class that was looked for, or several.
-        class_of: int64 [M] on the host, the index of the class that a map belongs to, ascending.
-        present: bool [C] on the host, whether each class was looked for.
-        scores: float32 [C] on `device`, the probability that each class by itself matches the
-            image.
-        match: float32 [K] on `device`, the probability of a match in each pass; empty where no
-            class was looked for, and of a method without passes.
-        device: where the arrays are.
-        event: of the device's stream, after which they can be read; None on the host.
+        maps: class maps on `device`, float32 [M, gh, gw]; one or several for each class that was
+            looked for.
+        class_of: index of the class of each map, ascending, int64 [M] on the host.
+        present: whether each class was looked for, bool [C] on the host.
+        scores: match probability of the image and each class alone, float32 [C] on `device`.
+        match: match probability in each pass, float32 [K] on `device`. It is empty where no class
+            was looked for, and for a method without passes.
+        device: device of the arrays.
+        event: event of the device's stream, after which the arrays can be read; None on the host.
     """
 
     maps: Array
@@ -65,7 +65,7 @@ class Located:
     event: Any = None
 
     def to_host(self) -> Located:
-        """The same in the host's memory, which can be pickled; waits for the device.
+        """Copy the arrays into the host's memory, so that they can be pickled; wait for the device.
 
         Raises:
             ExecutionError: a value is not finite, as the model is broken.
@@ -79,22 +79,25 @@ class Located:
 
 
 class Method(Protocol):
-    """A loaded model, and what makes class maps with it. Threads may share it.
+    """Protocol of methods: a loaded model, and how it makes class maps. Threads may share it.
 
     Attributes:
-        preprocess: how an image becomes an input.
-        device: where it runs.
+        preprocess: how an image becomes an input of the model.
     """
 
     preprocess: Preprocess
 
     @property
     def device(self) -> Device:
-        """Where it runs."""
+        """Device of the model."""
         ...
 
     def encode(self, classes: Sequence[str], settings: Settings) -> Any:
-        """Class names, clean, as the model reads them: the query of a request.
+        """Turn class names into the query of a request, which the model reads.
+
+        Args:
+            classes: names as `clean_names` returns them.
+            settings: settings of the request.
 
         Raises:
             InputError: the model cannot read a name.
@@ -102,7 +105,7 @@ class Method(Protocol):
         ...
 
     def locate(self, requests: Sequence[Request]) -> list[Located]:
-        """Class maps of a batch. On a GPU they are queued, and nothing need wait for them."""
+        """Make class maps of a batch of requests; on a GPU the work is queued."""
         ...
 
     def close(self) -> None:
@@ -111,14 +114,14 @@ class Method(Protocol):
 
 
 def require_finite(name: str, values: np.ndarray) -> None:
-    """Refuse what a broken model gives.
+    """Refuse values that a broken model gives.
 
     Args:
-        name: of the output.
-        values: of it.
+        name: name of the output, for the error.
+        values: values of the output.
 
     Raises:
-        ExecutionError: one is not finite.
+        ExecutionError: a value is not finite.
     """
     if not np.isfinite(values).all():
         raise ExecutionError(

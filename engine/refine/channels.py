@@ -13,8 +13,8 @@ from ..settings import Settings
 
 FEW_CLASSES = 3  # in Context-style sets, fewer named classes than this leave room for a background
 
-# Measured peak of memory in bytes, without the channels: for each pixel; and for each side, for each
-# pixel along it and each cell of the grid.
+# Measured peak of memory in bytes, without the channels: for each pixel; and for each side, times
+# its pixels and cells of the grid.
 _PIXEL_BYTES = 16
 _SIDE_BYTES = 160
 
