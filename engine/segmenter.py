@@ -23,6 +23,7 @@ from .processors import processors
 from .refine import refine
 from .result.segmentation import Segmentation
 from .settings import Settings
+from .tracing import span
 
 Result = TypeVar("Result")
 
@@ -229,7 +230,9 @@ class Segmenter:
             InputError: the image or the class maps cannot be used, or are not of each other.
             BackendError: the CRF was asked for and is not installed.
         """
-        chosen, rgb = self._checked(settings, "given"), load_rgb(image)
+        chosen = self._checked(settings, "given")
+        with span("decode"):
+            rgb = load_rgb(image)
         if isinstance(located, Located):
             located.to_host()  # refuses what a broken model gave
             return stages.refine_located(rgb, located, chosen, processors())

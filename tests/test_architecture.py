@@ -15,7 +15,7 @@ LONGEST = 400  # lines
 
 # Floors of the engine: each imports those before it.
 FLOORS = (
-    ("errors", "memory", "processors", "precision", "settings", "device"),
+    ("errors", "memory", "processors", "precision", "settings", "device", "tracing"),
     ("model",),
     ("inputs",),
     ("runners",),

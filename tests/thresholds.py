@@ -112,6 +112,9 @@ OPENVINO_LOW = {"bf16": 2e-2, "int8": 1e-1}
 HELP_SECONDS = 0.3
 IMPORT_SECONDS = 0.5
 
+# Seconds of a span that nobody listens to, the least of several runs. Seen: 2e-7.
+SPAN_SECONDS = 2e-6
+
 # Kernels that PyTorch's compiler makes of a graph for a GPU, at most, relative to the number seen.
 # 11 of the image encoder; of the demo's matching branch 44, 41 and 41 by 2.11, 2.13 and 2.14, of
 # BLIP-large's 42 and 40 by 2.11 and 2.13.

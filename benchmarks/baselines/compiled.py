@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pnp_ovss.engine.tracing import span
+
 from .eager import PRESETS, EagerSegmenter, Maps, Preset
 from .passes import EagerPasses
 
@@ -42,7 +44,8 @@ class CompiledSegmenter(EagerSegmenter):
         ids, owned = self._caption(classes, preset)
         class_token = torch.zeros_like(ids, dtype=torch.bool)
         class_token[:, [token for tokens in owned for token in tokens]] = True
-        pixels = self._pixels(image)
+        with span("preprocess"):
+            pixels = self._pixels(image)
         total = self.passes(pixels, ids, torch.ones_like(ids), class_token, preset.passes)[0]
         grid = self.image_size // self.patch
         maps = torch.stack([total[tokens].mean(dim=0) for tokens in owned])

@@ -1,8 +1,8 @@
 """PnP-OVSS in eager PyTorch on Hugging Face's BLIP: the baseline, and the oracle of the tests.
 
 Written from the description of the method, apart from the engine: it shares no code with it, but
-for the dense CRF where pydensecrf2 cannot be imported. One picture at a time, in two forms that
-compute the same numbers:
+the spans of the stages, and the dense CRF where pydensecrf2 cannot be imported. One picture at a
+time, in two forms that compute the same numbers:
 
 - `released` does what the authors' script does: it keeps the maps of every layer and head, and
   back-propagates through the whole model, the image encoder included;
@@ -24,6 +24,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 from transformers import AutoTokenizer, BlipForImageTextRetrieval, PreTrainedTokenizerBase
+
+from pnp_ovss.engine.tracing import span
 
 from . import tf32
 
@@ -105,7 +107,8 @@ class EagerSegmenter:
         self, image: Image.Image, classes: Sequence[str], preset: Preset = PRESETS["paper"]
     ) -> Maps:
         """K passes of Salience DropOut."""
-        pixels = self._pixels(image)
+        with span("preprocess"):
+            pixels = self._pixels(image)
         ids, owned = self._caption(classes, preset)
         grid = self.image_size // self.patch
         dropped = torch.zeros(grid * grid, dtype=torch.bool, device=self.device)
@@ -113,15 +116,19 @@ class EagerSegmenter:
         total = torch.zeros(ids.shape[1], grid * grid, device=self.device)
         match = []
         for index in range(preset.passes):
-            probability, salience = self._salience(pixels, dropped, ids, preset.drop_mode)
-            total += salience * (preset.first_pass_weight if index == 0 else 1)
-            match.append(probability)
-            scores = salience[class_tokens].sum(dim=0)
-            left = int((~dropped).sum())
-            count = left // 2 if preset.drops is None else min(preset.drops, left)
-            order = scores.masked_fill(dropped, -1).sort(descending=True, stable=True).indices
-            dropped = dropped.clone()
-            dropped[order[:count]] = True
+            with span("vision"), torch.set_grad_enabled(self.form == "released"):
+                embeds = self._embeds(pixels, dropped, preset.drop_mode)
+            with span("salience"):
+                probability, salience = self._salience(embeds, dropped, ids, preset.drop_mode)
+            with span("drop"):
+                total += salience * (preset.first_pass_weight if index == 0 else 1)
+                match.append(probability)
+                scores = salience[class_tokens].sum(dim=0)
+                left = int((~dropped).sum())
+                count = left // 2 if preset.drops is None else min(preset.drops, left)
+                order = scores.masked_fill(dropped, -1).sort(descending=True, stable=True).indices
+                dropped = dropped.clone()
+                dropped[order[:count]] = True
         rows = [total[tokens].mean(dim=0) for tokens in owned]
         if preset.sum_last_class:
             rows[-1] = total[owned[-1]].sum(dim=0)
@@ -141,11 +148,13 @@ class EagerSegmenter:
 
         The CRF is the one that `crf_package` names.
         """
-        channels = refine(self.maps(image, classes, preset).class_maps, image, preset, background)
-        if crf and crf_package() == PYDENSECRF:
-            channels = dense_crf(image, channels)
-        elif crf:
-            channels = own_crf(image, channels)
+        maps = self.maps(image, classes, preset)
+        with span("refine"):
+            channels = refine(maps.class_maps, image, preset, background)
+        if crf:
+            run_crf = dense_crf if crf_package() == PYDENSECRF else own_crf
+            with span("crf"):
+                channels = run_crf(image, channels)
         return (channels.argmax(axis=0) + (0 if background else 1)).astype(np.uint16)
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
@@ -202,12 +211,10 @@ class EagerSegmenter:
         return encoder.post_layernorm(encoder.encoder(inputs_embeds=tokens).last_hidden_state)
 
     def _salience(
-        self, pixels: torch.Tensor, dropped: torch.Tensor, ids: torch.Tensor, drop_mode: str
+        self, embeds: torch.Tensor, dropped: torch.Tensor, ids: torch.Tensor, drop_mode: str
     ) -> tuple[float, torch.Tensor]:
         """Match probability, and salience [T, P], of dropped patches 0."""
         released = self.form == "released"
-        with torch.set_grad_enabled(released):
-            embeds = self._embeds(pixels, dropped, drop_mode)
         layers = range(len(self.model.text_encoder.encoder.layer)) if released else self.layers
         with self._attention(layers, detach=not released) as attention, torch.enable_grad():
             hidden = self.model.text_encoder(

@@ -2,7 +2,7 @@
 
 As `eager.EagerSegmenter` in its lean form, but for a batch, without a loop over pictures or a wait
 between passes: what a user of PyTorch would write who cares for speed. It shares no code with the
-engine.
+engine but the spans of the stages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 from transformers import BlipForImageTextRetrieval
+
+from pnp_ovss.engine.tracing import span
 
 from . import tf32
 
@@ -71,22 +73,24 @@ class EagerPasses:
         dropped = torch.zeros(batch, grid * grid, dtype=torch.bool, device=pixels.device)
         total = torch.zeros(*ids.shape, grid * grid, device=pixels.device)
         for index in range(passes):
-            keep = (~dropped).to(self.dtype).reshape(batch, 1, grid, grid)
-            blank = pixels * functional.interpolate(keep, scale_factor=self.patch, mode="nearest")
-            salience = self._salience(blank, ids, mask).masked_fill(dropped[:, None], 0)
-            total += salience
-            if index < passes - 1:
-                scores = (salience * class_token[..., None]).sum(dim=1).masked_fill(dropped, -1)
-                half = (~dropped).sum(dim=1, keepdim=True) // 2
-                rank = scores.sort(descending=True, stable=True, dim=1).indices.argsort(dim=1)
-                dropped = dropped | (rank < half)
+            with span("vision"), torch.no_grad():
+                keep = (~dropped).to(self.dtype).reshape(batch, 1, grid, grid)
+                keep = functional.interpolate(keep, scale_factor=self.patch, mode="nearest")
+                embeds = self._embed(pixels * keep)
+            with span("salience"):
+                salience = self._salience(embeds, ids, mask).masked_fill(dropped[:, None], 0)
+            with span("drop"):
+                total += salience
+                if index < passes - 1:
+                    scores = (salience * class_token[..., None]).sum(dim=1).masked_fill(dropped, -1)
+                    half = (~dropped).sum(dim=1, keepdim=True) // 2
+                    rank = scores.sort(descending=True, stable=True, dim=1).indices.argsort(dim=1)
+                    dropped = dropped | (rank < half)
         return total
 
     def _salience(
-        self, pixels: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
+        self, embeds: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        with torch.no_grad():
-            embeds = self._embed(pixels)
         heads = self.model.config.text_config.num_attention_heads
         # A zero that is added to the attention: its gradient is the attention's, and nothing below
         # is differentiated.

@@ -14,8 +14,6 @@ import numpy as np
 from pnp_ovss.engine.errors import BackendError, PnpOvssError, reason
 from pnp_ovss.engine.settings import CHOICES
 
-from ..harness.stopwatch import Place
-
 PIXELS = "pixels"
 DROP_MODES = [mode for mode in CHOICES["drop_mode"] if mode]
 
@@ -107,7 +105,7 @@ class Task:
 
 
 class TimedSegmenter(Protocol):
-    """A loaded segmenter, from a picture's file to its labels."""
+    """A loaded segmenter, from a picture's file to its labels; its stages are spans."""
 
     def segment(self, task: Task) -> np.ndarray:
         """Labels of the picture, uint16 [H, W]."""
@@ -127,9 +125,4 @@ class TimedSegmenter(Protocol):
 
     def read_back(self) -> dict[str, Any]:
         """Facts of how it really runs: providers, dtypes, threads."""
-        ...
-
-    @property
-    def places(self) -> list[Place]:
-        """Functions that its stages are."""
         ...

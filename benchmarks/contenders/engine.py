@@ -7,15 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from pnp_ovss.engine import Segmenter, refine
-from pnp_ovss.engine.methods.pnp_ovss import Graphs, PnpOvss, locate
-from pnp_ovss.engine.pipeline import stages
-from pnp_ovss.engine.refine import crf
+from pnp_ovss.engine import Segmenter
 from pnp_ovss.engine.runners.base import Runner
 from pnp_ovss.engine.settings import Settings
 
 from ..harness.prepared import PreparedModel
-from ..harness.stopwatch import Place
 from .base import Task
 
 
@@ -67,22 +63,6 @@ class EngineSegmenter:
         """See `TimedSegmenter.read_back`."""
         method: Any = self._segmenter.method
         return {name: _facts(runner) for name, runner in method.graphs.runners.loaded.items()}
-
-    @property
-    def places(self) -> list[Place]:
-        """See `TimedSegmenter.places`."""
-        return [
-            (stages, "load_rgb", "decode"),
-            (stages, "resize", "preprocess"),
-            (PnpOvss, "locate", "preprocess"),
-            (Graphs, "embed", "vision"),
-            (Graphs, "embed_kept", "vision"),
-            (Graphs, "match", "match of each class"),
-            (Graphs, "salience", "salience"),
-            (locate, "salience_dropout", "between passes"),
-            (refine, "to_channels", "refine"),
-            (crf, "marginals", "crf"),
-        ]
 
 
 def _settings(task: Task) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,12 +15,12 @@ from PIL import Image
 
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.processors import processors
+from pnp_ovss.engine.tracing import span
 
 from ..baselines import eager, tf32
 from ..baselines.compiled import CompiledSegmenter
 from ..baselines.eager import EagerSegmenter, Preset
 from ..harness.prepared import PreparedModel
-from ..harness.stopwatch import Place
 from .base import COMPILED_SEGMENTERS, LEAN, RELEASED, Task
 
 
@@ -92,24 +91,6 @@ class PyTorchSegmenter:
             "crf": eager.crf_package(),
         }
 
-    @property
-    def places(self) -> list[Place]:
-        """See `TimedSegmenter.places`; back-propagation is counted to the salience."""
-        kind = type(self._segmenter)
-        whole: list[Place] = [
-            (sys.modules[__name__], "_decode", "decode"),
-            (kind, "_pixels", "preprocess"),
-            (kind, "maps", "between passes"),
-            (eager, "refine", "refine"),
-            (eager, "dense_crf", "crf"),
-            (eager, "own_crf", "crf"),
-        ]
-        if isinstance(self._segmenter, CompiledSegmenter):  # what it calls inside is compiled away
-            passes = self._segmenter.passes
-            return [*whole, (passes, "_embed", "vision"), (passes, "_salience", "salience")]
-        encoder = type(self._segmenter.model.vision_model)
-        return [*whole, (encoder, "forward", "vision"), (kind, "_salience", "salience")]
-
     def _precision(self) -> Any:
         if not self._autocast:
             return contextlib.nullcontext()
@@ -121,5 +102,5 @@ def _preset(task: Task) -> Preset:
 
 
 def _decode(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+    with span("decode"), Image.open(path) as image:
         return image.convert("RGB")

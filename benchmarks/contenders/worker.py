@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from pnp_ovss.engine import tracing
 from pnp_ovss.engine.errors import ExecutionError
 
 from ..harness.prepared import PreparedModel
@@ -188,9 +189,8 @@ def _watch(task: Task) -> Watched:
     stopwatch = Stopwatch(_segmenter.synchronize)
     _forget_peak()
     began = time.perf_counter()
-    with stopwatch.watching(_segmenter.places):
+    with tracing.listening(stopwatch.stage):
         labels = _segmenter.segment(task)
-    with stopwatch.stage("write"):
         _write(labels)
     whole = time.perf_counter() - began
     stages = dict(stopwatch.seconds)
@@ -206,7 +206,7 @@ def _read_back() -> dict[str, Any]:
 
 
 def _write(labels: np.ndarray) -> None:
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+    with tracing.span("write"), tempfile.NamedTemporaryFile(suffix=".png") as file:
         Image.fromarray(labels.astype(np.uint8)).save(file)
 
 

@@ -1,18 +1,20 @@
-"""Where the time goes: functions of a program, timed while it runs."""
+"""Where the time goes: a tracer that counts the seconds of each stage."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import wraps
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-Place = tuple[Any, str, str]
-"""A module or class, a function of it, and the stage that its time is counted to."""
+STAGES = {
+    "encode": "preprocess",
+    "match": "match of each class",
+    "drop": "between passes",
+    "labels": "refine",
+}
+"""Stages of tables and of stored results, by spans of `tracing` that have other names."""
 
 
 class Stopwatch:
@@ -25,30 +27,17 @@ class Stopwatch:
     def __init__(self, synchronize: Callable[[], object] = lambda: None) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._synchronize = synchronize
-        self._own = threading.local()
+        self._thread = threading.local()
         self._lock = threading.Lock()
 
     @contextmanager
-    def watching(self, places: Iterable[Place]) -> Iterator[None]:
-        """Time these functions meanwhile, on whatever thread they are called."""
-        with ExitStack() as patches:
-            for owner, name, stage in places:
-                timed = self._timed(getattr(owner, name), stage)
-                patches.enter_context(patch.object(owner, name, timed))
-            yield
+    def stage(self, span: str) -> Iterator[None]:
+        """Count what this thread does meanwhile to the stage of a span: a tracer.
 
-    def _timed(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.stage(stage):
-                return function(*args, **kwargs)
-
-        return timed
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count what is done meanwhile to a stage."""
-        outer = self._change(name)
+        Args:
+            span: its name; a stage of that name, unless `STAGES` has another for it.
+        """
+        outer = self._change(STAGES.get(span, span))
         try:
             yield
         finally:
@@ -58,9 +47,9 @@ class Stopwatch:
         """Change the thread's stage; the time since its last change counts to the stage before."""
         self._synchronize()
         now = time.perf_counter()
-        before, since = getattr(self._own, "now", (None, now))
+        before, since = getattr(self._thread, "now", (None, now))
         if before is not None:
             with self._lock:
                 self.seconds[before] += now - since
-        self._own.now = stage, now
+        self._thread.now = stage, now
         return before

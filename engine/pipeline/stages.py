@@ -25,6 +25,7 @@ from ..refine import crf, refine
 from ..result import files
 from ..result.segmentation import Segmentation
 from ..settings import Settings
+from ..tracing import span
 from .overlap import overlap
 
 __all__ = ["finish", "locate", "prepare", "refine", "refine_located", "save", "stream"]
@@ -54,10 +55,13 @@ def prepare(
     Raises:
         InputError: the image or a name cannot be used.
     """
-    names = clean_names(classes)
-    query = method.encode(names, settings)
-    rgb = load_rgb(image)
-    pixels = resize(rgb, method.preprocess)
+    with span("encode"):
+        names = clean_names(classes)
+        query = method.encode(names, settings)
+    with span("decode"):
+        rgb = load_rgb(image)
+    with span("preprocess"):
+        pixels = resize(rgb, method.preprocess)
     return Request(rgb, pixels, tuple(names), query, settings, present)
 
 
@@ -151,8 +155,9 @@ def save(
     Raises:
         OutputError: a file cannot be written. Nothing half-written is left behind.
     """
-    record = files.report(result, name, settings, model)
-    written = files.write(result, image, record, folder, Path(name).stem)
+    with span("write"):
+        record = files.report(result, name, settings, model)
+        written = files.write(result, image, record, folder, Path(name).stem)
     return {**record, "files": {kind: printable(str(path)) for kind, path in written.items()}}
 
 

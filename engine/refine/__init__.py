@@ -14,6 +14,7 @@ from PIL import Image
 from ..device import CPU, Array, Device
 from ..errors import InputError
 from ..settings import Settings
+from ..tracing import span
 from . import crf
 from .channels import to_channels
 
@@ -67,19 +68,21 @@ def refine(
         return np.zeros((image.height, image.width), np.uint16)
     place = crf.where(settings.crf, device)
     with device.side_stream(event):
-        chosen = device.xp.asarray(maps)
-        chosen = chosen if len(kept) == len(maps) else chosen[kept]
-        channels = to_channels(
-            device.xp.ascontiguousarray(chosen),  # kernels take its address
-            image.height,
-            image.width,
-            settings,
-            device,
-            classes=len(np.unique(classes[kept])),
-        )
+        with span("refine"):
+            chosen = device.xp.asarray(maps)
+            chosen = chosen if len(kept) == len(maps) else chosen[kept]
+            channels = to_channels(
+                device.xp.ascontiguousarray(chosen),  # kernels take its address
+                image.height,
+                image.width,
+                settings,
+                device,
+                classes=len(np.unique(classes[kept])),
+            )
+            if place is not device:
+                channels = device.to_host(channels)
         if place is device:
             return _labels(image, channels, classes[kept], settings, device, threads)
-        channels = device.to_host(channels)
     return _labels(image, channels, classes[kept], settings, place, threads)
 
 
@@ -119,5 +122,7 @@ def _labels(
     if len(channels) > len(numbers):
         numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
     if settings.crf is not None:
-        channels = crf.marginals(image, channels, settings.crf, threads, device)
-    return device.to_host(device.kernels.choose_labels(channels, numbers))
+        with span("crf"):
+            channels = crf.marginals(image, channels, settings.crf, threads, device)
+    with span("labels"):
+        return device.to_host(device.kernels.choose_labels(channels, numbers))

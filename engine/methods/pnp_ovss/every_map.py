@@ -10,6 +10,7 @@ from ....kernels import reference
 from ...errors import ModelError
 from ...model.folder import open_model
 from ...precision import PrecisionChoice
+from ...tracing import span
 from ..base import Request, require_finite
 from .captions import CaptionBatch
 from .graphs import Graphs
@@ -59,8 +60,11 @@ def every_map(method: PnpOvss, request: Request) -> np.ndarray:
     with device.on_stream():
         pixels = graphs.normalize(device.xp.asarray(request.pixels[None]))
         keep = device.xp.ones((1, method.preprocess.patches), np.float32)
-        salience, _ = graphs.salience(graphs.embed(pixels), keep, captions)
-        salience = device.to_host(salience)
+        with span("vision"):
+            embeds = graphs.embed(pixels)
+        with span("salience"):
+            salience, _ = graphs.salience(embeds, keep, captions)
+            salience = device.to_host(salience)
     require_finite("salience", salience)
     members, first, summed = map(
         device.to_host, (captions.members, captions.first_member, captions.summed)

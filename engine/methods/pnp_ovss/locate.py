@@ -11,6 +11,7 @@ from ...device import Array, Device
 from ...inputs.text import CaptionTokens
 from ...model.manifest import Preprocess
 from ...settings import Settings
+from ...tracing import span
 from ..base import Located, Request
 from .captions import CaptionBatch
 from .graphs import Graphs
@@ -65,13 +66,16 @@ class PnpOvss:
     def _locate(self, group: dict[int, Request]) -> Iterable[tuple[int, Located]]:
         """Make class maps of requests whose passes are the same; keep their keys."""
         graphs, requests = self.graphs, list(group.values())
-        images = self.device.xp.asarray(np.stack([request.pixels for request in requests]))
-        pixels = graphs.normalize(images)
-        embeds = graphs.embed(pixels)
-        scores = [
-            graphs.match_probability(graphs.match(image, request.query))
-            for image, request in zip(embeds, requests, strict=True)
-        ]
+        with span("preprocess"):
+            images = self.device.xp.asarray(np.stack([request.pixels for request in requests]))
+            pixels = graphs.normalize(images)
+        with span("vision"):
+            embeds = graphs.embed(pixels)
+        with span("match"):
+            scores = [
+                graphs.match_probability(graphs.match(image, request.query))
+                for image, request in zip(embeds, requests, strict=True)
+            ]
         present = [
             _present(request, of_classes, self.device)
             for request, of_classes in zip(requests, scores, strict=True)
@@ -101,12 +105,13 @@ class PnpOvss:
     ) -> list[tuple[Array, Array]]:
         """Make class maps [M, gh, gw] and match [K] of each image; all have the same passes."""
         graphs, settings = self.graphs, chosen[0][0].settings
-        captions = CaptionBatch.of(
-            graphs.captioner,
-            [_captions(graphs, request, present) for request, present in chosen],
-            self.device,
-            sum_last=settings.sum_last_class,
-        )
+        with span("encode"):
+            captions = CaptionBatch.of(
+                graphs.captioner,
+                [_captions(graphs, request, present) for request, present in chosen],
+                self.device,
+                sum_last=settings.sum_last_class,
+            )
         total, logits = salience_dropout(graphs, pixels, embeds, captions, settings)
         maps = self.device.kernels.class_maps(
             total, captions.members, captions.first_member, captions.summed

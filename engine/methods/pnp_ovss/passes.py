@@ -6,6 +6,7 @@ import numpy as np
 
 from ...device import Array
 from ...settings import Settings
+from ...tracing import span
 from .captions import CaptionBatch
 from .graphs import Graphs
 
@@ -38,22 +39,26 @@ def salience_dropout(
     for index, left in enumerate(settings.patches_left(dropped.shape[1])):
         if index and settings.drop_mode == "pixels":
             patch = graphs.manifest.preprocess.patch
-            embeds = graphs.embed(kernels.blank_patches(pixels, dropped, patch))
+            with span("vision"):
+                embeds = graphs.embed(kernels.blank_patches(pixels, dropped, patch))
         elif index:
             keep = (~dropped).astype(np.float32)
             if settings.drop_mode == "tokens":
-                embeds = _embed_kept(graphs, pixels, dropped, left)
-        salience, logits[index] = graphs.salience(embeds, keep, captions)
-        scores = kernels.accumulate(
-            total,
-            salience,
-            dropped,
-            captions.class_token,
-            captions.first_caption,
-            1 if index else settings.first_pass_weight,
-        )
-        if index < settings.passes - 1:
-            dropped = kernels.drop_salient(scores, dropped, count)
+                with span("vision"):
+                    embeds = _embed_kept(graphs, pixels, dropped, left)
+        with span("salience"):
+            salience, logits[index] = graphs.salience(embeds, keep, captions)
+        with span("drop"):
+            scores = kernels.accumulate(
+                total,
+                salience,
+                dropped,
+                captions.class_token,
+                captions.first_caption,
+                1 if index else settings.first_pass_weight,
+            )
+            if index < settings.passes - 1:
+                dropped = kernels.drop_salient(scores, dropped, count)
     return total, logits
 
 
