@@ -103,7 +103,7 @@ class Trial:
 
 
 class Family(Protocol):
-    """What the exporter must know of a kind of checkpoint.
+    """The protocol of a family: all that the exporter must know of a kind of checkpoint.
 
     Attributes:
         name: name of the family in the manifest.
@@ -114,7 +114,7 @@ class Family(Protocol):
     method: str
 
     def recognises(self, files: CheckpointFiles) -> bool:
-        """Tell whether a checkpoint is of this family, by `model_type` or the keys of its weights."""
+        """Tell whether a checkpoint is of this family, by `model_type` or its weights' keys."""
         ...
 
     def load(self, files: CheckpointFiles, tokenizer: Path | None) -> Checkpoint:

@@ -13,7 +13,7 @@ def family_of(files: CheckpointFiles) -> Family:
     """Return the family of a checkpoint.
 
     Raises:
-        ModelError: no family recognises the checkpoint.
+        ModelError: the checkpoint is of no known family.
     """
     for family in FAMILIES:
         if family.recognises(files):
