@@ -1,4 +1,4 @@
-"""Checkpoint to model folder, model folder to builds. Only the former imports PyTorch."""
+"""Exports a checkpoint to a model folder, and builds the folder's graphs ahead of time."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["export"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import PyTorch when it is needed: TensorRT builds without it."""
+    """Import the exporter, and so PyTorch, on first use: TensorRT builds without PyTorch."""
     if name != "export":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .exporter import export

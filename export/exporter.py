@@ -1,4 +1,4 @@
-"""Checkpoint to model folder: export, check, and only then put the folder in place."""
+"""Exports a checkpoint to a model folder, which appears only after its graphs were checked."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .models.base import Checkpoint, Choice, Family, FamilyGraph
 from .models.registry import family_of
 from .models.source import find_checkpoint
 
-FOLDER = "onnx"  # of the graphs, in the model folder
+FOLDER = "onnx"  # folder of the graphs, in the model folder
 DEFAULT_IMAGE_SIZE = 336
 ALL = "all"
 _LAST_IS_EMPTY = (
     "the last has no salience for class names, as the match is read off the first token"
 )
-Selection = tuple[int, ...] | str | None  # indices, "all", or the default
+Selection = tuple[int, ...] | str | None  # indices, "all", or None for the default
 
 
 def export(
@@ -52,29 +52,33 @@ def export(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Export a checkpoint, compare it with PyTorch, and write its model folder.
+    """Export a checkpoint, compare its graphs with PyTorch, and write the model folder.
 
     Args:
-        checkpoint: a hub id, a Hugging Face folder, or a file of weights (`.pth`).
-        output: the folder to make. It appears whole or not at all.
-        image_size: side of the model's input, a multiple of the patch size.
-        layer: cross-attention layers to read, from 0; several are averaged. The last one has no
-            salience for class names, so it is refused, and "all" leaves it out.
-        head: heads to read, likewise.
-        all_heads: keep every map of the chosen layers (all, unless chosen) apart, for tuning.
+        checkpoint: hub id, Hugging Face folder, or file of weights (`.pth`).
+        output: path of the new model folder, which appears complete or not at all.
+        image_size: side of the model's input in pixels, a multiple of the patch size.
+        layer: cross-attention layers whose salience is averaged, counted from 0. The last layer has
+            no salience for class names: it is refused, and "all" leaves it out.
+        head: attention heads whose salience is averaged, counted from 0.
+        all_heads: whether the salience graph returns the map of every layer and head, for tuning,
+            instead of their average.
         revision: branch, tag or commit of a hub id.
-        tokenizer: in place of the checkpoint's own.
-        settings: to recommend in the manifest.
-        weights: how to store them; "float16" halves the folder. All arithmetic is in float32;
-            the export is compared with PyTorch on weights rounded the same way.
-        classes: the only names the model was taught, if so.
-        trained: false for random weights; `demo` says so.
-        overwrite: replace a model folder that is already there.
-        say: is told of each step.
+        tokenizer: file or folder of a tokenizer that replaces the checkpoint's tokenizer.
+        settings: settings that the manifest recommends.
+        weights: dtype of the stored weights; "float16" halves the folder. All arithmetic is in
+            float32. The graphs are compared with PyTorch on weights rounded the same way.
+        classes: class names that the model was trained on, if it knows no others.
+        trained: whether the weights are trained; false for random weights, of which `demo` warns.
+        overwrite: whether an existing model folder is replaced.
+        say: function that is called with a message at each step.
+
+    Returns:
+        The manifest of the model folder.
 
     Raises:
-        ModelError: the checkpoint cannot be used, or float32 is not enough for it.
-        ExecutionError: the export is out of tolerance.
+        ModelError: the checkpoint cannot be used, or float32 is not enough for the model.
+        ExecutionError: a graph's error is above its tolerance.
         OutputError: the folder exists, or cannot be written.
     """
     if weights not in get_args(Weights):
@@ -93,13 +97,13 @@ def export(
     if weights == "float16":
         _round(model)
 
-    with _appearing(output) as work:
+    with _atomic_folder(output) as work:
         graphs, files = _write_graphs(family.graphs(model, choice), work, say)
         (work / TOKENIZER).write_text(source.tokenizer.to_str(), encoding="utf-8")
         say("comparing with PyTorch in float64")
         onnx = {name: work / graph.file for name, graph in graphs.items()}
         accuracy = validate.accuracy(family, model.float(), onnx, choice)
-        outputs = [f"{name}.{one}" for name, graph in graphs.items() for one in graph.outputs]
+        outputs = [f"{name}.{key}" for name, graph in graphs.items() for key in graph.outputs]
         validate.require_accurate(accuracy, outputs)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -110,8 +114,8 @@ def export(
             preprocess=family.preprocess(model),
             text=text,
             graphs=graphs,
-            layer=_plain(choice.layers),
-            head=_plain(choice.heads),
+            layer=_int_or_list(choice.layers),
+            head=_int_or_list(choice.heads),
             layer_known=choice.known,
             all_heads=all_heads,
             dtype="float32",
@@ -132,7 +136,7 @@ def export(
 def _load(
     checkpoint: str, revision: str | None, tokenizer: Path | None
 ) -> tuple[Family, Checkpoint, Origin]:
-    """A checkpoint, its family, and where it came from; its files are not held any longer."""
+    """Load a checkpoint; return its family, the checkpoint, and its origin for the manifest."""
     files, origin = find_checkpoint(checkpoint, revision)
     family = family_of(files)
     return family, family.load(files, tokenizer), origin
@@ -141,7 +145,7 @@ def _load(
 def _write_graphs(
     graphs: Mapping[str, FamilyGraph], work: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Graph], list[Path]]:
-    """Write graphs into a folder; return what the manifest tells of them, and the files."""
+    """Write graphs into a folder; return their records in the manifest, and the files written."""
     (work / FOLDER).mkdir()
     records: dict[str, Graph] = {}
     files: list[Path] = []
@@ -171,10 +175,17 @@ def _write_graphs(
 
 
 def _check_target(output: Path, overwrite: bool) -> None:
+    """Refuse an output folder that would overwrite something.
+
+    Raises:
+        OutputError: the folder exists and is no model folder, or may not be replaced.
+    """
     if not output.exists():
         return
     if not (output / MANIFEST).is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(f"'{output}' exists and is not a model folder", "choose another with -o")
+        raise OutputError(
+            f"'{output}' exists and is not a model folder", "choose another folder with -o"
+        )
     if (output / MANIFEST).is_file() and not overwrite:
         raise OutputError(f"'{output}' exists", "replace it with --overwrite")
 
@@ -187,7 +198,11 @@ def _choose(
     all_heads: bool,
     say: Callable[[str], None],
 ) -> Choice:
-    """The cross-attention maps to read: those asked for, else the family's best."""
+    """Return the chosen cross-attention layers and heads; by default the family's best.
+
+    Raises:
+        ModelError: a layer or a head cannot be read.
+    """
     if all_heads:
         if head is not None:
             raise ModelError("head and all_heads exclude each other", "give one of them")
@@ -199,22 +214,22 @@ def _choose(
         known=best.known and layer is None and head is None,
         separate=all_heads,
     )
-    taken = [f"--layer {chosen.layers[0]}"] * (layer is None)
-    taken += [f"--head {chosen.heads[0]}"] * (head is None)
-    if taken and not best.known:
-        say(f"note: took {' '.join(taken)}; the best layer and head of this model are not known")
+    defaults = [f"--layer {chosen.layers[0]}"] * (layer is None)
+    defaults += [f"--head {chosen.heads[0]}"] * (head is None)
+    if defaults and not best.known:
+        say(f"note: took {' '.join(defaults)}; the best layer and head of this model are not known")
     return chosen
 
 
 def _resolve_layers(chosen: Selection, best: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Indices of layers, without the last one.
+    """Return the indices of the chosen layers, without the last layer.
 
     The match is read off the first token of the last layer's output, and nothing mixes tokens after
-    its cross-attention: the match does not depend on what other tokens see there, their gradient
-    is exactly 0, and so is their salience.
+    the last cross-attention. So the match does not depend on the last cross-attention of other
+    tokens: their gradient is exactly 0, and so is their salience.
 
     Raises:
-        ModelError: a layer does not exist, or is the last.
+        ModelError: a layer does not exist, or is the last layer.
     """
     last = count - 1
     if last == 0:
@@ -225,23 +240,28 @@ def _resolve_layers(chosen: Selection, best: tuple[int, ...], count: int) -> tup
     if isinstance(chosen, tuple) and last in chosen:
         raise ModelError(
             f"layer {last} is the model's last, and {_LAST_IS_EMPTY}",
-            f"{_choices('layer', last)} can be read",
+            f"give {_choices('layer', last)}: --layer 0",
         )
     return _resolve("layer", chosen, best, last)
 
 
 def _resolve(name: str, chosen: Selection, best: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return the chosen indices below `count`, sorted.
+
+    Raises:
+        ModelError: an index does not exist, or none was given.
+    """
     if chosen is None:
         return best
     if chosen == ALL:
         return tuple(range(count))
     if isinstance(chosen, str):
-        raise ModelError(f"{name} is {chosen!r}", "give numbers, or 'all'")
+        raise ModelError(f"{name} is {chosen!r}", f"give numbers, or all: --{name} 0,1")
     wrong = [index for index in chosen if not 0 <= index < count]
     if wrong or not chosen:
         raise ModelError(
-            f"there is no {name} {wrong[0] if wrong else 'named'}",
-            f"of this model {_choices(name, count)} can be read",
+            f"there is no {name} {wrong[0]}" if wrong else f"{name} is empty",
+            f"give {_choices(name, count)}: --{name} 0",
         )
     return tuple(sorted(set(chosen)))
 
@@ -251,32 +271,32 @@ def _choices(name: str, count: int) -> str:
 
 
 def _round(model: nn.Module) -> None:
-    """Round the weights to float16.
+    """Round the weights of a model to float16, in place.
 
     Raises:
-        ModelError: one is too large for it.
+        ModelError: a weight is too large for float16.
     """
     largest = torch.finfo(torch.float16).max
     for name, weight in model.named_parameters():
         if weight.abs().max() > largest:
             raise ModelError(
-                f"{name} has values beyond {largest:.0f}, the largest of float16",
+                f"{name} has values beyond {largest:.0f}, the largest float16 value",
                 "export it with --weights float32",
             )
     model.half()
 
 
-def _plain(indices: Sequence[int]) -> int | list[int]:
+def _int_or_list(indices: Sequence[int]) -> int | list[int]:
     return indices[0] if len(indices) == 1 else list(indices)
 
 
 @contextmanager
-def _appearing(output: Path) -> Iterator[Path]:
-    """A folder to work in, which takes its place at `output` when all went well."""
+def _atomic_folder(output: Path) -> Iterator[Path]:
+    """Give a temporary folder, which is renamed to `output` if no exception was raised."""
     with writing_to(output, "choose another folder with -o"):
         output.parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-        work, old = room / "new", room / "old"
+        staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+        work, old = staging / "new", staging / "old"
         try:
             work.mkdir()
             yield work
@@ -289,4 +309,4 @@ def _appearing(output: Path) -> Iterator[Path]:
                     old.replace(output)
                 raise
         finally:
-            shutil.rmtree(room, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Holds exported graphs to the model itself in float64, whatever its family.
+"""Compares exported graphs with the PyTorch model in float64, for any family.
 
-A model can be ill-conditioned: its own rounding in float32 is then large, whoever computes it. So a
-graph is allowed a multiple of what eager PyTorch in float32 is off, and no model is taken whose
-rounding would show.
+An ill-conditioned model amplifies the rounding of float32, in PyTorch as well as in a graph. So the
+tolerance of a graph is a multiple of eager PyTorch's error in float32. A model whose rounding error
+would be visible is refused.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from ..engine.runners.onnxruntime import OnnxRuntimeRunner
 from .models.base import Arrays, Choice, Family, Trial
 
 # Errors are relative to the largest value of an output.
-FLOOR = 1e-5  # what any graph may be off; seen: 1e-6
-MARGIN = 4  # times what eager PyTorch in float32 is off; seen: 0.3 to 2, by chance above 4
-LIMIT = 1e-2  # a model that would need more is refused
-REPEATS = 8  # runs of eager PyTorch before a graph is refused
+FLOOR = 1e-5  # smallest tolerance of a graph; seen: errors of 1e-6
+MARGIN = 4  # tolerance over eager PyTorch's error; seen: ratios of 0.3 to 2, by chance above 4
+LIMIT = 1e-2  # largest tolerance; a model that would need more is refused
+REPEATS = 8  # further runs of eager PyTorch before a graph is refused
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How far an output is off float64, relative to its largest value there over all inputs.
+    """Errors of an output against float64, relative to its largest float64 value over all trials.
 
     Attributes:
         graph: error of the exported graph, on ONNX Runtime.
-        eager: error of the model itself and autograd in float32; then of the same with its
-            parameters moved by their rounding, as often as that was tried.
+        eager: errors of eager PyTorch (with autograd) in float32: first that of the model, then
+            those of models whose parameters were perturbed by their rounding.
     """
 
     graph: float
@@ -42,17 +42,17 @@ class Accuracy:
 
     @property
     def ill_conditioned(self) -> bool:
-        """Whether float32 is not enough for the model."""
+        """Whether float32 is too coarse for the model."""
         return not MARGIN * self.eager[0] <= LIMIT
 
     @property
     def tolerance(self) -> float:
-        """What the graph may be off."""
+        """Largest error that the graph may have."""
         return min(max(FLOOR, MARGIN * max(self.eager)), LIMIT)
 
     @property
-    def hopeless(self) -> bool:
-        """Whether the output is refused, however eager PyTorch's next run turns out."""
+    def beyond_limit(self) -> bool:
+        """Whether the output is refused, whatever the next run of eager PyTorch gives."""
         return self.ill_conditioned or not self.graph <= LIMIT
 
 
@@ -64,18 +64,18 @@ def accuracy(
     *,
     seed: int = 0,
 ) -> dict[str, Accuracy]:
-    """Compare graphs with the model in float64, and the model in float32 too, on random inputs.
+    """Measure the errors of exported graphs and of eager PyTorch against float64.
 
-    A single run in float32 can be nearly right by chance, where rounding is amplified along one
-    direction. So before a graph is found to be out of tolerance, eager PyTorch runs again, with
-    parameters moved by their own rounding.
+    A single run of eager PyTorch in float32 can be nearly exact by chance, where rounding is
+    amplified along one direction. So before a graph is refused, eager PyTorch runs again, with
+    parameters perturbed by their rounding.
 
     Args:
-        family: of the model.
-        model: as exported; in float32, as it is again when this returns.
-        graphs: the ONNX file of each, by name.
-        choice: as exported.
-        seed: of the inputs.
+        family: family of the model.
+        model: exported model, in float32. It is in float64 during the call, and in float32 after.
+        graphs: path of each graph's ONNX file, by the graph's name.
+        choice: cross-attention layers and heads that were exported.
+        seed: seed of the random inputs.
 
     Returns:
         The accuracy of each output, by "graph.output".
@@ -92,37 +92,37 @@ def accuracy(
     finally:
         model.float()
     exported = _errors(trials, _run_graphs(graphs, trials), exact)
-    once = _errors(trials, eager(), exact)
-    result = {name: Accuracy(exported[name], (once[name],)) for name in exported}
+    first = _errors(trials, eager(), exact)
+    result = {name: Accuracy(exported[name], (first[name],)) for name in exported}
     for _ in range(REPEATS):
         outputs = result.values()
-        if any(o.hopeless for o in outputs) or all(o.graph <= o.tolerance for o in outputs):
+        if any(o.beyond_limit for o in outputs) or all(o.graph <= o.tolerance for o in outputs):
             break
-        with _moved(model, random):
-            again = _errors(trials, eager(), exact)
+        with _perturbed(model, random):
+            errors = _errors(trials, eager(), exact)
         result = {
-            name: Accuracy(output.graph, (*output.eager, again[name]))
+            name: Accuracy(output.graph, (*output.eager, errors[name]))
             for name, output in result.items()
         }
     return result
 
 
 def require_accurate(outputs: Mapping[str, Accuracy], expected: Iterable[str] = ()) -> None:
-    """Refuse an ill-conditioned model, and a graph that is out of tolerance.
+    """Refuse an ill-conditioned model, and a graph whose error is above its tolerance.
 
     Args:
-        outputs: the accuracy of each output.
-        expected: outputs that must be among them.
+        outputs: accuracy of each output, by "graph.output".
+        expected: names of the outputs that must have been compared.
 
     Raises:
-        ModelError: float32 is not enough for the model.
-        ExecutionError: a graph is off by more than that explains, or was not compared.
+        ModelError: float32 is too coarse for the model, or an output is not finite.
+        ExecutionError: a graph's error is above its tolerance, or an output was not compared.
     """
     missing = [name for name in expected if name not in outputs]
     if missing:
         raise ExecutionError(
             f"the exported {missing[0]} was not compared with PyTorch; nothing was written",
-            "the family of the checkpoint has no trial of it: report it",
+            "report it with the checkpoint's name and the output of: pnp-ovss doctor",
         )
     for name, output in outputs.items():
         if not np.isfinite(output.eager[0]):
@@ -148,50 +148,59 @@ def require_accurate(outputs: Mapping[str, Accuracy], expected: Iterable[str] = 
 
 
 @contextmanager
-def _moved(model: nn.Module, random: np.random.Generator) -> Iterator[None]:
-    """Move the biases and the scales of every layer by their rounding, at most, for a while."""
+def _perturbed(model: nn.Module, random: np.random.Generator) -> Iterator[None]:
+    """Perturb the biases and scales of every layer by at most their rounding, temporarily."""
     vectors = [parameter.data for parameter in model.parameters() if parameter.ndim == 1]
-    kept = [vector.clone() for vector in vectors]
+    originals = [vector.clone() for vector in vectors]
     try:
         for vector in vectors:
-            by = 1 + np.finfo(np.float32).eps * random.uniform(-1, 1, vector.shape)
-            vector.copy_(vector.double() * torch.from_numpy(by))
+            factor = 1 + np.finfo(np.float32).eps * random.uniform(-1, 1, vector.shape)
+            vector.copy_(vector.double() * torch.from_numpy(factor))
         yield
     finally:
-        for vector, before in zip(vectors, kept, strict=True):
-            vector.copy_(before)
+        for vector, original in zip(vectors, originals, strict=True):
+            vector.copy_(original)
 
 
 def _run_graphs(graphs: Mapping[str, Path], trials: Sequence[Trial]) -> list[Arrays]:
-    """Outputs of the exported graphs, one of which is loaded at a time."""
-    found: dict[int, Arrays] = {}
+    """Run the trials on the exported graphs, of which one is loaded at a time."""
+    outputs: dict[int, Arrays] = {}
     for name, path in graphs.items():
         runner = OnnxRuntimeRunner(path)
         for index, trial in enumerate(trials):
             if trial.graph == name:
-                found[index] = runner.run(trial.feeds)
+                outputs[index] = runner.run(trial.feeds)
         runner.close()
-    return [found[index] for index in range(len(trials))]
+    return [outputs[index] for index in range(len(trials))]
 
 
 def _errors(
-    trials: Sequence[Trial], found: Sequence[Arrays], exact: Sequence[Arrays]
+    trials: Sequence[Trial], computed: Sequence[Arrays], exact: Sequence[Arrays]
 ) -> dict[str, float]:
-    """`relative_error` of each output, "graph.output", over all trials of the graph."""
+    """Return the `relative_error` of each output ("graph.output") over all trials of its graph."""
     values: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for trial, outputs, wanted in zip(trials, found, exact, strict=True):
-        for name in wanted:
+    for trial, outputs, expected in zip(trials, computed, exact, strict=True):
+        for name in expected:
             pairs = values.setdefault(f"{trial.graph}.{name}", [])
-            pairs.append((outputs[name].ravel(), wanted[name].ravel()))
+            pairs.append((outputs[name].ravel(), expected[name].ravel()))
     return {
         name: relative_error(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
         for name, pairs in values.items()
     }
 
 
-def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference, relative to the largest value wanted; infinite if one is not finite."""
-    if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
+def relative_error(computed: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest absolute difference over the largest magnitude of the expected values.
+
+    Args:
+        computed: computed values, of any shape.
+        expected: expected values, of the same shape.
+
+    Returns:
+        The error; infinite if any value is not finite.
+    """
+    if not (np.isfinite(computed).all() and np.isfinite(expected).all()):
         return float("inf")
-    difference = float(np.abs(found - wanted).max())
-    return difference and difference / max(float(np.abs(wanted).max()), np.finfo(np.float32).tiny)
+    difference = float(np.abs(computed - expected).max())
+    largest = float(np.abs(expected).max())
+    return difference and difference / max(largest, np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""The numeric kernels: `reference` defines them in NumPy; `cpu` and `cuda` run them."""
+"""Holds the numeric kernels: `reference` defines them in NumPy, `cpu` and `cuda` implement them."""
 
 from .cpu.densecrf import densecrf
 

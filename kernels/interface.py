@@ -1,4 +1,4 @@
-"""What every set of kernels offers."""
+"""Defines the protocol that the kernels of every device implement."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ from typing import Any, Protocol
 
 import numpy as np
 
-Array = Any  # of the set's own module: on the CPU NumPy's, on a GPU CuPy's
+Array = Any  # np.ndarray on the CPU, cupy.ndarray on a GPU
 
-# The dense CRF's, unless it is told otherwise: its iterations, and of its two kernels the standard
-# deviations (sxy in pixels, srgb in levels of 0 to 255) and the weight.
+# Defaults of the dense CRF. sxy is a standard deviation in pixels, srgb one in levels of 0 to 255;
+# compat is the weight of a kernel.
 ITERATIONS = 10
 GAUSSIAN = {"sxy": 3, "compat": 7}
 BILATERAL = {"sxy": 50, "srgb": 5, "compat": 10}
 
 
 class Launch(Protocol):
-    """What runs a kernel."""
+    """A function that runs a CUDA kernel on the current device."""
 
     def __call__(self, kernel: str, threads: int, *arguments: Any) -> None:
-        """Run it on at least one block, best on so many threads; arguments: arrays, NumPy scalars.
+        """Run a kernel.
 
-        Arrays must be C-contiguous.
+        Args:
+            kernel: name of the kernel.
+            threads: number of threads that the kernel has work for. Fewer do the same work, and at
+                least one block runs.
+            arguments: arguments of the kernel: C-contiguous arrays and NumPy scalars.
         """
         ...
 
 
 class Kernels(Protocol):
-    """`cpu.kernels` and `CudaKernels`; the docstrings of `reference` define each kernel."""
+    """The kernels of a device: `cpu.kernels` on the CPU, `CudaKernels` on a GPU.
+
+    `reference` defines what each kernel computes, and its arguments. B images, N captions, T
+    tokens, P patches on a grid of gh x gw, C classes, H x W pixels.
+    """
 
     def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
-        """uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
+        """Normalize pixels, uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         ...
 
     def blank_patches(self, pixels: Array, dropped: Array, patch: int) -> Array:
-        """[B, 3, H, W], [B, P] -> [B, 3, H, W]."""
+        """Zero the pixels of dropped patches, [B, 3, H, W] -> [B, 3, H, W]."""
         ...
 
     def accumulate(
@@ -46,41 +54,41 @@ class Kernels(Protocol):
         first_caption: Array,
         weight: float,
     ) -> Array:
-        """Adds salience [N, T, P] to total; returns the scores of patches, [B, P]."""
+        """Add salience [N, T, P] to the total; return the scores of patches, float32 [B, P]."""
         ...
 
     def drop_salient(self, scores: Array, dropped: Array, count: int | None) -> Array:
-        """[B, P], [B, P] -> [B, P]."""
+        """Drop the patches of the highest scores; return all dropped patches, bool [B, P]."""
         ...
 
     def class_maps(self, total: Array, members: Array, first_member: Array, summed: Array) -> Array:
-        """[N, T, P] -> [C, P]."""
+        """Average salience over the tokens of each class, [N, T, P] -> [C, P]."""
         ...
 
     def threshold(self, maps: Array, level: float) -> Array:
-        """[C, gh, gw] -> [C, gh, gw]."""
+        """Zero each class map below the threshold, [C, gh, gw] -> [C, gh, gw]."""
         ...
 
     def background(self, maps: Array) -> Array:
-        """[C, gh, gw] -> [2gh - 1, 2gw - 1]."""
+        """Mark where every class map is zero, [C, gh, gw] -> [2gh - 1, 2gw - 1]."""
         ...
 
     def resample(
         self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
     ) -> None:
-        """[H, gh], [C, gh, gw], [W, gw] -> out [C, H, W], levels [C]."""
+        """Upsample class maps [C, gh, gw] to the pixels, into out [C, H, W] and levels [C]."""
         ...
 
     def scale_channels(self, channels: Array, levels: Array, rounding: float) -> None:
-        """[C, H, W], [C]; in place."""
+        """Scale each channel [C, H, W] to [0, 1], in place."""
         ...
 
     def softmax(self, channels: Array) -> Array:
-        """[C, H, W] -> [C, H, W]."""
+        """Return the softmax over the channels, [C, H, W] -> [C, H, W]."""
         ...
 
     def choose_labels(self, channels: Array, numbers: np.ndarray) -> Array:
-        """[C, H, W], uint16 [C] -> uint16 [H, W]."""
+        """Label each pixel by its largest channel, [C, H, W] -> uint16 [H, W]."""
         ...
 
     def densecrf(
@@ -97,8 +105,9 @@ class Kernels(Protocol):
         threads: int = 1,
         memory: int = 0,
     ) -> Array:
-        """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; `cpu.densecrf` defines it.
+        """Compute the marginals of the dense CRF, float32 [C, H, W] -> float32 [C, H, W].
 
-        On a GPU `threads` and `memory` have no effect.
+        `cpu.densecrf` defines the result and the arguments. `threads` and `memory` have no effect
+        on a GPU.
         """
         ...

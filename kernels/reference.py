@@ -1,8 +1,12 @@
-"""The numeric kernels in NumPy: the definition that every other implementation is held to.
+"""Defines the numeric kernels in NumPy; tests hold every implementation to these functions.
 
-A batch has B images and N captions of T tokens, padding included; the captions of image b are
-those from first_caption[b] to first_caption[b + 1]. P patches stand in a grid of gh rows and gw
-columns, row by row. C classes, H x W pixels. Nothing here knows of models, files or settings.
+Symbols in shapes:
+    B: images of a batch.
+    N: captions of a batch; image b has the captions first_caption[b] to first_caption[b + 1] - 1.
+    T: tokens of a caption, padding included.
+    P: patches of an image, row by row from a grid of gh rows and gw columns.
+    C: classes.
+    H, W: height and width of an image in pixels.
 """
 
 from __future__ import annotations
@@ -14,30 +18,30 @@ FloatArray = NDArray[np.floating]
 
 
 def normalize(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> FloatArray:
-    """(pixels / 255 - mean) / std, channels first.
+    """Normalize pixels: (pixels / 255 - mean) / std, with the channels first.
 
     Args:
-        pixels: [B, H, W, 3].
-        mean: float32 [3].
-        std: float32 [3].
+        pixels: pixels, uint8 [B, H, W, 3].
+        mean: mean of each color channel in [0, 1], float32 [3].
+        std: standard deviation of each color channel, float32 [3].
 
     Returns:
-        float32 [B, 3, H, W].
+        Normalized pixels, float32 [B, 3, H, W].
     """
     scaled = pixels.astype(np.float32) / np.float32(255)
     return np.ascontiguousarray(((scaled - mean) / std).transpose(0, 3, 1, 2))
 
 
 def blank_patches(pixels: FloatArray, dropped: NDArray[np.bool_], patch: int) -> FloatArray:
-    """Zero the normalized pixels of dropped patches, so that they show the mean color.
+    """Zero the normalized pixels of dropped patches, so that these show the mean color.
 
     Args:
-        pixels: [B, 3, H, W]; H and W are gh and gw patches.
-        dropped: [B, P].
+        pixels: normalized pixels, [B, 3, H, W]; H is gh * patch, W is gw * patch.
+        dropped: whether each patch is dropped, bool [B, P].
         patch: side of a patch in pixels.
 
     Returns:
-        A copy of `pixels` with the patches blanked.
+        Copy of the pixels with zeros in the dropped patches, [B, 3, H, W].
     """
     batch, channels, height, width = pixels.shape
     rows, columns = height // patch, width // patch
@@ -55,50 +59,53 @@ def accumulate(
     first_caption: NDArray[np.int32],
     weight: float,
 ) -> FloatArray:
-    """Add the salience of a pass to the total, and score the patches; dropped ones have none.
+    """Add the salience of a pass to the total, and score the patches of each image.
+
+    The salience of dropped patches counts as zero.
 
     Args:
-        total: float32 [N, T, P], changed in place.
-        salience: [N, T, P].
-        dropped: [B, P].
-        class_token: [N, T], whether a token belongs to a class.
-        first_caption: [B + 1].
-        weight: of this pass in the total.
+        total: salience summed over passes, float32 [N, T, P], changed in place.
+        salience: salience of this pass, [N, T, P].
+        dropped: whether each patch is dropped, bool [B, P].
+        class_token: whether each token belongs to a class, bool [N, T].
+        first_caption: index of each image's first caption, int32 [B + 1].
+        weight: weight of this pass in the total.
 
     Returns:
-        float32 [B, P], the salience summed over the class tokens of an image's captions.
+        Scores of the patches, float32 [B, P]: this pass's salience, summed over the class tokens of
+        an image's captions.
     """
     scores = np.zeros(dropped.shape, np.float32)
-    for image, gone in enumerate(dropped):
+    for image, is_dropped in enumerate(dropped):
         for caption in range(first_caption[image], first_caption[image + 1]):
-            own = np.where(gone, np.float32(0), salience[caption].astype(np.float32))
-            total[caption] += np.float32(weight) * own
-            of_caption = np.zeros_like(scores[image])
-            for token in own[class_token[caption]]:  # in order, which that of .sum() is not
-                of_caption += token
-            scores[image] += of_caption
+            visible = np.where(is_dropped, np.float32(0), salience[caption].astype(np.float32))
+            total[caption] += np.float32(weight) * visible
+            caption_scores = np.zeros_like(scores[image])
+            for token in visible[class_token[caption]]:  # one by one: .sum() adds in another order
+                caption_scores += token
+            scores[image] += caption_scores
     return scores
 
 
 def drop_salient(
     scores: FloatArray, dropped: NDArray[np.bool_], count: int | None
 ) -> NDArray[np.bool_]:
-    """Drop the highest-scoring patches that are still there; of equals, the lower index.
+    """Drop the remaining patches of the highest scores; among equal scores, the lower index first.
 
     Args:
-        scores: [B, P].
-        dropped: [B, P], the patches dropped so far.
-        count: how many to drop of each image; all that are left, where fewer are. None for half
-            of those left, rounded down.
+        scores: scores of the patches, float32 [B, P].
+        dropped: whether each patch was dropped by an earlier pass, bool [B, P].
+        count: number of patches to drop in each image, at most all remaining ones. None stands for
+            half of the remaining patches, rounded down.
 
     Returns:
-        [B, P], the patches dropped now.
+        Whether each patch is dropped by an earlier pass or by this call, bool [B, P].
     """
     result = dropped.copy()
-    for own, gone, now in zip(scores, dropped, result, strict=True):
-        order = np.argsort(-own, kind="stable")
-        left = order[~gone[order]]
-        now[left[: len(left) // 2 if count is None else count]] = True
+    for image_scores, before, after in zip(scores, dropped, result, strict=True):
+        order = np.argsort(-image_scores, kind="stable")
+        remaining = order[~before[order]]
+        after[remaining[: len(remaining) // 2 if count is None else count]] = True
     return result
 
 
@@ -108,27 +115,28 @@ def class_maps(
     first_member: NDArray[np.int32],
     summed: NDArray[np.bool_],
 ) -> FloatArray:
-    """The salience of each class: the mean over its tokens.
+    """Compute the salience map of each class: the mean over the class's tokens.
 
     Args:
-        total: float32 [N, T, P].
-        members: int32 [M], the tokens of the classes, counted through all captions: n * T + t.
-        first_member: int32 [C + 1]; class c has the members from first_member[c] to the next.
-        summed: [C], where to sum over the tokens instead.
+        total: salience summed over passes, float32 [N, T, P].
+        members: tokens of all classes, int32 [M]; token t of caption n has the number n * T + t.
+        first_member: index of each class's first member, int32 [C + 1]; class c has the members
+            first_member[c] to first_member[c + 1] - 1.
+        summed: whether a class's map is the sum over its tokens instead of the mean, bool [C].
 
     Returns:
-        float32 [C, P].
+        Class maps, float32 [C, P].
     """
     rows = total.reshape(-1, total.shape[-1])
     maps = np.empty((len(summed), rows.shape[1]), np.float32)
-    for index, only_sum in enumerate(summed):
-        own = rows[members[first_member[index] : first_member[index + 1]]]
-        maps[index] = own.sum(axis=0) if only_sum else own.mean(axis=0)
+    for index, is_sum in enumerate(summed):
+        tokens = rows[members[first_member[index] : first_member[index + 1]]]
+        maps[index] = tokens.sum(axis=0) if is_sum else tokens.mean(axis=0)
     return maps
 
 
 def min_max(values: FloatArray) -> FloatArray:
-    """Scale to [0, 1]; where all values are equal, all zero."""
+    """Scale values to [0, 1] by their minimum and maximum; equal values all become 0."""
     low, high = values.min(), values.max()
     if not high > low:
         return np.zeros_like(values)
@@ -136,100 +144,115 @@ def min_max(values: FloatArray) -> FloatArray:
 
 
 def threshold(maps: FloatArray, level: float) -> FloatArray:
-    """Zero each map where it is below `level` once scaled to [0, 1]; its own values stay elsewhere.
+    """Zero each class map where its min-max scaled form is below the threshold.
 
-    The scaled map only makes the mask: what follows undoes a scale of a map, but no offset. The
-    scaled form of a map of equal values is 0 everywhere.
+    Everywhere else the map keeps its unscaled values: later steps undo a factor of a map, but no
+    offset. The scaled form of a map of equal values is 0 everywhere.
 
     Args:
-        maps: float32 [C, gh, gw]; they are scaled in float64.
-        level: from 0 to 1.
+        maps: class maps, float32 [C, gh, gw], which are scaled in float64.
+        level: threshold, from 0 to 1.
 
     Returns:
-        float32 [C, gh, gw].
+        Class maps with zeros below the threshold, float32 [C, gh, gw].
     """
-    below = np.stack([min_max(one.astype(np.float64)) for one in maps]) < level
+    below = np.stack([min_max(class_map.astype(np.float64)) for class_map in maps]) < level
     return np.where(below, np.float32(0), maps)
 
 
 def background(maps: FloatArray) -> FloatArray:
-    """1 where every map, upsampled bilinearly with aligned corners, is 0.
+    """Mark where every class map, upsampled bilinearly with aligned corners, is 0.
 
-    Upsampled, that depends on the cells alone between which a pixel lies, so it is told for each
-    cell and each gap between neighbors, and `cells_matrix` says where a pixel is.
+    A pixel's upsampled value depends only on the cells (patches) around it. So the result has an
+    entry for each cell and for each gap between neighboring cells. `cells_matrix` says in which
+    cell or gap a pixel lies.
 
     Args:
-        maps: [C, gh, gw], at least 0.
+        maps: class maps, [C, gh, gw], at least 0.
 
     Returns:
-        float32 [2gh - 1, 2gw - 1]: of every second row and column a cell's own, between them 1
-        where the cells on both sides are.
+        The background, float32 [2gh - 1, 2gw - 1]. Entry [2i, 2j] is 1 where all maps are 0 in
+        cell (i, j). An entry between cells is 1 where all cells around it are 1.
     """
     empty = ~maps.any(axis=0)
     for axis in (0, 1):
-        twice = np.moveaxis(empty.repeat(2, axis), axis, 0)
-        empty = np.moveaxis(twice[:-1] & twice[1:], 0, axis)
+        doubled = np.moveaxis(empty.repeat(2, axis), axis, 0)
+        empty = np.moveaxis(doubled[:-1] & doubled[1:], 0, axis)
     return empty.astype(np.float32)
 
 
 def resample(
     rows: FloatArray, maps: FloatArray, columns: FloatArray, out: FloatArray, levels: FloatArray
 ) -> None:
-    """Rows @ map @ columns^T of each map in a unit of its own, less its value at the first pixel.
+    """Upsample each class map: rows @ map @ columns^T, scaled, less its value at the first pixel.
 
-    Sums are in float64. Both the unit, the power of two above the map's largest value, and the
-    value that is left out keep the digits of what is then rounded to float32: of maps of the
-    smallest values, and of a contrast that is small beside them. `scale_channels` undoes both, and
-    makes any contrast as large as another.
+    Sums are in float64. A map is scaled by the power of two that brings its largest magnitude below
+    1. The scale keeps the digits of maps of very small values in float32. The offset keeps those of
+    a map whose contrast is small compared with its values. `scale_channels` undoes both.
 
     Args:
-        rows: float64 [H, gh].
-        maps: float32 [C, gh, gw].
-        columns: float64 [W, gw].
-        out: float32 [C, H, W], is filled.
-        levels: float64 [C], is filled with the values at the first pixel.
+        rows: vertical interpolation matrix, float64 [H, gh].
+        maps: class maps, float32 [C, gh, gw].
+        columns: horizontal interpolation matrix, float64 [W, gw].
+        out: upsampled channels, float32 [C, H, W], filled in by the call.
+        levels: scaled values at the first pixel, float64 [C], filled in by the call.
     """
     channel = np.empty(out.shape[1:])
-    for index, one in enumerate(maps):
-        _, exponent = np.frexp(np.abs(one).max())
-        np.matmul(rows @ np.ldexp(one.astype(np.float64), -exponent), columns.T, out=channel)
+    for index, class_map in enumerate(maps):
+        _, exponent = np.frexp(np.abs(class_map).max())
+        scaled = np.ldexp(class_map.astype(np.float64), -exponent)
+        np.matmul(rows @ scaled, columns.T, out=channel)
         levels[index] = channel[0, 0]
         np.subtract(channel, levels[index], out=out[index], casting="same_kind")
 
 
 def upsampling_matrix(source: int, target: int) -> NDArray[np.float64]:
-    """[target, source]: bilinear interpolation of a line with aligned corners.
+    """Return the matrix of bilinear interpolation along a line with aligned corners.
 
-    Positions are exact fractions, so that a target pixel that lies on a source pixel takes exactly
-    its value.
+    Positions are exact fractions: a target pixel on a source pixel takes exactly that value.
+
+    Args:
+        source: number of source pixels.
+        target: number of target pixels.
+
+    Returns:
+        The matrix, float64 [target, source].
     """
     matrix = np.zeros((target, source))
-    lower, share = _positions(source, target)
+    lower, fraction = _positions(source, target)
     rows = np.arange(target)
-    matrix[rows, lower] = 1 - share
-    matrix[rows, np.minimum(lower + 1, source - 1)] += share
+    matrix[rows, lower] = 1 - fraction
+    matrix[rows, np.minimum(lower + 1, source - 1)] += fraction
     return matrix
 
 
 def cells_matrix(source: int, target: int) -> NDArray[np.float64]:
-    """[target, 2 * source - 1]: 1 for the cell, or the gap between two, that a target pixel is in.
+    """Return the matrix that says in which cell, or gap between two cells, a target pixel lies.
 
-    As `upsampling_matrix` places them: 2i is cell i, 2i + 1 the gap between it and the next.
+    Pixels are placed as by `upsampling_matrix`. Column 2i is cell i, column 2i + 1 the gap between
+    cells i and i + 1.
+
+    Args:
+        source: number of cells.
+        target: number of target pixels.
+
+    Returns:
+        The matrix of zeros and ones, float64 [target, 2 * source - 1].
     """
     matrix = np.zeros((target, 2 * source - 1))
-    lower, share = _positions(source, target)
-    matrix[np.arange(target), 2 * lower + (share > 0)] = 1
+    lower, fraction = _positions(source, target)
+    matrix[np.arange(target), 2 * lower + (fraction > 0)] = 1
     return matrix
 
 
 def _positions(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The source pixel at or before each target pixel, and the share of the one after it."""
+    """Return the source pixel at or before each target pixel, and the next pixel's weight."""
     positions, steps = np.arange(target) * (source - 1), max(target - 1, 1)
     return positions // steps, positions % steps / steps
 
 
 def gaussian_weights(sigma: float) -> NDArray[np.float64]:
-    """Of a Gaussian truncated at 4 sigma, which is in pixels; they sum to 1."""
+    """Return the weights, summing to 1, of a Gaussian of sigma pixels, truncated at 4 sigma."""
     radius = int(4 * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
@@ -237,10 +260,19 @@ def gaussian_weights(sigma: float) -> NDArray[np.float64]:
 
 
 def gaussian_blur(values: FloatArray, sigma: float, axis: int) -> FloatArray:
-    """Gaussian along one axis, truncated at 4 sigma, reflected at the edges.
+    """Blur values by a Gaussian along one axis, as `scipy.ndimage.gaussian_filter1d` by default.
 
-    What `scipy.ndimage.gaussian_filter1d` does by default. Reflection makes the line periodic over
-    twice its length, so the sum is a circular convolution and costs O(n log n) at any sigma.
+    The Gaussian is truncated at 4 sigma, and the values are reflected at the edges. Reflection
+    makes a line periodic over twice its length. So the blur is a circular convolution, which the
+    FFT computes in O(n log n) at any sigma.
+
+    Args:
+        values: values, of any shape.
+        sigma: standard deviation in pixels.
+        axis: axis along which the values are blurred.
+
+    Returns:
+        Blurred values, of the shape and dtype of `values`.
     """
     weights = gaussian_weights(sigma)
     radius = len(weights) // 2
@@ -257,12 +289,12 @@ def gaussian_blur(values: FloatArray, sigma: float, axis: int) -> FloatArray:
 
 
 def scale_channels(channels: FloatArray, levels: FloatArray, rounding: float) -> None:
-    """Scale each channel to [0, 1], in place; one that is constant but for rounding becomes zero.
+    """Scale each channel to [0, 1], in place; a channel that is constant up to rounding becomes 0.
 
     Args:
-        channels: float32 [C, H, W], less their levels.
-        levels: float64 [C], as `resample` leaves them.
-        rounding: what counts as constant: a span of so much of the largest magnitude.
+        channels: channels less their levels, float32 [C, H, W].
+        levels: values that `resample` subtracted from the channels, float64 [C].
+        rounding: largest span of a constant channel, relative to the channel's largest magnitude.
     """
     for channel, level in zip(channels, levels, strict=True):
         low, high = channel.min(), channel.max()
@@ -275,11 +307,19 @@ def scale_channels(channels: FloatArray, levels: FloatArray, rounding: float) ->
 
 
 def softmax(channels: FloatArray) -> FloatArray:
-    """Over the first axis."""
+    """Return the softmax over the first axis, the channels [C, H, W]."""
     exponent = np.exp(channels - channels.max(axis=0))
     return exponent / exponent.sum(axis=0)
 
 
 def choose_labels(channels: FloatArray, numbers: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """The number, of numbers [C], of the channel [C, H, W] that is largest; of equals the first."""
+    """Label each pixel with the number of its largest channel; among equals, the first.
+
+    Args:
+        channels: channels, float32 [C, H, W].
+        numbers: number of each channel, uint16 [C].
+
+    Returns:
+        Labels, uint16 [H, W].
+    """
     return numbers[channels.argmax(axis=0)]

@@ -1,4 +1,4 @@
-"""Model folder to builds: what TensorRT and PyTorch's AOTInductor compile ahead of time."""
+"""Builds the graphs of a model folder ahead of time, with TensorRT or PyTorch's AOTInductor."""
 
 BUILDERS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt", "aotinductor": "aotinductor"}
-"""Modules of this package, by target. Their `build` takes the model and the command's options."""
+"""Module of this package for each target; its `build` takes a model and the command's options."""

@@ -1,4 +1,4 @@
-"""Model folder to packages of AOTInductor: the graphs as PyTorch compiles them ahead of time."""
+"""Builds the graphs of a model folder as packages of PyTorch's AOTInductor."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from .cuda_toolkit import compiling_for_cuda
 from .store import build_once
 from .torch_graph import EACH, input_shapes, torch_module
 
-# Sizes to trace with, and to choose kernels for. The code takes others, too.
+# Sizes of the dynamic dimensions in tracing, for which kernels are chosen. The code takes any size.
 _TYPICAL: dict[Role, int] = {"rows": 4, "shared": 4, "padded": 16}
-_TYPICAL_EACH = 2  # rows of each image, where rows may share images
+_TYPICAL_EACH = 2  # captions of an image, in graphs whose captions may share images
 
 _OPTIONS = {
-    # The package runs on every CPU of its architecture, not only on those like this machine's.
-    # PyTorch 2.11 does not know it: then it is for this very CPU, see `architecture`.
+    # The package runs on every CPU of its architecture, not only on CPUs like this machine's.
+    # PyTorch 2.11 lacks the option: its package is for this CPU only, see `architecture`.
     CPU_OPTION: "",
-    # A header is compiled once a package, so there is nothing to gain (2.11 needs OpenSSL for it).
+    # A package compiles its header once, so precompiling gains nothing (and 2.11 needs OpenSSL).
     "aot_inductor.precompile_headers": False,
-    # Sizes of 1 are right (none was taken to be impossible), but believed to be checked for.
+    # Sizes of 1 compute correctly, but this check would refuse them.
     "aot_inductor.check_lowerbound": False,
 }
 
 
-# Not cuDNN's, which an H100 would get: it plans anew for each shape, on each thread.
+# Without cuDNN's attention, the default on an H100: it makes a plan for each shape and thread.
 _ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -65,69 +65,77 @@ def build(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Build]:
-    """Compile the graphs of a model, unless they are there. Packages take any shape.
+    """Compile the graphs of a model to packages, unless the packages exist.
+
+    A package takes any shape.
 
     Args:
-        model: the model folder; the packages come to lie in its `builds/`.
-        target: "aotinductor".
-        precision: of the arithmetic; by default fp16 for a GPU, fp32 for the CPU.
-        batches: without effect, as is `tokens`; other targets are built for them.
-        tokens: as above.
-        architectures: must be empty: it is compiled for what is there.
-        drop_mode: compile the graphs that it runs.
-        graphs: compile these instead, by their names in a recipe.
-        device: to compile for: "cpu", "cuda" or "cuda:N", which must be there. "auto" is the first
-            GPU, or the CPU where there is none.
-        overwrite: compile what is there, too.
-        say: is told of each step.
+        model: model folder; packages are written to its folder `builds/`.
+        target: target, "aotinductor".
+        precision: precision of the arithmetic; by default fp16 for a GPU, fp32 for the CPU.
+        batches: batch sizes, which have no effect: a package takes any batch size.
+        tokens: caption lengths, which have no effect: a package takes any length.
+        architectures: GPU architectures, which must be empty: packages are compiled for a device of
+            this machine.
+        drop_mode: drop mode whose graphs are compiled.
+        graphs: names of the graphs to compile, instead of the drop mode's graphs.
+        device: device of this machine to compile for: "cpu", "cuda" or "cuda:N". "auto" is the
+            first GPU, or the CPU of a machine without a GPU.
+        overwrite: whether existing packages are compiled again.
+        say: function that is called with a message at each step.
 
     Returns:
-        The package of each graph, as `graphs_to_build` has them.
+        The package of each graph, in the order of `graphs_to_build`.
 
     Raises:
         ModelError: the model folder is damaged.
-        BackendError: the device, a C++ compiler or a new enough PyTorch cannot be had; or
-            architectures were named.
-        InputError: there is no such graph.
+        BackendError: the device, a C++ compiler or a recent PyTorch is missing; or architectures
+            were given.
+        InputError: the model has no such graph.
         ExecutionError: a graph cannot be compiled.
         OutputError: a package cannot be written.
     """
     if architectures:
         raise BackendError(
-            f"{target} compiles for the device that is there, not for {', '.join(architectures)}",
-            "leave --compute-capability out",
+            f"{target} compiles for a device of this machine, not for {', '.join(architectures)}",
+            "leave --compute-capability out, and choose with --device cuda:N",
         )
     if "aot_inductor.check_lowerbound" not in torch._inductor.list_options():
         raise BackendError(
             f"PyTorch {torch.__version__} is too old to compile for any number of images",
             "pip install --upgrade 'pnp-ovss[aotinductor]'",
         )
-    place = usable_devices()[0] if device == "auto" else open_device(device)
-    require_cuda(torch, place)
+    opened = usable_devices()[0] if device == "auto" else open_device(device)
+    require_cuda(torch, opened)
     built: list[Build] = []
     for graph in builds.graphs_to_build(model, {"drop_mode": drop_mode}, graphs):
         recipe = Recipe(
             target=target,
             graph=graph,
-            precision=precision or ("fp32" if place is CPU else "fp16"),
+            precision=precision or ("fp32" if opened is CPU else "fp16"),
             graph_sha256=builds.graph_sha256(model, graph),
             profiles=[],
-            architectures=[architecture(torch, place)],
+            architectures=[architecture(torch, opened)],
             version=str(torch.__version__),
         )
-        make = partial(_build, model, place, recipe, say)
+        make = partial(_build, model, opened, recipe, say)
         built.append(build_once(model, recipe, make, overwrite=overwrite))
     return built
 
 
 def _build(
     model: ModelFolder,
-    place: Device,
+    device: Device,
     recipe: Recipe,
     say: Callable[[str], None],
     path: Path,
 ) -> None:
-    """Compile one graph, at `path`."""
+    """Compile a graph to a package at `path`.
+
+    Raises:
+        BackendError: the machine has no C++ compiler.
+        ExecutionError: the graph cannot be compiled.
+    """
     say(
         f"compiling the {recipe.precision} package of {recipe.graph}"
         f" for {', '.join(recipe.architectures)}"
@@ -135,41 +143,41 @@ def _build(
     source = convert(load(model.graph_path(recipe.graph)), recipe.precision)
     try:
         with (
-            nullcontext() if place is CPU else compiling_for_cuda(),
+            nullcontext() if device is CPU else compiling_for_cuda(),
             fresh_cache(dir=str(path.parent)),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore")  # PyTorch's about itself
-            compile_graph(source, model.graph(recipe.graph), place.name, path)
+            warnings.simplefilter("ignore")  # PyTorch warns of its implementation
+            compile_graph(source, model.graph(recipe.graph), device.name, path)
     except (PnpOvssError, OSError):
         raise
     except InvalidCxxCompiler as error:
         raise BackendError(
             f"PyTorch finds no C++ compiler: {reason(error)}",
-            "install one (apt install g++), or name it in the environment variable CXX",
+            "install a compiler (apt install g++), or name it in the environment variable CXX",
         ) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise ExecutionError(
             f"memory ran out while {recipe.graph} was compiled: {reason(error)}",
-            "free memory, or compile where there is more",
+            "free memory, or compile on a machine that has more",
         ) from error
-    except Exception as error:  # the compiler's exceptions share no base of their own
-        why = error.output if isinstance(error, CppCompileError) else str(error)
+    except Exception as error:  # the compiler's exceptions share no base class
+        message = error.output if isinstance(error, CppCompileError) else str(error)
         raise ExecutionError(
             f"PyTorch {torch.__version__} cannot compile {recipe.graph}:"
-            f" {type(error).__name__}: {why}",
-            "try another --precision, or report it with: pnp-ovss doctor",
+            f" {type(error).__name__}: {message}",
+            "try another --precision, or report it with the output of: pnp-ovss doctor",
         ) from error
 
 
 def compile_graph(source: ir.Model, graph: Graph, device: str, path: Path) -> None:
-    """Compile a graph.
+    """Compile a graph to a package.
 
     Args:
-        source: the graph, in the precision that it is to have.
-        graph: what the manifest tells of it.
-        device: "cpu" or "cuda:N".
-        path: of the package that is written.
+        source: graph, in the precision of the package.
+        graph: record of the graph in the manifest.
+        device: device to compile for, "cpu" or "cuda:N".
+        path: path of the package that is written.
     """
     known = torch._inductor.list_options()
     options = {name: value for name, value in _OPTIONS.items() if name in known}
@@ -180,7 +188,7 @@ def compile_graph(source: ir.Model, graph: Graph, device: str, path: Path) -> No
 
 
 def _trace(source: ir.Model, graph: Graph, device: str) -> Any:
-    """A `torch.export.ExportedProgram` that takes any number of rows of any length."""
+    """Trace a graph to a `torch.export.ExportedProgram` for any number and length of rows."""
     shared = graph.dimension("shared")
     shapes = input_shapes(source, shared)
     dimensions, sizes = _dimensions(graph)
@@ -196,21 +204,21 @@ def _trace(source: ir.Model, graph: Graph, device: str) -> Any:
 
 
 def _dimensions(graph: Graph) -> tuple[dict[str, Any], dict[str, int]]:
-    """Dynamic dimensions by name, and the sizes of each to trace with."""
+    """Return the dynamic dimensions by name, and the size of each in tracing."""
     dimensions: dict[str, Any] = {EACH: Dim(EACH, min=1, max=LARGEST)}
     sizes = {EACH: _TYPICAL_EACH}
     for name, role in graph.roles.items():
-        most = graph.limits[name] if role == "padded" else LARGEST
-        # no caption has fewer tokens than two, and no image fewer than [CLS] and a patch
-        dimensions[name] = Dim(name, min=2 if role == "padded" else 1, max=most)
-        sizes[name] = min(_TYPICAL[role], most)
+        largest = graph.limits[name] if role == "padded" else LARGEST
+        # A caption has at least two tokens, and an image at least [CLS] and a patch.
+        dimensions[name] = Dim(name, min=2 if role == "padded" else 1, max=largest)
+        sizes[name] = min(_TYPICAL[role], largest)
     return dimensions, sizes
 
 
 def _example_inputs(
     source: ir.Model, shapes: dict[str, list[int | str]], sizes: dict[str, int], device: str
 ) -> dict[str, Tensor]:
-    """Zeros of a size for each dynamic dimension."""
+    """Return inputs of zeros, in the sizes of the dynamic dimensions."""
     return {
         str(value.name): torch.zeros(
             [sizes[size] if isinstance(size, str) else size for size in shapes[str(value.name)]],

@@ -1,8 +1,8 @@
-"""What the C++ of a package for a GPU needs: CUDA's headers, and the driver's library.
+"""Finds CUDA's headers and the driver's library for PyTorch's C++ compiler.
 
-PyTorch's own wheels bring most of the headers, but not all, and the driver brings `libcuda.so.1`,
-while the linker looks for `libcuda.so`. So PyTorch's compiler fails where nothing but pip was used,
-unless it is told where all of it is.
+PyTorch's wheels bring most of the headers, but not all. The driver brings `libcuda.so.1`, while the
+linker looks for `libcuda.so`. So PyTorch's compiler fails on a machine where only pip was used,
+unless this module tells it the paths.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from ...engine.errors import BackendError
 
 _HEADERS = ("cuda.h", "cuda_runtime_api.h", "crt/host_defines.h", "nv/target")
-_FOLDERS = ("include", "include/cccl")  # CUDA 13 has moved some into the second
+_FOLDERS = ("include", "include/cccl")  # CUDA 13 has moved some headers into the second
 _STUBS = ("lib64/stubs", "lib/stubs", "targets/x86_64-linux/lib/stubs")
 MAPS = Path("/proc/self/maps")
 INSTALLED = Path("/usr/local/cuda")
@@ -30,11 +30,11 @@ _CURE = (
 
 @dataclass(frozen=True)
 class Toolkit:
-    """Where CUDA's headers are.
+    """A CUDA toolkit, or pip's packages of one version of CUDA.
 
     Attributes:
-        home: what `CUDA_HOME` should say.
-        includes: folders of it that hold headers.
+        home: folder for the variable `CUDA_HOME`.
+        includes: folders of headers.
     """
 
     home: Path
@@ -42,17 +42,22 @@ class Toolkit:
 
     @property
     def missing(self) -> list[str]:
-        """Headers that it has not."""
+        """Headers that the toolkit lacks."""
         return [
-            name for name in _HEADERS if not any((one / name).exists() for one in self.includes)
+            name
+            for name in _HEADERS
+            if not any((folder / name).exists() for folder in self.includes)
         ]
 
 
 def find_toolkit() -> Toolkit:
-    """The first that is whole: of `CUDA_HOME`, else of pip's packages, `nvcc` and /usr/local/cuda.
+    """Find the first toolkit with all headers.
+
+    `CUDA_HOME` names the only candidate, if it is set. Else pip's packages, the toolkit of `nvcc`
+    and /usr/local/cuda are tried in this order.
 
     Raises:
-        BackendError: there is none.
+        BackendError: no toolkit has all headers.
     """
     toolkits = [_toolkit(homes) for homes in _candidates()]
     for toolkit in toolkits:
@@ -65,22 +70,24 @@ def find_toolkit() -> Toolkit:
 
 
 def _toolkit(homes: list[Path]) -> Toolkit:
-    """Of folders that are one toolkit together."""
+    """Make a toolkit of folders that belong together."""
     includes = [home / folder for home in homes for folder in _FOLDERS]
     return Toolkit(homes[0], [folder for folder in includes if folder.is_dir()])
 
 
 def _candidates() -> list[list[Path]]:
-    """The folders of what may be a toolkit, best first.
+    """List the folders of each toolkit that may have the headers, best toolkit first.
 
     pip's packages of one version of CUDA may be in several folders of Python's path.
     """
     if named := os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
         return [[Path(named)]]
     spec = importlib.util.find_spec("nvidia")
-    packages = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    homes = [home for place in packages for home in place.glob("cu[0-9]*")]
-    homes.sort(key=lambda home: not (home / "include" / _HEADERS[0]).exists())  # PyTorch's first
+    packages = [Path(path) for path in (spec.submodule_search_locations or [])] if spec else []
+    homes = [home for package in packages for home in package.glob("cu[0-9]*")]
+    homes.sort(
+        key=lambda home: not (home / "include" / _HEADERS[0]).exists()
+    )  # PyTorch's package first
     versions = sorted({home.name for home in homes}, reverse=True)
     candidates = [[home for home in homes if home.name == version] for version in versions]
     if nvcc := shutil.which("nvcc"):
@@ -90,11 +97,14 @@ def _candidates() -> list[list[Path]]:
     return candidates
 
 
-def driver(home: Path) -> Path:
-    """The library to link with: a stub of the toolkit's, else what this process has loaded.
+def driver_library(home: Path) -> Path:
+    """Find the driver's library for the linker: a stub in the toolkit, else the loaded library.
+
+    Args:
+        home: folder of the toolkit.
 
     Raises:
-        BackendError: there is none.
+        BackendError: the toolkit has no stub, and the process has loaded no driver.
     """
     for folder in _STUBS:
         if (stub := home / folder / "libcuda.so").exists():
@@ -103,7 +113,7 @@ def driver(home: Path) -> Path:
     loaded = [line.split(maxsplit=5)[-1] for line in lines if "/libcuda.so" in line]
     if not loaded:
         raise BackendError(
-            "NVIDIA's driver is not loaded, and there is no stub of it to link with",
+            f"NVIDIA's driver is not loaded, and '{home}' has no stub of it to link with",
             "check the driver with nvidia-smi",
         )
     return Path(loaded[0])
@@ -111,15 +121,15 @@ def driver(home: Path) -> Path:
 
 @contextmanager
 def compiling_for_cuda() -> Iterator[None]:
-    """Let PyTorch's C++ compiler find headers and driver meanwhile, in this process's environment.
+    """Set this process's environment so that PyTorch's C++ compiler finds headers and driver.
 
     Raises:
-        BackendError: some of it is missing.
+        BackendError: headers or the driver are missing.
     """
     from torch.utils import cpp_extension
 
     toolkit = find_toolkit()
-    library = driver(toolkit.home)
+    library = driver_library(toolkit.home)
     before = cpp_extension.CUDA_HOME  # read once, when that module was imported
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "libcuda.so").symlink_to(library)
@@ -137,11 +147,13 @@ def compiling_for_cuda() -> Iterator[None]:
 
 
 def _joined(first: list[Path], then: str | None) -> str:
+    """Join folders and the previous value of a path variable."""
     return os.pathsep.join([*map(str, first), *([then] if then else [])])
 
 
 @contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
+    """Change environment variables temporarily."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

@@ -1,4 +1,4 @@
-"""Puts a build and its record into a model's folder: whole, once, or not at all."""
+"""Writes a build and its record to the model folder, once, and completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...engine.model import builds
 from ...engine.model.builds import Build, Recipe, Record
 from ...engine.model.folder import ModelFolder, record_of
 
-# What lies beside a build while it is made, and is hidden, so that it is taken for none.
+# Hidden files next to a build while it is made; no reader takes them for builds.
 _LOCK = ".{}.lock"
 _WORK = ".{}.work"
 
@@ -22,57 +22,60 @@ _WORK = ".{}.work"
 def build_once(
     model: ModelFolder, recipe: Recipe, build: Callable[[Path], object], *, overwrite: bool = False
 ) -> Build:
-    """Make a build, unless it is there already.
+    """Make a build, unless it exists already.
 
-    Of several processes that want the same one, the first builds it and the others wait for it;
-    different ones are built side by side.
+    Of several processes that make the same build, the first makes it and the rest wait for it.
+    Different builds are made at the same time.
 
     Args:
-        model: the model folder.
-        recipe: of the build.
-        build: makes it, at the path that it is given.
-        overwrite: build it again even if it is there.
+        model: model folder.
+        recipe: recipe of the build.
+        build: function that writes the build to the path that it is given.
+        overwrite: whether an existing build is made again.
+
+    Returns:
+        The build.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the build cannot be written.
     """
     folder = builds.builds_folder(model)
     path = folder / recipe.file_name
-    if not overwrite and (there := _there(path, recipe)):
-        return there
-    instead = f"copy '{model.path}' to where you can write, and build the copy"
-    with writing_to(folder, instead):
+    if not overwrite and (existing := _existing_build(path, recipe)):
+        return existing
+    cure = f"copy '{model.path}' to where you can write, and build the copy"
+    with writing_to(folder, cure):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK.format(path.name)):
-            if not overwrite and (there := _there(path, recipe)):
-                return there
+            if not overwrite and (existing := _existing_build(path, recipe)):
+                return existing
             return _build(path, recipe, build)
 
 
-def _there(path: Path, recipe: Recipe) -> Build | None:
-    """The build, if it is there and whole."""
+def _existing_build(path: Path, recipe: Recipe) -> Build | None:
+    """Return the build of a recipe, if it exists and is complete."""
     try:
         record = builds.read(builds.record_path(path))
     except BackendError:
         return None
-    whole = record.recipe == recipe and builds.is_whole(path, record)
-    return Build(path, record) if whole else None
+    complete = record.recipe == recipe and builds.is_whole(path, record)
+    return Build(path, record) if complete else None
 
 
 def _build(path: Path, recipe: Recipe, build: Callable[[Path], object]) -> Build:
-    """Build beside the place of it, of which there is none until its record is written."""
+    """Make a build in a work folder, and move it to `path`; it is valid once its record exists."""
     work = path.parent / _WORK.format(path.name)
-    shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
+    shutil.rmtree(work, ignore_errors=True)  # left by a build that was killed
     work.mkdir()
     try:
-        made = work / path.name
-        build(made)
-        record = Record(recipe, record_of(made))
+        new = work / path.name
+        build(new)
+        record = Record(recipe, record_of(new))
         text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-        builds.record_path(made).write_bytes(text)
+        builds.record_path(new).write_bytes(text)
         builds.record_path(path).unlink(missing_ok=True)
-        made.replace(path)
-        builds.record_path(made).replace(builds.record_path(path))
+        new.replace(path)
+        builds.record_path(new).replace(builds.record_path(path))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Build(path, record)

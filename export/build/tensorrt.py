@@ -1,4 +1,4 @@
-"""Model folder to builds of TensorRT or TensorRT-RTX."""
+"""Builds the graphs of a model folder with TensorRT or TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..graphs.loading import load
 from ..graphs.precision import convert
 from .store import build_once
 
-_COPIES = 3  # of the weights, that a build holds at once; seen: 3.1 for BLIP-large's shape
+_COPIES = 3  # copies of the weights in memory during a build; seen: 3.1 for BLIP-large's shape
 
 
 def build(
@@ -46,28 +46,30 @@ def build(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Build]:
-    """Build the graphs of a model, unless they are built.
+    """Build the graphs of a model, unless the builds exist.
 
     Args:
-        model: the model folder; the builds come to lie in its `builds/`.
-        target: "tensorrt" or "tensorrt-rtx".
-        precision: of the arithmetic, by default fp16; inputs and outputs are as exported.
-        batches: images, or captions, in a call, to build for.
-        tokens: of a caption, padding included, to build for; by default those of the manifest.
-        architectures: "sm_86" and the like; by default that of the first GPU. TensorRT builds for
-            no other.
-        drop_mode: build the graphs that it runs.
-        graphs: build these instead, by their names in a recipe.
-        overwrite: build again what is there.
-        say: is told of each step.
+        model: model folder; builds are written to its folder `builds/`.
+        target: target, "tensorrt" or "tensorrt-rtx".
+        precision: precision of the arithmetic, by default fp16; inputs and outputs keep their
+            types.
+        batches: batch sizes to build for, in images or captions.
+        tokens: caption lengths to build for, in tokens with padding; by default those of the
+            manifest.
+        architectures: GPU architectures to build for, "sm_86" for example; by default that of the
+            first GPU. TensorRT builds for the first GPU only.
+        drop_mode: drop mode whose graphs are built.
+        graphs: names of the graphs to build, instead of the drop mode's graphs.
+        overwrite: whether existing builds are made again.
+        say: function that is called with a message at each step.
 
     Returns:
-        The build of each graph, as `graphs_to_build` has them.
+        The build of each graph, in the order of `graphs_to_build`.
 
     Raises:
         ModelError: the model folder is damaged.
-        BackendError: the target, or the architecture, cannot be had.
-        InputError: there is no such graph; or one is too large for this machine's memory.
+        BackendError: the target is not installed, or does not build for an architecture.
+        InputError: the model has no such graph, or a graph is too large for this machine's memory.
         ExecutionError: a graph cannot be built.
         OutputError: a build cannot be written.
     """
@@ -90,31 +92,37 @@ def build(
     return built
 
 
-def _architectures(api: TensorRT, wanted: Sequence[str]) -> list[str]:
-    """Those to build for, in order.
+def _architectures(api: TensorRT, requested: Sequence[str]) -> list[str]:
+    """Return the GPU architectures to build for, sorted.
 
     Raises:
-        BackendError: it cannot build for one; or there is no GPU, and it needs one to know.
+        BackendError: the target does not build for an architecture; or the machine has no GPU, and
+            the target or the default needs one.
     """
-    buildable = set(api.named_architectures()) or {_of_the_gpu(api)}
-    chosen = set(wanted) or {_of_the_gpu(api)}
+    buildable = set(api.named_architectures()) or {_gpu_architecture(api)}
+    chosen = set(requested) or {_gpu_architecture(api)}
     if not chosen <= buildable:
         raise BackendError(
             f"{api.target} {api.version} builds here for {', '.join(_ordered(buildable))},"
             f" not for {', '.join(_ordered(chosen - buildable))}",
-            "name GPUs that it builds for with --compute-capability",
+            "choose from the former with --compute-capability X.Y (sm_86 is 8.6)",
         )
     return _ordered(chosen)
 
 
-def _of_the_gpu(api: TensorRT) -> str:
+def _gpu_architecture(api: TensorRT) -> str:
+    """Return the architecture of the first GPU.
+
+    Raises:
+        BackendError: the machine has no usable GPU.
+    """
     try:
         return open_device("cuda:0").architecture
     except BackendError as error:
         cure = (
-            "name GPUs to build for with --compute-capability"
+            "name the GPUs to build for, for example --compute-capability 8.6"
             if api.rtx
-            else "build on the machine that has the GPU; --target tensorrt-rtx needs none"
+            else "build on a machine with the GPU, or without a GPU by --target tensorrt-rtx"
         )
         raise BackendError(
             f"{api.target} finds no GPU to build for: {error.cause}", cure
@@ -128,7 +136,7 @@ def _ordered(architectures: Iterable[str]) -> list[str]:
 def _lengths(
     graph: Graph, tokens: Sequence[int] | None, say: Callable[[str], None]
 ) -> dict[str, list[int]]:
-    """The lengths of captions to build a graph for, if it takes any: those asked for that fit."""
+    """Return the caption lengths to build a graph for; none for a graph without captions."""
     if tokens is None or graph.dimension("padded") != "tokens":
         return {}
     most = graph.limits["tokens"]
@@ -140,7 +148,12 @@ def _lengths(
 def _build(
     api: TensorRT, model: ModelFolder, recipe: Recipe, say: Callable[[str], None], path: Path
 ) -> None:
-    """Make one build, at `path`."""
+    """Build a graph, at `path`.
+
+    Raises:
+        InputError: the graph is too large for this machine's memory.
+        ExecutionError: the graph cannot be read or built.
+    """
     onnx = model.graph_path(recipe.graph)
     say(
         f"making the {recipe.precision} {recipe.target} build of {recipe.graph}"
@@ -149,10 +162,10 @@ def _build(
     require_memory(
         _COPIES * (model.path / model.graph(recipe.graph).weights).stat().st_size,
         f"building {recipe.graph}",
-        "build on a machine that has more",
+        "build on a machine that has more memory",
     )
-    api.said()  # of earlier work
-    with _timings(api, recipe) as kept, _interruptible() as stop:
+    api.said()  # discards messages of earlier work
+    with _timings(api, recipe) as cache, _interruptible() as stop:
         builder = api.trt.Builder(api.logger)
         network = builder.create_network()
         parser = api.trt.OnnxParser(network, api.logger)  # owns the weights
@@ -161,7 +174,7 @@ def _build(
                 f"{api.target} {api.version} cannot read '{onnx}': {api.said()}",
                 f"pip install --upgrade 'pnp-ovss[{api.target}]', or export the model again",
             )
-        timings = kept.read_bytes() if kept and kept.exists() else b""
+        timings = cache.read_bytes() if cache and cache.exists() else b""
         config = api.builder_config(builder, recipe.architectures, timings)
         for profile in recipe.profiles:
             config.add_optimization_profile(_optimization_profile(builder, network, profile))
@@ -171,33 +184,33 @@ def _build(
             raise ExecutionError(
                 f"{api.target} {api.version} cannot build {recipe.graph}"
                 f" ({_memory(api, config)}): {api.said()}",
-                "if memory ran out, build for smaller batches and fewer shapes with --batch"
-                " and --tokens; else try another --precision",
+                "if memory ran out, build for fewer and smaller shapes (--batch 1 --tokens 16);"
+                " else try another --precision",
             )
-        if kept:
-            new = kept.with_suffix(".new")
+        if cache:
+            new = cache.with_suffix(".new")
             new.write_bytes(api.timings(config))
-            new.replace(kept)
+            new.replace(cache)
 
 
 @contextmanager
 def _timings(api: TensorRT, recipe: Recipe) -> Iterator[Path | None]:
-    """Where TensorRT's timings are kept for the next build; a build beside it would falsify them.
+    """Lock TensorRT's timing cache, and give its path; TensorRT-RTX has none.
 
-    TensorRT-RTX has none.
+    The lock lets one build run at a time: builds at the same time would falsify the timings.
     """
     if api.rtx:
         yield None
         return
     name = f"tensorrt-{api.version}-{'+'.join(recipe.architectures)}.timings"
-    kept = platformdirs.user_cache_path("pnp-ovss") / name
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{kept}.lock"):
-        yield kept
+    cache = platformdirs.user_cache_path("pnp-ovss") / name
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{cache}.lock"):
+        yield cache
 
 
 def _in_precision(onnx: Path, precision: Precision, folder: Path) -> Path:
-    """The graph in a precision; where that is not its own, as a file of this folder."""
+    """Return the path of a graph in a precision; a converted graph is written to `folder`."""
     if precision == "fp32":
         return onnx
     path = folder / onnx.name
@@ -206,7 +219,7 @@ def _in_precision(onnx: Path, precision: Precision, folder: Path) -> Path:
 
 
 def _optimization_profile(builder: Any, network: Any, profile: Profile) -> Any:
-    """One shape and no other: its kernels are specialized, and CUDA graphs can be captured."""
+    """Make a profile of one shape: kernels are specialized, and CUDA graphs can be captured."""
     shapes = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         value = network.get_input(index)
@@ -220,9 +233,9 @@ def _optimization_profile(builder: Any, network: Any, profile: Profile) -> Any:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Collect Ctrl-C, of which only the main thread hears, and raise it at the end.
+    """Set an event on Ctrl-C, and raise KeyboardInterrupt at the end.
 
-    Raised in a callback of the library, it would be lost.
+    Only the main thread receives Ctrl-C. Raised in a callback of the library, it would be lost.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -238,8 +251,10 @@ def _interruptible() -> Iterator[threading.Event]:
 
 
 def _monitor(trt: ModuleType, stop: threading.Event) -> Any:
+    """Make a progress monitor that ends a build once the event is set."""
+
     class Monitor(trt.IProgressMonitor):
-        """Ends a build that is to stop."""
+        """Monitor of a build."""
 
         def phase_start(self, *_: Any) -> None:
             pass
@@ -254,10 +269,13 @@ def _monitor(trt: ModuleType, stop: threading.Event) -> Any:
 
 
 def _serialize(trt: ModuleType, builder: Any, network: Any, config: Any, path: Path) -> bool:
-    """Write the build while it is made, so that it is not held in memory as well.
+    """Build a graph, and write the build in pieces, so that memory does not hold it.
+
+    Returns:
+        Whether the library could build the graph.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the build cannot be written.
     """
     failures: list[OSError] = []
     with path.open("wb") as file:
@@ -266,7 +284,7 @@ def _serialize(trt: ModuleType, builder: Any, network: Any, config: Any, path: P
             def write(self, data: bytes) -> int:
                 try:
                     return file.write(data)
-                except OSError as error:  # the library takes no notice of what is raised here
+                except OSError as error:  # the library ignores exceptions raised here
                     failures.append(error)
                     return 0
 
@@ -277,7 +295,7 @@ def _serialize(trt: ModuleType, builder: Any, network: Any, config: Any, path: P
 
 
 def _memory(api: TensorRT, config: Any) -> str:
-    """How much there is where the library builds."""
+    """Describe the memory of the device on which the library builds, in GiB."""
     if api.rtx:
         return f"memory of this machine: {(memory() or 0) / 2**30:.1f} GiB"
     device = open_device("cuda:0")

@@ -1,4 +1,4 @@
-"""The operators of exported graphs, as functions of PyTorch that its compilers take."""
+"""Implements the operators of exported graphs as PyTorch functions that can be compiled."""
 
 from __future__ import annotations
 
@@ -19,19 +19,27 @@ DTYPES = {
     ir.DataType.BFLOAT16: torch.bfloat16,
 }
 
-# Each takes the node's inputs, and its attributes by name. Shapes, axes and bounds come as tuples
-# of numbers.
+# Each function takes the node's inputs, and the node's attributes by name. Shapes, axes and slice
+# bounds are tuples of integers.
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, *, scale: float
 ) -> Tensor:
-    """Attention of queries, keys and values [B, H, T, d], of which nothing reads probabilities."""
-    query = query.to(key.dtype)  # it may have been cast to be scaled
+    """Compute attention of queries, keys and values, [B, H, T, d] each.
+
+    Args:
+        query: queries, [B, H, T, d].
+        key: keys, [B, H, S, d].
+        value: values, [B, H, S, d].
+        bias: bias of the scores, broadcast to [B, H, T, S]; None without one.
+        scale: factor of the scores.
+    """
+    query = query.to(key.dtype)  # the graph may have cast it to scale it
     if bias is None:
         return functional.scaled_dot_product_attention(query, key, value, scale=scale)
-    # With a mask, PyTorch's own for CUDA cannot be exported for any number of tokens: it guards
-    # their remainder by 8 (pytorch/pytorch#124502).
+    # With a mask, PyTorch's fused attention for CUDA cannot be exported for any number of tokens:
+    # it guards their remainder by 8 (pytorch/pytorch#124502).
     scores = (query * scale) @ key.mT
     return (scores.float() + bias).softmax(-1).to(value.dtype) @ value
 
@@ -49,9 +57,12 @@ def _concat(*parts: Any, axis: int) -> Any:
 def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor, *, kernel_shape: list[int], strides: list[int]
 ) -> Tensor:
-    """Convolution of patches side by side, as a matrix product: cuDNN's would be in TF32."""
+    """Convolve with patches that do not overlap, by a matrix product: cuDNN would use TF32."""
     if kernel_shape != strides:
-        raise ModelError("the graph's convolution is not one of patches", "export the model again")
+        raise ModelError(
+            f"the graph has a convolution of kernel {kernel_shape} with strides {strides}",
+            "export the model again with this version: pnp-ovss export CHECKPOINT -o DIR",
+        )
     (down, across), width, channels = strides, len(weight), x.shape[1]
     grid = (x.shape[2] // down, x.shape[3] // across)
     patches = x.reshape(-1, channels, grid[0], down, grid[1], across).permute(0, 2, 4, 1, 3, 5)
@@ -70,7 +81,7 @@ def _gather(x: Tensor, indices: Any, *, axis: int) -> Tensor:
 
 
 def _gather_by_row(x: Tensor, indices: Tensor, *, batch_dims: int) -> Tensor:
-    """Of each row of a batch, the entries at indices [B, R, 1]."""
+    """Gather entries of each row of a batch, at indices [B, R, 1]."""
     return x.gather(batch_dims, indices.expand(-1, -1, x.shape[-1]))
 
 
@@ -84,8 +95,8 @@ def _mean(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
 
 def _pad(x: Tensor, pads: Sequence[int], value: float) -> Tensor:
     begins, ends = pads[: x.ndim], pads[x.ndim :]
-    from_the_last = [n for pair in zip(begins[::-1], ends[::-1], strict=True) for n in pair]
-    return functional.pad(x, from_the_last, value=value)
+    reversed_pads = [n for pair in zip(begins[::-1], ends[::-1], strict=True) for n in pair]
+    return functional.pad(x, reversed_pads, value=value)
 
 
 def _permute(x: Tensor, *, perm: list[int]) -> Tensor:
@@ -189,20 +200,21 @@ def _matmul_by_image(rows: Tensor, images: Tensor, *, layout: tuple[int, int]) -
 
 
 def layout_of(captions: Tensor) -> tuple[int, int]:
-    """Of an input [images, captions, tokens], the first two."""
+    """Return the layout of captions [images, captions, tokens]: the first two sizes."""
     return captions.shape[0], captions.shape[1]
 
 
-# Both copy always. Whether they must depends on sizes being 1, and a compiled graph may not.
+# Both functions always copy. Whether a copy is needed depends on sizes of 1, but the code of a
+# compiled graph must not depend on them.
 
 
 def _fold(rows: Tensor, layout: tuple[int, int]) -> Tensor:
-    """[images * captions, H, T, d] -> [images, H, captions * T, d]."""
+    """Fold captions into tokens, [images * captions, H, T, d] -> [images, H, captions * T, d]."""
     return _copy(rows.unflatten(0, layout).transpose(1, 2)).flatten(2, 3)
 
 
 def _unfold(folded: Tensor, layout: tuple[int, int]) -> Tensor:
-    """[images, H, captions * T, d] -> [images * captions, H, T, d]."""
+    """Unfold captions from tokens, [images, H, captions * T, d] -> [images * captions, H, T, d]."""
     return _copy(folded.unflatten(2, (layout[1], -1)).transpose(1, 2)).flatten(0, 1)
 
 
@@ -210,7 +222,7 @@ def _copy(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format)
 
 
-# What these become where a value with a row for each caption meets values with one for each image
+# Replacements of functions whose inputs have rows of captions and rows of images.
 BY_IMAGE = {
     operator.add: _add_by_image,
     torch.matmul: _matmul_by_image,

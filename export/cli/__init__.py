@@ -1,1 +1,1 @@
-"""The commands `pnp-ovss export` and `pnp-ovss build`."""
+"""Implements the commands `pnp-ovss export` and `pnp-ovss build`."""

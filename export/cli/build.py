@@ -1,4 +1,4 @@
-"""`pnp-ovss build`: model folder to builds."""
+"""Implements `pnp-ovss build`, which builds the graphs of a model folder ahead of time."""
 
 from __future__ import annotations
 
@@ -19,25 +19,33 @@ from ...engine.settings import CHOICES, Settings
 from ..build import BUILDERS
 
 
-class _List(click.ParamType):
-    """Values separated by commas, each of a form."""
+class _CommaSeparated(click.ParamType):
+    """Values separated by commas.
+
+    Args:
+        name: name of a value in help texts.
+        item: regular expression of a value.
+        expected: description of the values in errors.
+        convert: conversion of a value.
+    """
 
     def __init__(
-        self, name: str, item: str, wanted: str, convert: Callable[[str], int | str]
+        self, name: str, item: str, expected: str, convert: Callable[[str], int | str]
     ) -> None:
         self.name = f"{name}[,{name}...]"
-        self._item, self._wanted, self._convert = item, wanted, convert
+        self._item, self._expected, self._convert = item, expected, convert
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int | str, ...]:
+        """Convert the text of an option to a tuple."""
         if not isinstance(value, str):
             return value
         if not re.fullmatch(f"{self._item}(,{self._item})*", value):
-            self.fail(f"{value!r} are not {self._wanted}", param, ctx)
+            self.fail(f"{value!r} are not {self._expected}", param, ctx)
         return tuple(map(self._convert, value.split(",")))
 
 
-_SIZES = _List("N", r"[1-9]\d*", "numbers from 1, such as 1,4,16", int)
-_CAPABILITIES = _List(
+_SIZES = _CommaSeparated("N", r"[1-9]\d*", "numbers from 1, such as 1,4,16", int)
+_CAPABILITIES = _CommaSeparated(
     "X.Y",
     r"\d+\.\d",
     "compute capabilities, such as 8.6,8.9",
@@ -51,13 +59,13 @@ _CAPABILITIES = _List(
     "--target",
     type=click.Choice(list(BUILDERS)),
     required=True,
-    help="What is to run them.",
+    help="Library that runs the builds.",
 )
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    help="Of the arithmetic; LayerNorm, softmax and the gradient's reductions are in fp32."
-    "  [default: fp16, and fp32 for the CPU]",
+    help="Precision of the arithmetic; LayerNorm, softmax and the gradient's reductions are in"
+    " fp32.  [default: fp16 on a GPU, fp32 on the CPU]",
 )
 @click.option(
     "--batch",
@@ -65,33 +73,34 @@ _CAPABILITIES = _List(
     type=_SIZES,
     default=",".join(map(str, builds.BATCHES)),
     show_default=True,
-    help="Images, or captions, that go through the model together.",
+    help="Batch sizes to build for, in images or captions.",
 )
 @click.option(
     "--tokens",
     type=_SIZES,
-    help="Lengths of captions; a shorter one is padded to the next."
-    f"  [default: those of the model folder, {','.join(map(str, CAPTION_LENGTHS))}]",
+    help="Caption lengths to build for, in tokens; a caption is padded to the next length."
+    f"  [default: the model folder's lengths, {','.join(map(str, CAPTION_LENGTHS))}]",
 )
 @click.option(
     "--drop-mode",
     type=click.Choice([str(mode) for mode in CHOICES["drop_mode"]]),
     default=Settings().drop_mode,
     show_default=True,
-    help="Build what it runs; tokens takes a build more, of the image encoder on some tokens.",
+    help="Drop mode whose graphs are built; tokens has one more, of the image encoder on some"
+    " tokens.",
 )
 @click.option(
     "--graph",
     "graphs",
     multiple=True,
     metavar="NAME",
-    help="Build this graph of the model, may be repeated.  [default: all that --drop-mode runs]",
+    help="Graph to build; may be repeated.  [default: all graphs of --drop-mode]",
 )
 @click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="What aotinductor compiles for: auto (the first GPU, or else the CPU), cpu, cuda or"
+    help="Device that aotinductor compiles for: auto (the first GPU, or else the CPU), cpu, cuda or"
     " cuda:N.",
 )
 @click.option(
@@ -99,23 +108,26 @@ _CAPABILITIES = _List(
     "architectures",
     type=_CAPABILITIES,
     default=(),
-    help="GPUs to build for; tensorrt-rtx needs none of them to be here.  [default: the first GPU]",
+    help="GPUs that TensorRT builds for; tensorrt-rtx builds without these GPUs.  [default: the"
+    " first GPU]",
 )
-@click.option("--overwrite", is_flag=True, help="Build them even if they are there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the records on standard output.")
+@click.option("--overwrite", is_flag=True, help="Replace existing builds.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the builds' records on standard output."
+)
 def command(model: str, target: str, device: str, as_json: bool, **options: Any) -> None:
     """Build the graphs of the model in DIR ahead of time, for one kind of GPU or CPU.
 
     DIR is a model folder, a hub id exported before, or 'demo'. A build of TensorRT takes the
-    shapes it was made for: every --batch with every number of --tokens. Those of aotinductor take
-    any.
+    shapes it was made for: every --batch with every length of --tokens. A build of aotinductor
+    takes any shape.
     """
     if BUILDERS[target] == "aotinductor":
         options["device"] = device
     elif device != "auto":
         raise BackendError(
-            f"--device {device} is for aotinductor alone: {target} builds for the GPUs named with"
-            " --compute-capability, by default the first one that is here",
+            f"--device {device} is an option of aotinductor only: {target} builds for the GPUs of"
+            " --compute-capability, by default the first GPU of this machine",
             "leave --device out; CUDA_VISIBLE_DEVICES=N makes GPU N the first",
         )
     opened = open_model(model)

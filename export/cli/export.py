@@ -1,4 +1,4 @@
-"""`pnp-ovss export`: checkpoint to model folder."""
+"""Implements `pnp-ovss export`, which exports a checkpoint to a model folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from ...engine.model.manifest import Weights
 
 
 class _Selection(click.ParamType):
+    """Indices separated by commas, or "all"."""
+
     name = "N[,N...]|all"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...] | str:
+        """Convert the text of an option to indices, or "all"."""
         if not isinstance(value, str) or value == "all":
             return value
         try:
@@ -26,45 +29,50 @@ class _Selection(click.ParamType):
 
 @click.command("export")
 @click.argument("checkpoint")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New folder.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model folder to write."
+)
 @click.option(
     "--image-size",
     type=click.IntRange(1),
     default=336,
     show_default=True,
-    help="Side of the model's input in pixels; a multiple of the patch size.",
+    help="Side of the model's input in pixels, a multiple of the patch size.",
 )
 @click.option(
     "--layer",
     type=_Selection(),
     metavar="N[,N...]|all",
-    help="Cross-attention layers to read, from 0; several are averaged. The last has no salience."
-    "  [default: BLIP-large's best, or the same relative place]",
+    help="Cross-attention layers whose salience is averaged, counted from 0; the last layer has no"
+    " salience.  [default: BLIP-large's best layer, or the same relative position]",
 )
 @click.option(
     "--head",
     type=_Selection(),
     metavar="N[,N...]|all",
-    help="Heads to read, likewise.  [default: as for --layer]",
+    help="Attention heads whose salience is averaged, counted from 0.  [default: BLIP-large's best"
+    " head, or the same relative position]",
 )
-@click.option("--all-heads", is_flag=True, help="Keep every map apart, for tuning.")
+@click.option(
+    "--all-heads", is_flag=True, help="Export the map of every layer and head, for tuning."
+)
 @click.option(
     "--weights",
     type=click.Choice(get_args(Weights)),
     default="float32",
     show_default=True,
-    help="How weights are stored; float16 halves the folder. All arithmetic is in float32.",
+    help="Type of the stored weights; float16 halves the folder. All arithmetic is in float32.",
 )
-@click.option("--revision", help="Branch, tag or commit of a hub id.")
+@click.option("--revision", help="Branch, tag or commit of the hub id.")
 @click.option(
     "--tokenizer",
     type=click.Path(exists=True, path_type=Path),
-    help="tokenizer.json or vocab.txt, in place of the checkpoint's own.",
+    help="File tokenizer.json or vocab.txt that replaces the checkpoint's tokenizer.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a model folder that is already there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on standard output.")
 def command(checkpoint: str, output: Path, as_json: bool, **options: Any) -> None:
-    """Export CHECKPOINT for the engine, and compare the result with PyTorch.
+    """Export CHECKPOINT to a model folder, and compare its graphs with PyTorch.
 
     CHECKPOINT is a hub id (Salesforce/blip-itm-large-flickr, ...), a Hugging Face folder, or an
     original BLIP file (model_large_retrieval_flickr.pth).

@@ -1,3 +1,3 @@
-"""ONNX graphs: how they are built, read, and written in another precision."""
+"""Builds and reads ONNX graphs, and rewrites them in another precision."""
 
-WEIGHTS = "_data"  # ends the name of the file of a graph's weights
+WEIGHTS = "_data"  # suffix of the file of a graph's weights: vision.onnx_data

@@ -1,13 +1,14 @@
-"""Transformer blocks as ONNX nodes, each with its pullback.
+"""Appends transformer blocks to a graph as ONNX nodes, each with its pullback.
 
-A block returns its output and a *pullback*: a function that, given the gradient of a scalar with
-respect to the output, appends the nodes that compute the gradient with respect to the input.
-Nothing is appended until a pullback is called, so a layer below the lowest tapped one costs
-nothing backwards. Shapes: hidden states [B, T, D]; attention probabilities [B, H, T, S].
+A block returns its output and a pullback (vector-Jacobian product). The pullback takes the gradient
+of a scalar with respect to the output. It appends the nodes that compute the gradient with respect
+to the input. It appends nothing before it is called. So layers below the lowest cross-attention
+that is read have no backward nodes.
 
-The derivatives are written out, not traced, because tracing autograd gives a graph several times
-larger, slow to export and full of shape arithmetic; `validate` holds every exported graph to
-PyTorch's autograd.
+Shapes: hidden states [B, T, D], attention probabilities [B, H, T, S].
+
+The derivatives are written by hand. Tracing autograd gives a graph several times larger, slow to
+export and full of shape arithmetic. `validate` compares every exported graph with autograd.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from .builder import Graph
 
 Pullback = Callable[[ir.Value], ir.Value]
 
-# Added to a score, it leaves a probability of exactly 0, beside scores of any model: 1e4 was seen.
+# Added to an attention score, it makes the probability exactly 0: scores of models reach 1e4.
 # Scores are summed in float32 in every precision.
 MASKED = -1e30
 
 
 def linear(graph: Graph, x: ir.Value, layer: nn.Linear) -> tuple[ir.Value, Pullback]:
-    """Affine map over the last axis."""
+    """Append an affine map over the last axis; return its output and pullback."""
     weight = graph.weight(layer.weight, transpose=True)
     y = graph.MatMul(x, weight)
     if layer.bias is not None:
@@ -42,9 +43,9 @@ def linear(graph: Graph, x: ir.Value, layer: nn.Linear) -> tuple[ir.Value, Pullb
 
 
 def layer_norm(graph: Graph, x: ir.Value, layer: nn.LayerNorm) -> tuple[ir.Value, Pullback]:
-    """Layer normalization over the last axis.
+    """Append layer normalization over the last axis; return its output and pullback.
 
-    The pullback normalizes x again instead of asking LayerNormalization for its mean and deviation:
+    The pullback normalizes x again instead of taking mean and deviation from LayerNormalization:
     TensorRT refuses that node with more than one output.
     """
     scale = graph.weight(layer.weight)
@@ -54,10 +55,10 @@ def layer_norm(graph: Graph, x: ir.Value, layer: nn.LayerNorm) -> tuple[ir.Value
         return graph.ReduceMean(value, graph.ints(-1))
 
     def pullback(dy: ir.Value) -> ir.Value:
-        centerd = graph.Sub(x, mean(x))
-        variance = mean(graph.Mul(centerd, centerd))
+        centered = graph.Sub(x, mean(x))
+        variance = mean(graph.Mul(centered, centered))
         deviation = graph.Sqrt(graph.Add(variance, graph.scalar(layer.eps)))
-        normal = graph.Div(centerd, deviation)
+        normal = graph.Div(centered, deviation)
         dnormal = graph.Mul(dy, scale)
         along = graph.Mul(normal, mean(graph.Mul(dnormal, normal)))
         return graph.Div(graph.Sub(graph.Sub(dnormal, mean(dnormal)), along), deviation)
@@ -66,7 +67,7 @@ def layer_norm(graph: Graph, x: ir.Value, layer: nn.LayerNorm) -> tuple[ir.Value
 
 
 def gelu(graph: Graph, x: ir.Value) -> tuple[ir.Value, Pullback]:
-    """The exact GELU, x * Phi(x)."""
+    """Append the exact GELU, x * Phi(x); return its output and pullback."""
 
     def pullback(dy: ir.Value) -> ir.Value:
         erf = graph.Erf(graph.Mul(x, graph.scalar(math.sqrt(0.5))))
@@ -79,28 +80,28 @@ def gelu(graph: Graph, x: ir.Value) -> tuple[ir.Value, Pullback]:
 
 
 def split_heads(graph: Graph, x: ir.Value, heads: int) -> ir.Value:
-    """[B, T, H*d] -> [B, H, T, d]."""
+    """Split heads, [B, T, H * d] -> [B, H, T, d]."""
     return graph.Transpose(graph.Reshape(x, graph.ints(0, 0, heads, -1)), perm=[0, 2, 1, 3])
 
 
 def merge_heads(graph: Graph, x: ir.Value) -> ir.Value:
-    """[B, H, T, d] -> [B, T, H*d]."""
+    """Merge heads, [B, H, T, d] -> [B, T, H * d]."""
     return graph.Reshape(graph.Transpose(x, perm=[0, 2, 1, 3]), graph.ints(0, 0, -1))
 
 
 def matmul_transposed(graph: Graph, a: ir.Value, b: ir.Value) -> ir.Value:
-    """A @ b^T over the last two axes of rank-4 values."""
+    """Multiply by a transposed matrix, a @ b^T, over the last two axes of rank-4 values."""
     return graph.MatMul(a, graph.Transpose(b, perm=[0, 1, 3, 2]))
 
 
 def attention_bias(graph: Graph, keep: ir.Value) -> ir.Value:
-    """[B, S] of ones and zeros -> [B, 1, 1, S], added to attention scores."""
+    """Turn a mask [B, S] (1 keeps, 0 masks) into a bias of attention scores, [B, 1, 1, S]."""
     masked = graph.Mul(graph.Sub(graph.scalar(1.0), keep), graph.scalar(MASKED))
     return graph.Unsqueeze(masked, graph.ints(1, 2))
 
 
 class Attention(NamedTuple):
-    """Softmax attention over split heads, and what its derivative needs."""
+    """Softmax attention over split heads, with the values that its derivatives need."""
 
     query: ir.Value  # [B, H, T, d], scaled
     key: ir.Value  # [B, H, S, d]
@@ -110,7 +111,7 @@ class Attention(NamedTuple):
     scale: float
 
     def gradient_of_probabilities(self, graph: Graph, dy: ir.Value) -> ir.Value:
-        """[B, H, T, S]: the G of GradCAM, given the gradient of the output."""
+        """Return GradCAM's G [B, H, T, S], given the gradient of the output [B, H, T, d]."""
         return matmul_transposed(graph, dy, self.value)
 
     def _gradient_of_scores(self, graph: Graph, dprobabilities: ir.Value) -> ir.Value:
@@ -122,11 +123,11 @@ class Attention(NamedTuple):
         return graph.Mul(graph.MatMul(dscores, self.key), graph.scalar(self.scale))
 
     def gradient_of_query(self, graph: Graph, dprobabilities: ir.Value) -> ir.Value:
-        """[B, H, T, d]."""
+        """Return the gradient of the query [B, H, T, d], given that of the probabilities."""
         return self._gradient_of_query(graph, self._gradient_of_scores(graph, dprobabilities))
 
     def gradients(self, graph: Graph, dy: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """Gradients of query, key and value, given that of the output."""
+        """Return the gradients of query, key and value, given that of the output."""
         dscores = self._gradient_of_scores(graph, self.gradient_of_probabilities(graph, dy))
         dquery = self._gradient_of_query(graph, dscores)
         dkey = graph.MatMul(graph.Transpose(dscores, perm=[0, 1, 3, 2]), self.query)
@@ -142,10 +143,18 @@ def attention(
     head_width: int,
     bias: ir.Value | None = None,
 ) -> Attention:
-    """softmax(query key^T / sqrt(d) + bias) value, over split heads.
+    """Append attention over split heads, softmax(query key^T / sqrt(d) + bias) value.
 
-    The query is scaled rather than the scores: those are larger, may not fit into float16 unscaled,
-    and TensorRT asks for it where it fuses attention.
+    The query is scaled, not the scores: unscaled scores may be too large for float16, and TensorRT
+    fuses attention only in this form.
+
+    Args:
+        graph: graph that the nodes are appended to.
+        query: query, [B, H, T, d].
+        key: key, [B, H, S, d].
+        value: value, [B, H, S, d].
+        head_width: width of a head, d.
+        bias: bias of the scores, broadcast to [B, H, T, S].
     """
     scale = 1 / math.sqrt(head_width)
     query = graph.Mul(query, graph.scalar(scale))

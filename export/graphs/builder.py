@@ -1,4 +1,4 @@
-"""A small ONNX graph builder: operators as methods, weights under their PyTorch names."""
+"""Builds ONNX graphs: operators are methods, and weights have their PyTorch names."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ _STORED = {torch.float32: FLOAT, torch.float16: ir.DataType.FLOAT16}
 
 
 class Graph(Tape):
-    """Collects nodes and initializers; `graph.Softmax(x, axis=-1)` appends a node.
+    """A graph under construction; `graph.Softmax(x, axis=-1)` appends a node.
 
-    Weights are stored under the name that the PyTorch module gives them, in its precision, and
-    written lazily, so that building a graph copies none of them. All arithmetic is in float32.
+    A weight is stored under its name in the PyTorch module, in the module's precision. Weights are
+    read when the graph is written, so that building a graph copies none. All arithmetic is in
+    float32.
+
+    Args:
+        module: PyTorch module whose parameters are the graph's weights.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -40,11 +44,11 @@ class Graph(Tape):
         return lambda *inputs, **attributes: self.op(op_type, inputs, attributes)
 
     def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
-        """A graph input; dimensions given as strings are dynamic."""
+        """Create a graph input; dimensions given as strings are dynamic."""
         return ir.val(name, dtype=dtype, shape=shape)
 
     def weight(self, parameter: torch.Tensor, *, transpose: bool = False) -> ir.Value:
-        """A parameter as float32, transposed where the operator wants it so."""
+        """Return a parameter of the module as float32, transposed if asked for."""
         name = self._names[id(parameter)] + (".transposed" if transpose else "")
         if name not in self._values:
             data = parameter.detach()
@@ -61,15 +65,15 @@ class Graph(Tape):
         return self._values[name]
 
     def scalar(self, value: float) -> ir.Value:
-        """A float32 constant of rank 0."""
+        """Return a float32 constant of rank 0."""
         return self._constant(np.asarray(value, np.float32))
 
     def integer(self, value: int) -> ir.Value:
-        """An int64 constant of rank 0."""
+        """Return an int64 constant of rank 0."""
         return self._constant(np.asarray(value, np.int64))
 
     def ints(self, *values: int) -> ir.Value:
-        """An int64 vector constant: axes, shapes, slice bounds."""
+        """Return an int64 vector constant: axes, shapes, slice bounds."""
         return self._constant(np.asarray(values, np.int64))
 
     def _constant(self, array: np.ndarray) -> ir.Value:
@@ -82,7 +86,12 @@ class Graph(Tape):
     def finish(
         self, inputs: Sequence[ir.Value], outputs: dict[str, tuple[ir.Value, Any]]
     ) -> ir.Model:
-        """The model; `outputs` maps a name to a value and its shape (float32)."""
+        """Return the ONNX model.
+
+        Args:
+            inputs: graph inputs, in order.
+            outputs: value and shape of each graph output (float32), by its name.
+        """
         for name, (value, shape) in outputs.items():
             value.name = name
             value.dtype = FLOAT
@@ -99,15 +108,24 @@ class Graph(Tape):
 
 
 def save(model: ir.Model, path: Path) -> list[Path]:
-    """Write `path` and, beside it, its weights as `<name>_data`; return the files written."""
+    """Write a graph to `path`, and its weights to `<path>_data`; return both paths."""
     data = path.with_name(path.name + WEIGHTS)
     ir.save(model, path, external_data=data.name)
     return [path, data]
 
 
-def save_sharing(model: ir.Model, path: Path, owner: Path) -> list[Path]:
-    """Write `path` alone: its weights are, by name, among those of a graph saved beside it."""
-    stored = ir.load(owner).graph.initializers  # as places in a file; `loading.load` has arrays
+def save_sharing(model: ir.Model, path: Path, sharing: Path) -> list[Path]:
+    """Write a graph without its weights, which another graph in the same folder has stored.
+
+    Args:
+        model: graph, whose weights have the names of the other graph's weights.
+        path: path of the new ONNX file.
+        sharing: path of the ONNX file whose weights are shared, in the same folder.
+
+    Returns:
+        The paths of the files written.
+    """
+    stored = ir.load(sharing).graph.initializers  # offsets in the file of weights, not arrays
     for name, value in model.graph.initializers.items():
         if name in stored and isinstance(stored[name].const_value, ir.ExternalTensor):
             value.const_value = stored[name].const_value
@@ -116,7 +134,7 @@ def save_sharing(model: ir.Model, path: Path, owner: Path) -> list[Path]:
 
 
 def signature(model: ir.Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The inputs and the outputs of a graph, by name."""
+    """Return the inputs and the outputs of a graph, by name."""
     inputs, outputs = (
         {str(value.name): _tensor(value) for value in values}
         for values in (model.graph.inputs, model.graph.outputs)

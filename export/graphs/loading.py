@@ -1,4 +1,4 @@
-"""Reads the graphs of a model folder, for what translates them or writes them anew."""
+"""Reads the graphs of a model folder, to translate them or to rewrite their precision."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from ...engine.model.manifest import AGAIN
 
 
 def load(path: Path) -> ir.Model:
-    """A graph whose weights are the file beside it, mapped into memory: read-only, and no copy.
+    """Load a graph, with its weights mapped into memory: they are read-only, and not copied.
 
-    onnx-ir's own tensors refuse a file that is a link, hard or symbolic; the files of an installed
-    package, of a copy by `cp -l` and of the Hugging Face cache may be. What the file holds was
-    compared with the manifest, so it is safe to follow one.
+    `onnx_ir.ExternalTensor` refuses a file that is a hard or symbolic link. Files of an installed
+    package, of a copy by `cp -l` and of the Hugging Face cache may be links. The file was compared
+    with the manifest before, so it is safe to follow a link.
 
     Args:
-        path: of the ONNX file.
+        path: path of the ONNX file; the file of weights lies in the same folder.
+
+    Returns:
+        The graph.
 
     Raises:
-        ModelError: the weights cannot be read, or are not those of the graph.
+        ModelError: the weights cannot be read, or do not fit the graph.
     """
     model = ir.load(path)
     files: dict[str, np.ndarray] = {}
@@ -33,7 +36,7 @@ def load(path: Path) -> ir.Model:
             continue
         name = os.fspath(stored.location)
         if Path(name).name != name:
-            raise ModelError(f"'{path}' has weights in '{name}', which is another folder", AGAIN)
+            raise ModelError(f"'{path}' has its weights in another folder: '{name}'", AGAIN)
         file = path.parent / name
         if name not in files:
             files[name] = _mapped(file)
@@ -43,13 +46,13 @@ def load(path: Path) -> ir.Model:
 
 
 def _mapped(file: Path) -> np.ndarray:
-    """The bytes of a file.
+    """Map a file into memory, uint8 [bytes].
 
     Raises:
-        ModelError: it cannot be read.
+        ModelError: the file cannot be read.
     """
     try:
-        if not file.stat().st_size:  # which cannot be mapped
+        if not file.stat().st_size:  # an empty file cannot be mapped
             return np.zeros(0, np.uint8)
         return np.asarray(np.memmap(file, np.uint8, mode="r"))
     except OSError as error:
@@ -57,10 +60,10 @@ def _mapped(file: Path) -> np.ndarray:
 
 
 def _array(stored: ir.ExternalTensor, data: np.ndarray, file: Path) -> np.ndarray:
-    """The part of a file that is a weight.
+    """Return the weight that a part of a file holds.
 
     Raises:
-        ModelError: the file ends before it, or it is not as long as its shape says.
+        ModelError: the file ends before the weight, or the weight's length does not fit its shape.
     """
     dtype = np.dtype(stored.dtype.numpy()).newbyteorder("<")
     start, size = stored.offset or 0, stored.size * dtype.itemsize

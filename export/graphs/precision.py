@@ -1,24 +1,24 @@
-"""Mixed precision, written into the graph: a strongly typed TensorRT does what the graph says.
+"""Writes mixed precision into a graph: strongly typed TensorRT computes in the graph's types.
 
-The policy. In low precision, float16 or bfloat16, are the matrix products and what lies between
-two of them without changing how exact a value is:
+Low precision is float16 or bfloat16. These nodes compute in it:
 
-- MatMul and Conv, their weights, and the bias of a linear layer. Tensor cores take low precision,
-  add up in float32 and round the result once;
-- scaling by a power of two, which loses nothing;
-- Transpose, Reshape, Split, Slice, Gather, Squeeze and Unsqueeze of what is in low precision, or is
-  wanted in it alone;
-- the look-up of word embeddings: the largest table of the text encoder.
+- MatMul and Conv, with their weights, and the bias of a linear layer. Tensor cores take low
+  precision, sum in float32 and round the result once.
+- Multiplication by a power of two, which is exact.
+- Transpose, Reshape, Split, Slice, Gather, Squeeze and Unsqueeze, if their input is in low
+  precision or all their consumers are.
+- The look-up of word embeddings, the largest table of the text encoder.
 
-All else is in float32: the residual stream, LayerNormalization, Softmax, GELU (a sum of 1 and erf,
-which low precision cancels), every reduction, division and root, the derivatives of them all,
-A * max(G, 0), and the ITM head, whose two columns cost nothing. TensorRT (RTX 1.7, by its log)
-fuses the casts into their neighbors, GELU into the product before it, and attention, softmax in
-float32 and all, into one kernel.
+All other nodes compute in float32. These are the residual stream, LayerNormalization, Softmax, GELU
+(1 + erf cancels in low precision), every reduction, division and root, and their derivatives.
+A * max(G, 0) is in float32, too, and so is the ITM head, whose two columns cost nothing.
 
-Inputs and outputs keep their types. A value is cast once for all who want it so; a weight is stored
-once, in the type in which it is used, and converted only when it is read, so that no second copy of
-a model is held in memory.
+TensorRT (RTX 1.7, by its log) fuses the casts into the neighboring kernels, and GELU into the
+product before it. It fuses attention, with softmax in float32, into a single kernel.
+
+Inputs and outputs keep their types. A value is cast once for all its consumers. A weight is stored
+once, in the type that its consumer needs. It is converted when it is read, so that memory holds no
+second copy of a model.
 """
 
 from __future__ import annotations
@@ -38,16 +38,19 @@ LOW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 PRODUCTS = {"MatMul", "Conv"}
 MOVES = {"Gather", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 
-_BFLOAT16_OPSET = 22  # the first whose Conv takes bfloat16; all else is as in 20
+_BFLOAT16_OPSET = 22  # first opset whose Conv takes bfloat16; other operators are as in 20
 
 
 def convert(model: ir.Model, precision: Precision) -> ir.Model:
-    """A graph of a model folder in another precision; in "fp32", the graph itself.
+    """Convert an exported graph to another precision.
 
     Args:
-        model: as exported, its weights in float32, or in float16 with a Cast after each. It is left
-            as it was, but for the types and shapes of its values, which are filled in.
-        precision: of the matrix products.
+        model: exported graph, with weights in float32, or in float16 with a Cast after each. The
+            types and shapes of its values are filled in; nothing else of it changes.
+        precision: precision of the matrix products.
+
+    Returns:
+        The converted graph; for "fp32" the same graph.
 
     Raises:
         ModelError: a weight is too large for float16.
@@ -62,11 +65,11 @@ def convert(model: ir.Model, precision: Precision) -> ir.Model:
 
 
 class _Rewriting:
-    """Makes a graph anew, each node in its precision.
+    """Rewrites a graph, with each node in its precision.
 
     Args:
-        low_type: float16 or bfloat16.
-        low_nodes: those to compute in it; the others compute in float32.
+        low_type: low precision, float16 or bfloat16.
+        low_nodes: nodes that compute in low precision; all others compute in float32.
     """
 
     def __init__(self, low_type: ir.DataType, low_nodes: set[ir.Node]) -> None:
@@ -74,18 +77,18 @@ class _Rewriting:
         self._low_nodes = low_nodes
         self._nodes: list[ir.Node] = []
         self._initializers: dict[str, ir.Value] = {}
-        self._made: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self._values: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
     def graph(self, old: ir.Graph) -> ir.Graph:
-        """A graph with the inputs, outputs and names of the old one."""
+        """Return the rewritten graph, with the inputs, outputs and names of the old graph."""
         inputs = [ir.val(value.name, value.dtype, value.shape) for value in old.inputs]
-        self._made.update(
+        self._values.update(
             ((value, _type_of(value)), new) for value, new in zip(old.inputs, inputs, strict=True)
         )
         for node in old:
             if not _weight(node.outputs[0]):
                 self._rewrite(node)
-        outputs = [self._as(value, _type_of(value)) for value in old.outputs]
+        outputs = [self._in_type(value, _type_of(value)) for value in old.outputs]
         for value, new in zip(old.outputs, outputs, strict=True):
             new.dtype, new.shape = _type_of(value), value.shape
         return ir.Graph(
@@ -98,31 +101,31 @@ class _Rewriting:
         )
 
     def _rewrite(self, node: ir.Node) -> None:
-        own = self._low_type if node in self._low_nodes else FLOAT
+        dtype = self._low_type if node in self._low_nodes else FLOAT
         new = ir.Node(
             node.domain,
             node.op_type,
-            [value and self._as(value, own) for value in node.inputs],
+            [value and self._in_type(value, dtype) for value in node.inputs],
             node.attributes,
             num_outputs=len(node.outputs),
             name=node.name,
         )
         self._nodes.append(new)
-        for value, made in zip(node.outputs, new.outputs, strict=True):
-            made.name = value.name
-            self._made[value, own if _is_real(value) else _type_of(value)] = made
+        for value, output in zip(node.outputs, new.outputs, strict=True):
+            output.name = value.name
+            self._values[value, dtype if _is_real(value) else _type_of(value)] = output
 
-    def _as(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
-        """What stands for a value of the old graph; if it is a real number, in the type wanted."""
+    def _in_type(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """Return the new graph's value for an old one; a floating-point value in this type."""
         value = _weight(value) or value
-        key = (value, wanted if _is_real(value) else _type_of(value))
-        if key not in self._made:
+        key = (value, dtype if _is_real(value) else _type_of(value))
+        if key not in self._values:
             make = self._store if value.const_value else self._cast
-            self._made[key] = make(value, key[1])
-        return self._made[key]
+            self._values[key] = make(value, key[1])
+        return self._values[key]
 
     def _cast(self, value: ir.Value, to: ir.DataType) -> ir.Value:
-        source = self._made[value, FLOAT if to == self._low_type else self._low_type]
+        source = self._values[value, FLOAT if to == self._low_type else self._low_type]
         cast = ir.node("Cast", [source], {"to": to})
         cast.outputs[0].name = f"{value.name}.{to.name.lower()}"
         self._nodes.append(cast)
@@ -138,7 +141,7 @@ class _Rewriting:
 
 
 def _low_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """The nodes to compute in low precision."""
+    """Return the nodes that compute in low precision; the module's docstring has the rules."""
     nodes = [node for node in graph if not _gives_output(node)]
     low: set[ir.Node] = set()
     for node in nodes:
@@ -155,13 +158,13 @@ def _low_nodes(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _gives_output(node: ir.Node) -> bool:
-    """Whether an output of the graph is what it computes, or that with a bias."""
+    """Tell whether a node computes an output of the graph, with or without a bias added."""
     last = [node, *filter(_is_bias, _consumers(node))]
     return any(value.is_graph_output() for node in last for value in node.outputs)
 
 
 def _is_bias(node: ir.Node) -> bool:
-    """Whether it adds a weight to a matrix product."""
+    """Tell whether a node adds a weight to a matrix product."""
     if node.op_type != "Add":
         return False
     product, bias = _inputs(node)
@@ -170,18 +173,18 @@ def _is_bias(node: ir.Node) -> bool:
 
 
 def _is_exact_scaling(node: ir.Node) -> bool:
-    """Whether it multiplies by a constant power of two."""
+    """Tell whether a node multiplies by a constant power of two."""
     factor = _weight(_inputs(node)[1]) if node.op_type == "Mul" else None
     values = factor.const_value.numpy() if factor and factor.const_value else np.zeros(0)
     return values.size == 1 and math.frexp(values.item())[0] == 0.5
 
 
 def _is_look_up(node: ir.Node) -> bool:
-    """Whether it reads rows of a weight at places that are not known beforehand."""
+    """Tell whether a node gathers rows of a weight at indices that are not constant."""
     if node.op_type != "Gather":
         return False
-    table, places = _inputs(node)
-    return bool(_weight(table) and not _weight(places))
+    table, indices = _inputs(node)
+    return bool(_weight(table) and not _weight(indices))
 
 
 def _consumers(node: ir.Node) -> list[ir.Node]:
@@ -193,7 +196,7 @@ def _inputs(node: ir.Node) -> list[ir.Value]:
 
 
 def _weight(value: ir.Value) -> ir.Value | None:
-    """The weight or constant that a value is: itself, or what it is cast from."""
+    """Return the weight or constant that a value is, or is cast from; None for other values."""
     producer = value.producer()
     if producer and producer.op_type == "Cast":
         (value,) = _inputs(producer)
@@ -210,10 +213,10 @@ def _is_real(value: ir.Value) -> bool:
 
 
 def _converted(weight: ir.Value, dtype: ir.DataType, name: str) -> ir.TensorProtocol:
-    """Its tensor in another type, converted whenever it is read.
+    """Return the tensor of a weight in another type, converted whenever it is read.
 
     Raises:
-        ModelError: it has values that the type has not.
+        ModelError: a value of the weight is beyond the range of float16.
     """
     tensor = weight.const_value
     assert tensor is not None
@@ -223,8 +226,8 @@ def _converted(weight: ir.Value, dtype: ir.DataType, name: str) -> ir.TensorProt
         values, largest = tensor.numpy(), np.finfo(np.float16).max
         if max(values.max(), -values.min()) > largest:
             raise ModelError(
-                f"{name} has values beyond {largest:.0f}, the largest of float16",
-                "take --precision bf16",
+                f"{name} has values beyond {largest:.0f}, the largest float16 value",
+                "build it with --precision bf16",
             )
     return ir.LazyTensor(
         lambda: ir.tensor(tensor.numpy().astype(dtype.numpy()), name=name),

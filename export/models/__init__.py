@@ -1,1 +1,1 @@
-"""One module a family of vision-language models."""
+"""Holds a package for each family of vision-language models, and the registry of families."""

@@ -1,4 +1,4 @@
-"""What a family of checkpoints is: all that the exporter asks of it."""
+"""Defines the protocol of a family of checkpoints, and the records that it exchanges."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """A checkpoint on this machine.
+    """The files of a checkpoint on this machine, before the model is loaded.
 
     Attributes:
-        path: a Hugging Face folder, or a file of weights.
-        config: `config.json` of a folder; empty for a file.
-        weights: of a file, by their keys there, mapped from it; empty for a folder.
+        path: path of a Hugging Face folder, or of a file of weights.
+        config: content of a folder's `config.json`; empty for a file of weights.
+        weights: weights of a file by their keys, mapped into memory; empty for a folder.
     """
 
     path: Path
@@ -35,28 +35,28 @@ class CheckpointFiles:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model ready to export, and its tokenizer.
+    """A loaded model and its tokenizer.
 
     Attributes:
-        model: in eval mode, on the CPU, its position embeddings as stored.
-        tokenizer: without padding and truncation.
-        notes: choices made for the user, to be shown.
+        model: model in eval mode, on the CPU, with the position embeddings of the checkpoint.
+        tokenizer: tokenizer without padding and truncation.
+        notes: messages to the user about choices that the loader made.
     """
 
-    model: Any  # a torch.nn.Module of the family's own class
+    model: Any  # torch.nn.Module, of a class that the family knows
     tokenizer: Tokenizer
     notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The cross-attention maps that are read.
+    """The cross-attention layers and heads whose salience a graph returns.
 
     Attributes:
         layers: indices of cross-attention layers, from 0; salience is averaged over them.
-        heads: indices of heads, likewise.
-        known: whether layers and heads are known to be the best for such a model.
-        separate: keep every map apart instead.
+        heads: indices of attention heads, from 0; salience is averaged over them.
+        known: whether these layers and heads are known to be the best ones for such a model.
+        separate: whether the graph returns every layer's and head's map instead of the average.
     """
 
     layers: tuple[int, ...]
@@ -67,17 +67,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class FamilyGraph:
-    """A graph of a family, and what the manifest tells of it; see `signature.Graph`.
+    """A graph of a model, with what the manifest records of it; see `signature.Graph`.
 
     Attributes:
-        model: the graph, its weights in float32 or float16.
-        roles: of its dynamic dimensions.
-        lengths: of the dimension that may be padded, those that are worth a build.
-        limits: the largest size of that dimension.
-        gradient: whether it differentiates.
-        only_for: settings without which it does not run.
-        shares: the graph, earlier in order, in whose file its weights are; None where it has its
-            own.
+        model: graph, with its weights in float32 or float16.
+        roles: role of each dynamic dimension, by the dimension's name.
+        lengths: lengths of the padded dimension that builds are made for, by its name.
+        limits: largest size of the padded dimension, by its name.
+        gradient: whether the graph computes a gradient.
+        only_for: settings that the graph runs for; it runs for no other values of them.
+        shares: name of an earlier graph whose file holds this graph's weights; None if the graph
+            has a file of weights.
     """
 
     model: ir.Model
@@ -94,8 +94,8 @@ class Trial:
     """Inputs on which an exported graph is compared with PyTorch.
 
     Attributes:
-        graph: its name.
-        feeds: its inputs.
+        graph: name of the graph.
+        feeds: inputs of the graph, by name.
     """
 
     graph: str
@@ -103,46 +103,46 @@ class Trial:
 
 
 class Family(Protocol):
-    """All that is known of one kind of checkpoint.
+    """The protocol of a family: all that the exporter must know of a kind of checkpoint.
 
     Attributes:
-        name: as in the manifest.
-        method: the method that its models are for, as in the manifest.
+        name: name of the family in the manifest.
+        method: name of the method that runs the family's models, in the manifest.
     """
 
     name: str
     method: str
 
     def recognises(self, files: CheckpointFiles) -> bool:
-        """Whether a checkpoint is of this family, by `model_type` or the names of its weights."""
+        """Tell whether a checkpoint is of this family, by `model_type` or its weights' keys."""
         ...
 
     def load(self, files: CheckpointFiles, tokenizer: Path | None) -> Checkpoint:
         """Load a checkpoint.
 
         Args:
-            files: that `recognises` took.
-            tokenizer: a tokenizer's file or folder, in place of the checkpoint's own.
+            files: files of a checkpoint of this family.
+            tokenizer: file or folder of a tokenizer that replaces the checkpoint's tokenizer.
 
         Raises:
-            ModelError: it cannot be read, or is not what the method needs.
+            ModelError: the checkpoint cannot be read, or lacks what the method needs.
         """
         ...
 
     def resize(self, model: Any, sides: tuple[int, int]) -> None:
-        """Make a model take images of a height and a width in pixels, in place.
+        """Change the input size of a model to (height, width) in pixels, in place.
 
         Raises:
-            ModelError: it cannot.
+            ModelError: the model cannot take images of this size.
         """
         ...
 
     def preprocess(self, model: Any) -> Preprocess:
-        """How an image becomes an input."""
+        """Return how an image becomes the model's input: size, patches, mean, deviation."""
         ...
 
     def text(self, checkpoint: Checkpoint) -> Text:
-        """How class names become tokens.
+        """Return how class names become tokens: prompt, special tokens, context length.
 
         Raises:
             ModelError: the tokenizer does not fit the model.
@@ -150,21 +150,21 @@ class Family(Protocol):
         ...
 
     def cross_attention(self, model: Any) -> tuple[int, int]:
-        """How many cross-attention layers a model has, and heads in each."""
+        """Count the cross-attention layers of a model, and the heads of a layer."""
         ...
 
     def known_best(self, model: Any) -> Choice:
-        """A layer and a head to read."""
+        """Return the layer and head that are best for a model, as far as that is known."""
         ...
 
     def graphs(self, model: Any, choice: Choice) -> dict[str, FamilyGraph]:
-        """The graphs of a model by name, in the order in which they are written."""
+        """Build the graphs of a model, by name, in the order in which they are written."""
         ...
 
     def trials(self, model: Any, random: np.random.Generator) -> Iterator[Trial]:
-        """Inputs on which to compare every graph; the model is in float32."""
+        """Yield inputs on which every graph is compared; the model is in float32."""
         ...
 
     def reference(self, model: Any, choice: Choice, trial: Trial) -> Arrays:
-        """The outputs that a graph should give, by the model itself, in the model's precision."""
+        """Compute the outputs of a graph by eager PyTorch, in the model's precision."""
         ...

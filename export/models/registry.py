@@ -1,4 +1,4 @@
-"""The families of checkpoints that can be exported."""
+"""Lists the families of checkpoints that can be exported."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ FAMILIES: list[Family] = [blip]
 
 
 def family_of(files: CheckpointFiles) -> Family:
-    """The family of a checkpoint.
+    """Return the family of a checkpoint.
 
     Raises:
-        ModelError: it is of none that is known.
+        ModelError: the checkpoint is of no known family.
     """
     for family in FAMILIES:
         if family.recognises(files):
             return family
     kind = files.config.get("model_type")
-    what = f"holds a {kind!r} model" if files.config else "has weights of no known model"
+    content = f"holds a {kind!r} model" if files.config else "has weights of no known model"
     raise ModelError(
-        f"'{files.path}' {what}",
+        f"'{files.path}' {content}",
         f"families that can be exported: {', '.join(family.name for family in FAMILIES)}",
     )

@@ -1,4 +1,4 @@
-"""Where a checkpoint is: a folder, a file, or the Hugging Face hub, from which it is fetched."""
+"""Finds the files of a checkpoint: a folder, a file, or a download from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ _HUB_FILES = ["config.json", "tokenizer*", "vocab*", "merges.txt", "model*.safet
 
 
 def find_checkpoint(checkpoint: str, revision: str | None = None) -> tuple[CheckpointFiles, Origin]:
-    """Find a checkpoint on this machine, or fetch it.
+    """Find the files of a checkpoint on this machine, or download them.
 
     Args:
-        checkpoint: a hub id, a Hugging Face folder, or a file of weights (`.pth`).
+        checkpoint: hub id, Hugging Face folder, or file of weights (`.pth`).
         revision: branch, tag or commit of a hub id.
 
     Returns:
-        Its files; and where it came from, for the manifest.
+        The files of the checkpoint, and its origin for the manifest.
 
     Raises:
-        ModelError: it cannot be found, fetched or read.
+        ModelError: the checkpoint cannot be found, downloaded or read.
     """
     if revision and not is_hub_id(checkpoint):
-        raise ModelError(f"revision is {revision!r}", "only a hub id has revisions: leave it out")
+        raise ModelError(
+            f"revision is {revision!r}", "only a hub id has revisions: leave --revision out"
+        )
     path = Path(checkpoint).expanduser()
     if path.is_file():
         return CheckpointFiles(path, weights=read_weights(path)), Origin(path.name)
@@ -49,16 +51,22 @@ def find_checkpoint(checkpoint: str, revision: str | None = None) -> tuple[Check
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The weights of a PyTorch file, under its key "model" or bare; code in it is never run.
+    """Read the weights of a PyTorch file, without running code in it (`weights_only`).
+
+    Args:
+        path: path of the file, which holds the weights, or a dictionary with them under "model".
+
+    Returns:
+        The weights by their keys, on the CPU.
 
     Raises:
-        ModelError: it cannot be read, or holds no weights.
+        ModelError: the file cannot be read, or holds no weights.
     """
     try:
         # Files of PyTorch before 1.6 are not zipped, and cannot be mapped into memory.
         zipped = zipfile.is_zipfile(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # of many kinds: pickle, zip, torch
+    except Exception as error:  # raised by pickle, zipfile or torch
         raise ModelError(
             f"'{path}' cannot be read as a PyTorch checkpoint: {reason(error)}",
             "download it again; files that hold more than weights are refused",
@@ -72,7 +80,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         )
     ):
         raise ModelError(
-            f"'{path}' holds no weights: neither under the key 'model' nor by themselves",
+            f"'{path}' holds no weights: neither at its top level nor under the key 'model'",
             "take a checkpoint as its authors published it (model_large_retrieval_flickr.pth)",
         )
     return weights
@@ -96,9 +104,9 @@ def _download(hub_id: str, revision: str | None) -> Path:
         folder = Path(snapshot_download(hub_id, revision=revision, allow_patterns=_HUB_FILES))
         if not any(folder.glob("*.safetensors")):
             snapshot_download(hub_id, revision=revision, allow_patterns=["pytorch_model*"])
-    except Exception as error:  # of many kinds: HTTP, time-outs, cache, names
+    except Exception as error:  # raised for HTTP errors, time-outs, the cache, names
         raise ModelError(
             f"cannot fetch {hub_id!r} from the Hugging Face hub: {reason(error)}",
-            "check the name and the network, or give a folder or .pth file that is already here",
+            "check the name and the network, or give a folder or .pth file on this machine",
         ) from error
     return folder

@@ -1,4 +1,4 @@
-"""WordPiece tokenizers: a checkpoint's own, or BERT's."""
+"""Reads and checks WordPiece tokenizers: a checkpoint's, or BERT's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from ...engine.errors import ModelError
 
 FILES = ("tokenizer.json", "vocab.txt")
-BERT_SIZES = (30522, 30524)  # of the vocabulary, as published; and with BLIP's [DEC] and [ENC]
+BERT_SIZES = (30522, 30524)  # of BERT's vocabulary, without and with BLIP's [DEC] and [ENC]
 
 
 def read(source: Path) -> Tokenizer | None:
-    """A tokenizer from its file, or from a folder's `FILES`; None where there is none.
+    """Read a tokenizer.
+
+    Args:
+        source: path of a `tokenizer.json` or `vocab.txt`, or of a folder with one of them.
+
+    Returns:
+        The tokenizer; None if no such file exists.
 
     Raises:
         ModelError: the file cannot be read.
@@ -28,19 +34,20 @@ def read(source: Path) -> Tokenizer | None:
             return word_piece(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(
-                f"'{path}' cannot be read as a tokenizer: {error}", "give a BERT WordPiece one"
+                f"'{path}' cannot be read as a tokenizer: {error}",
+                "give a BERT WordPiece tokenizer: --tokenizer vocab.txt",
             ) from error
     return None
 
 
 def bert() -> Tokenizer:
-    """BERT's uncased tokenizer, which BLIP has with two tokens more."""
+    """Return BERT's uncased tokenizer, which BLIP extends by two tokens."""
     vocabulary = resources.files("pnp_ovss.export") / "data" / "bert-base-uncased-vocab.txt"
     return word_piece(vocabulary.read_text(encoding="utf-8"))
 
 
 def word_piece(vocabulary: str) -> Tokenizer:
-    """An uncased WordPiece tokenizer over a vocabulary of one piece a line."""
+    """Make an uncased WordPiece tokenizer from the text of a vocabulary, with a piece a line."""
     ids = {piece: index for index, piece in enumerate(vocabulary.rstrip("\n").split("\n"))}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -49,10 +56,14 @@ def word_piece(vocabulary: str) -> Tokenizer:
 
 
 def check(tokenizer: Tokenizer, vocabulary_size: int) -> None:
-    """Make sure that a model with so many word embeddings can use a tokenizer.
+    """Check that a tokenizer fits a model.
+
+    Args:
+        tokenizer: tokenizer.
+        vocabulary_size: number of the model's word embeddings.
 
     Raises:
-        ModelError: it lacks a special token, or has ids beyond the embeddings.
+        ModelError: the tokenizer lacks a special token, or has ids beyond the word embeddings.
     """
     for token in ("[UNK]", "[SEP]", "[PAD]"):
         special_id(tokenizer, token)
@@ -61,17 +72,20 @@ def check(tokenizer: Tokenizer, vocabulary_size: int) -> None:
         raise ModelError(
             f"the tokenizer has ids up to {largest}, the model's vocabulary"
             f" {vocabulary_size} entries",
-            "give the model's own tokenizer with --tokenizer",
+            "give the tokenizer of the model: --tokenizer vocab.txt",
         )
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:
-    """The id of a special token.
+    """Return the id of a special token.
 
     Raises:
-        ModelError: the tokenizer has none.
+        ModelError: the tokenizer has no such token.
     """
-    found = tokenizer.token_to_id(token)
-    if found is None:
-        raise ModelError(f"the tokenizer has no {token}", "give a BERT WordPiece one")
-    return found
+    token_id = tokenizer.token_to_id(token)
+    if token_id is None:
+        raise ModelError(
+            f"the tokenizer has no {token}",
+            "give a BERT WordPiece tokenizer: --tokenizer vocab.txt",
+        )
+    return token_id

@@ -1,1 +1,1 @@
-"""The kernels on the CPU; those in C++ have a C ABI."""
+"""Runs the kernels on the CPU: in NumPy, and the dense CRF in C++ with a C interface."""

@@ -1,5 +1,5 @@
-// Large arrays: their memory is counted, and comes in huge pages, without which its first touch would cost
-// as much as a sweep over it.
+// Large arrays, whose memory is counted and lies in huge pages. Without huge pages the first touch of an
+// array would cost as much as a sweep over it.
 #pragma once
 
 #include <atomic>
@@ -19,7 +19,7 @@ namespace pnp {
 
 constexpr size_t HUGE_PAGE = size_t(2) << 20;
 
-// Asks for huge pages for the whole ones among the pages of this memory; nothing else changes.
+// Asks the kernel (madvise) to back the memory by huge pages, as far as it holds whole ones of 2 MiB.
 inline void prefer_huge_pages(void *memory, size_t bytes) {
 #ifdef __linux__
     const uintptr_t first = (uintptr_t(memory) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
@@ -30,30 +30,30 @@ inline void prefer_huge_pages(void *memory, size_t bytes) {
 #endif
 }
 
-// How much may be taken, what is, and what was at most.
+// Counts the bytes that are allocated, and their peak. Above the limit (in bytes) it throws std::bad_alloc.
 class Memory {
 public:
     explicit Memory(int64_t limit) : limit_(limit) {}
     Memory(const Memory &) = delete;
 
-    void take(size_t bytes) {
-        const int64_t now = taken_ += int64_t(bytes);
-        for (int64_t peak = peak_; now > peak && !peak_.compare_exchange_weak(peak, now);) {
+    void reserve(size_t bytes) {
+        const int64_t total = reserved_ += int64_t(bytes);
+        for (int64_t peak = peak_; total > peak && !peak_.compare_exchange_weak(peak, total);) {
         }
-        if (now <= limit_) return;
-        give_back(bytes);
+        if (total <= limit_) return;
+        release(bytes);
         throw std::bad_alloc();
     }
 
-    void give_back(size_t bytes) { taken_ -= int64_t(bytes); }
+    void release(size_t bytes) { reserved_ -= int64_t(bytes); }
     int64_t peak() const { return peak_; }
 
 private:
     const int64_t limit_;
-    std::atomic<int64_t> taken_{0}, peak_{0};
+    std::atomic<int64_t> reserved_{0}, peak_{0};
 };
 
-// Large blocks that were freed stay for the next call, up to a limit.
+// Stores large freed blocks for the next call, up to MAX_BYTES and MAX_BLOCKS in all.
 class Pool {
 public:
     struct Block {
@@ -62,11 +62,11 @@ public:
     };
 
     static Pool &shared() {
-        static Pool *pool = new Pool;  // never ends, as threads may outlive the main one
+        static Pool *pool = new Pool;  // never destroyed: threads may outlive the main thread
         return *pool;
     }
 
-    // The smallest block that is large enough and no more than twice as large; null if there is none.
+    // Takes the smallest block of at least `bytes` and at most about twice as many; null if the pool has none.
     Block take(size_t bytes) {
         std::lock_guard<std::mutex> lock(mutex_);
         size_t best = blocks_.size();
@@ -78,27 +78,29 @@ public:
         const Block block = blocks_[best];
         blocks_[best] = blocks_.back();
         blocks_.pop_back();
-        kept_ -= block.bytes;
+        pooled_bytes_ -= block.bytes;
         return block;
     }
 
     void give(Block block) {
         std::lock_guard<std::mutex> lock(mutex_);
-        if (block.bytes < HUGE_PAGE || kept_ + block.bytes > MOST || blocks_.size() == COUNT)
+        if (block.bytes < HUGE_PAGE || pooled_bytes_ + block.bytes > MAX_BYTES ||
+            blocks_.size() == MAX_BLOCKS)
             return std::free(block.start);
         blocks_.push_back(block);
-        kept_ += block.bytes;
+        pooled_bytes_ += block.bytes;
     }
 
 private:
-    static constexpr size_t MOST = size_t(256) << 20, COUNT = 64;
+    static constexpr size_t MAX_BYTES = size_t(256) << 20, MAX_BLOCKS = 64;
     std::mutex mutex_;
     std::vector<Block> blocks_;
-    size_t kept_ = 0;
+    size_t pooled_bytes_ = 0;
 
-    Pool() { blocks_.reserve(COUNT); }
+    Pool() { blocks_.reserve(MAX_BLOCKS); }
 };
 
+// Deleter of a Buffer: gives its block to the pool, and its bytes back to the count.
 struct Free {
     Memory *memory = nullptr;
     size_t counted = 0;
@@ -106,26 +108,27 @@ struct Free {
 
     void operator()(void *) const {
         Pool::shared().give(block);
-        memory->give_back(counted);
+        memory->release(counted);
     }
 };
 
-// An array that is not initialized, aligned to cache lines.
+// An array without initial values, aligned to cache lines (64 bytes) at least.
 template <class T>
 using Buffer = std::unique_ptr<T[], Free>;
 
+// Allocates `count` values; throws std::bad_alloc where memory or its limit does not suffice.
 template <class T>
 Buffer<T> uninitialized(int64_t count, Memory &memory) {
     if (uint64_t(count) > (SIZE_MAX >> 1) / sizeof(T)) throw std::bad_alloc();
     const size_t wanted = size_t(count) * sizeof(T);
     const size_t alignment = wanted < HUGE_PAGE / 2 ? 64 : HUGE_PAGE;
     const size_t bytes = (wanted / alignment + 1) * alignment;
-    memory.take(bytes);
+    memory.reserve(bytes);
     Pool::Block block = Pool::shared().take(bytes);
     if (block.start == nullptr) {
         block = {std::aligned_alloc(alignment, bytes), bytes};
         if (block.start == nullptr) {
-            memory.give_back(bytes);
+            memory.release(bytes);
             throw std::bad_alloc();
         }
         prefer_huge_pages(block.start, bytes);

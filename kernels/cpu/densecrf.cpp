@@ -1,3 +1,4 @@
+// Mean-field inference in a dense CRF on two permutohedral lattices; `densecrf.h` has the C interface.
 #include "densecrf.h"
 
 #include <cfloat>
@@ -13,12 +14,13 @@ using Values = Buffer<float>;  // [vertices][stride]
 
 constexpr float LOG2_E = 1.44269504f;  // messages, as all exponents here, are to base 2
 
-// One pairwise term: its lattice, and what lies on the lattice's vertices.
+// A pairwise kernel of the CRF: its lattice, and the values on the lattice's vertices.
 class Kernel {
 public:
     Kernel() = default;
 
-    // slice(blur(splat(q))) is then the whole message to each label.
+    // Folds compatibility and symmetric norm into the weights: slice(blur(splat(q))) is then the message to
+    // each label.
     Kernel(Lattice lattice, int64_t points, float compat, int stride, Team &team, Memory &memory)
         : lattice_(std::move(lattice)), stride_(stride) {
         weigh(points, compat, team);
@@ -35,7 +37,7 @@ public:
                 splat ? to : nullptr};
     }
 
-    // Blurs what the members splatted, and makes room for them to do so again.
+    // Sums and blurs the values that the members splatted, and zeroes the arrays for the next splat.
     void blur(const Functions &functions, Team &team) {
         if (stride_ == 0) return;
         if (!partial_.empty()) team.share(size(), [&](int, int64_t first, int64_t last) {
@@ -62,8 +64,8 @@ public:
 private:
     Lattice lattice_;
     int stride_ = 0;
-    Values value_[2];               // to splat on; to slice
-    std::vector<Values> partial_;   // what the other members splat on
+    Values value_[2];              // [0] is splatted onto by member 0, [1] is sliced
+    std::vector<Values> partial_;  // splatted onto by members 1, 2, ...
 
     int64_t size() const { return lattice_.vertices * stride_; }
     const Vertex *neighbors(int j) const { return &lattice_.neighbor[j * lattice_.vertices * 2]; }
@@ -76,7 +78,7 @@ private:
         return values;
     }
 
-    // The weight of each vertex, at all of the points together, blurred.
+    // Returns the sum of each vertex's weights over all points, blurred.
     std::vector<float> blurred_mass(int64_t points, Team &team) const {
         const int corners = lattice_.corners;
         using Mass = std::vector<float>;
@@ -100,14 +102,15 @@ private:
         return mass;
     }
 
-    // Norm and compatibility go into the weights; vertices go by the place of their values from here.
+    // Multiplies the weights by norm and compatibility, and turns vertex numbers into offsets of their
+    // values, in OFFSET_UNIT floats.
     void weigh(int64_t points, float compat, Team &team) {
         const int corners = lattice_.corners;
         const std::vector<float> mass = blurred_mass(points, team);
-        // What the blur multiplies by, beside averaging (Adams, Baek and Davis, section 4.2).
+        // Factor that makes the blur an average (Adams, Baek and Davis 2010, section 4.2).
         const float gain = 1.0f / (1.0f + std::pow(2.0f, -float(corners - 1)));
         const float strength = std::sqrt(compat * gain * LOG2_E);
-        const Vertex width = Vertex(stride_ / PLACE);
+        const Vertex width = Vertex(stride_ / OFFSET_UNIT);
         if (lattice_.vertices > UINT32_MAX / width) throw std::bad_alloc();
         team.share(points, [&](int, int64_t first, int64_t last) {
             for (int64_t p = first; p < last; p++) {
@@ -127,7 +130,7 @@ private:
     }
 };
 
-// Adds the time since the last call to what it is told.
+// Adds the seconds since its last call to a sum.
 class Clock {
 public:
     void operator()(double &spent) {
@@ -140,6 +143,7 @@ private:
     std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
+// An image, and the number of labels of its pixels.
 struct Problem {
     const uint8_t *image;
     int width, height, labels;
@@ -147,6 +151,7 @@ struct Problem {
     int64_t points() const { return order().points(); }
 };
 
+// Builds the kernel with D features; one of compatibility 0 is empty and sends no message.
 template <int D>
 Kernel build(const Problem &problem, const float (&deviations)[D], float compat, int stride,
              const Functions &functions, Team &team, Memory &memory) {
@@ -156,14 +161,15 @@ Kernel build(const Problem &problem, const float (&deviations)[D], float compat,
     return {builder.build(), problem.points(), compat, stride, team, memory};
 }
 
-constexpr int MOST_LABELS = 1 << 20;  // so that sizes of blocks are no larger than an int
+constexpr int MAX_LABELS = 1 << 20;  // keeps the size of a block within an int
 
-// Labels that only pad a vector: so unlikely that they take nothing from the others.
-constexpr float NEVER = -1e30f;
+// Logit of the labels that only pad a vector: their probability is zero next to that of any real label.
+constexpr float PADDING_LOGIT = -1e30f;
 
+// A probability is NaN, infinite or negative.
 struct NotFinite : std::exception {};
 
-// Log probabilities, to base 2, of some rows, as [points][stride].
+// Writes the log probabilities, to base 2, of the rows from `first` to `last` as [points][stride].
 void read(const Problem &problem, const float *probabilities, float *logits, int stride,
           const Functions &functions, Memory &memory, int64_t first, int64_t last) {
     const Values block = uninitialized<float>(Order::WIDE * stride, memory);
@@ -174,12 +180,12 @@ void read(const Problem &problem, const float *probabilities, float *logits, int
                 block[b * stride + l] = probabilities[l * problem.points() + pixel + b];
         if (!functions.logarithms(block.get(), Order::WIDE * stride)) throw NotFinite();
         for (int b = 0; b < count; b++)
-            std::fill(&block[b * stride + problem.labels], &block[(b + 1) * stride], NEVER);
+            std::fill(&block[b * stride + problem.labels], &block[(b + 1) * stride], PADDING_LOGIT);
         std::copy(&block[0], &block[count * stride], logits + point * stride);
     });
 }
 
-// Of some rows what stands at their points, [points][stride], as [labels][height][width].
+// Writes the values [points][stride] of the rows from `first` to `last` as [labels][height][width].
 void write(const Problem &problem, const float *values, float *marginals, int stride, int64_t first,
            int64_t last) {
     problem.order().rows(first, last, [&](int64_t point, int64_t pixel, int count) {
@@ -189,6 +195,7 @@ void write(const Problem &problem, const float *values, float *marginals, int st
     });
 }
 
+// Runs the mean field; marginals and the time and memory that it took are written.
 void infer(const Problem &problem, const float *probabilities, float *marginals,
            const pnp_densecrf_params &params, Memory &memory, pnp_densecrf_stats &stats) {
     const int64_t points = problem.points();
@@ -197,17 +204,19 @@ void infer(const Problem &problem, const float *probabilities, float *marginals,
     Team team(params.threads);
     Clock clock;
 
-    Values own = uninitialized<float>(points * stride, memory);
+    Values logits = uninitialized<float>(points * stride, memory);
     team.share(problem.height, [&](int, int64_t first, int64_t last) {
-        read(problem, probabilities, own.get(), stride, functions, memory, first, last);
+        read(problem, probabilities, logits.get(), stride, functions, memory, first, last);
     });
     clock(stats.read);
 
-    const float near[2] = {params.gaussian_sxy, params.gaussian_sxy};
-    const float alike[5] = {params.bilateral_sxy, params.bilateral_sxy, params.bilateral_srgb,
-                            params.bilateral_srgb, params.bilateral_srgb};
-    Kernel gaussian = build<2>(problem, near, params.gaussian_compat, stride, functions, team, memory);
-    Kernel bilateral = build<5>(problem, alike, params.bilateral_compat, stride, functions, team, memory);
+    const float gaussian_deviations[2] = {params.gaussian_sxy, params.gaussian_sxy};
+    const float bilateral_deviations[5] = {params.bilateral_sxy, params.bilateral_sxy, params.bilateral_srgb,
+                                           params.bilateral_srgb, params.bilateral_srgb};
+    Kernel gaussian =
+        build<2>(problem, gaussian_deviations, params.gaussian_compat, stride, functions, team, memory);
+    Kernel bilateral =
+        build<5>(problem, bilateral_deviations, params.bilateral_compat, stride, functions, team, memory);
     stats.vertices = gaussian.vertices() + bilateral.vertices();
     clock(stats.build);
 
@@ -216,7 +225,7 @@ void infer(const Problem &problem, const float *probabilities, float *marginals,
         team.share(points, [&](int member, int64_t from, int64_t to) {
             const Values scratch = uninitialized<float>(BLOCK * stride, memory);
             std::fill(&scratch[0], &scratch[BLOCK * stride], 0.0f);
-            const Sweep job{own.get(), last, problem.labels, stride, scratch.get(),
+            const Sweep job{logits.get(), last, problem.labels, stride, scratch.get(),
                             gaussian.messages(member, !first, !last),
                             bilateral.messages(member, !first, !last)};
             functions.sweep(job, from, to);
@@ -229,7 +238,7 @@ void infer(const Problem &problem, const float *probabilities, float *marginals,
     }
     prefer_huge_pages(marginals, size_t(points) * size_t(problem.labels) * sizeof(float));
     team.share(problem.height, [&](int, int64_t first, int64_t last) {
-        write(problem, own.get(), marginals, stride, first, last);
+        write(problem, logits.get(), marginals, stride, first, last);
     });
     clock(stats.write);
     stats.peak_bytes = memory.peak();
@@ -250,22 +259,22 @@ extern "C" int32_t pnp_densecrf(const uint8_t *image, const float *probabilities
                                 int32_t width, int32_t height, int32_t labels,
                                 const pnp_densecrf_params *params, pnp_densecrf_stats *stats) {
     if (!image || !probabilities || !marginals || !params || width < 1 || height < 1 || labels < 1 ||
-        labels > pnp::MOST_LABELS || !pnp::usable(*params))
+        labels > pnp::MAX_LABELS || !pnp::usable(*params))
         return PNP_DENSECRF_BAD_ARGUMENT;
     const pnp::Problem problem{image, width, height, labels};
     pnp_densecrf_stats ignored;
-    pnp_densecrf_stats &own = stats ? *stats : ignored;
-    own = {};
+    pnp_densecrf_stats &filled = stats ? *stats : ignored;
+    filled = {};
     try {
         pnp::Memory memory(params->memory ? params->memory : INT64_MAX);
-        pnp::infer(problem, probabilities, marginals, *params, memory, own);
+        pnp::infer(problem, probabilities, marginals, *params, memory, filled);
     } catch (const pnp::NotFinite &) {
         return PNP_DENSECRF_NOT_FINITE;
     } catch (const pnp::OutOfRange &) {
         return PNP_DENSECRF_OUT_OF_RANGE;
     } catch (const std::bad_alloc &) {
         return PNP_DENSECRF_NO_MEMORY;
-    } catch (const std::length_error &) {  // of a vector
+    } catch (const std::length_error &) {  // thrown by std::vector
         return PNP_DENSECRF_NO_MEMORY;
     }
     return PNP_DENSECRF_OK;

@@ -1,4 +1,4 @@
-"""The dense CRF on the CPU: the Python side of `cpu/densecrf.cpp`."""
+"""Calls the dense CRF in C++, `cpu/densecrf.cpp`, through ctypes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ..interface import BILATERAL, GAUSSIAN, ITERATIONS
 
 
 class _Parameters(ctypes.Structure):
+    """Parameters of the CRF, laid out as `pnp_densecrf_params` in `densecrf.h`."""
+
     _fields_ = (
         ("memory", ctypes.c_int64),
         ("iterations", ctypes.c_int32),
@@ -25,10 +27,18 @@ class _Parameters(ctypes.Structure):
 
 
 class Profile(ctypes.Structure):
-    """Where the time of one call went, in seconds, how large its lattices were, its memory's peak.
+    """Time and memory of one call, laid out as `pnp_densecrf_stats` in `densecrf.h`.
 
-    Slice, softmax and splat are one loop (`sweep`), but for the first iteration, which has nothing
-    to slice (`first`), and after the last one, which splats no more (`last`).
+    Attributes:
+        read: seconds for taking the logarithms of the probabilities.
+        build: seconds for building the lattices.
+        first: seconds for the first sweep (softmax, splat), which has no message to slice.
+        sweep: seconds for all other sweeps (slice, softmax, splat).
+        blur: seconds for blurring the values of the lattices' vertices.
+        last: seconds for the last sweep (slice, softmax), which gives the marginals.
+        write: seconds for writing the marginals.
+        vertices: number of vertices of both lattices.
+        peak_bytes: most bytes that were allocated at once.
     """
 
     _fields_ = (
@@ -62,38 +72,41 @@ def densecrf(
     memory: int = 0,
     profile: Profile | None = None,
 ) -> np.ndarray:
-    """Mean-field marginals of a fully connected CRF (Kraehenbuehl and Koltun, 2011).
+    """Compute the marginals of a fully connected CRF by mean-field inference.
 
-    Potts compatibility and symmetric normalization, on the permutohedral lattice. The GIL is
-    released: calls from several threads run at once.
+    The CRF has Potts compatibility and symmetric normalization (Kraehenbuehl and Koltun, 2011). Its
+    messages are filtered on the permutohedral lattice (Adams, Baek and Davis, 2010). The GIL is
+    released, so calls from several threads run at once.
 
-    Memory: 72 bytes a pixel and 4 a pixel and label, 60 bytes a vertex of the lattices and 8 a
-    vertex and label, 4 more of these for each thread but the first, where labels are rounded up to
-    4 or a multiple of 8. Photographs have about one vertex in three pixels (3 labels: 134 bytes a
-    pixel in all), noise up to six a pixel (700). Up to 256 MiB of it stay allocated for the next
-    call.
+    Memory: 72 bytes for each pixel and 60 for each vertex of the lattices. Each label adds 4 bytes
+    for each pixel and 8 for each vertex. Each thread after the first adds 4 bytes for each vertex
+    and label. Labels are rounded up to 4, or to a multiple of 8.
+
+    A photograph has about one vertex in three pixels: with 3 labels 134 bytes for each pixel. Noise
+    has up to six vertices in a pixel: 700 bytes. Up to 256 MiB stay allocated for the next call.
 
     Args:
-        image: uint8 [H, W, 3].
-        probabilities: float32 [C, H, W], of each label, at least 0; they need not sum to 1.
-        iterations: of the mean field; 0 gives the probabilities themselves, summing to 1.
+        image: image, uint8 [H, W, 3].
+        probabilities: unary probabilities of each label, float32 [C, H, W], at least 0 and finite;
+            they need not sum to 1.
+        iterations: number of mean-field iterations; 0 only normalizes the probabilities.
         gaussian_sxy: standard deviation of the smoothness kernel, in pixels.
-        gaussian_compat: its weight; 0 leaves the kernel out.
-        bilateral_sxy: standard deviation of the appearance kernel, in pixels.
-        bilateral_srgb: its standard deviation in color, in levels of 0 to 255.
-        bilateral_compat: its weight; 0 leaves the kernel out.
-        threads: to use inside this one image. Their number changes the order of sums, and so
-            the last digits of the result.
-        memory: the most bytes that it may take, beside its result; 0 sets no limit.
-        profile: is filled in.
+        gaussian_compat: weight of the smoothness kernel; 0 leaves the kernel out.
+        bilateral_sxy: spatial standard deviation of the appearance kernel, in pixels.
+        bilateral_srgb: color standard deviation of the appearance kernel, in levels of 0 to 255.
+        bilateral_compat: weight of the appearance kernel; 0 leaves the kernel out.
+        threads: number of threads for this image. It changes the order of sums, and so the last
+            digits of the result.
+        memory: limit of the memory in bytes, without the result; 0 sets no limit.
+        profile: record of time and memory, filled in by the call.
 
     Returns:
-        float32 [C, H, W].
+        The marginals, float32 [C, H, W].
 
     Raises:
         ValueError: a shape, a dtype, a parameter or a probability cannot be used.
-        MemoryError: it needs more memory than there is, or than it may take.
-        ImportError: the extension was not built.
+        MemoryError: memory ran out, or the limit was reached.
+        ImportError: the C++ extension was not built.
     """
     image = np.ascontiguousarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -119,7 +132,7 @@ def densecrf(
             _Parameters(
                 memory,
                 min(iterations, 2**31 - 1),
-                min(threads, _MOST_THREADS),
+                min(threads, _MAX_THREADS),
                 gaussian_sxy,
                 gaussian_compat,
                 bilateral_sxy,
@@ -136,21 +149,24 @@ def densecrf(
     return marginals
 
 
-_MOST_THREADS = 256
+_MAX_THREADS = 256
 
 
 @cache
 def load() -> ctypes.CDLL:
-    """The extension, which is loaded once.
+    """Load the C++ extension, once in a process.
+
+    Returns:
+        The shared library, with the argument types of `pnp_densecrf` declared.
 
     Raises:
-        ImportError: it was not built.
-        OSError: it cannot be loaded.
+        ImportError: the extension was not built.
+        OSError: the extension cannot be loaded.
     """
-    found = find_spec("pnp_ovss.kernels._densecrf")
-    if found is None or found.origin is None:
+    spec = find_spec("pnp_ovss.kernels._densecrf")
+    if spec is None or spec.origin is None:
         raise ImportError("pnp_ovss.kernels._densecrf was not built")
-    library = ctypes.CDLL(found.origin)
+    library = ctypes.CDLL(spec.origin)
     pointer, size = ctypes.c_void_p, ctypes.c_int32
     library.pnp_densecrf.argtypes = (*[pointer] * 3, *[size] * 3, *[pointer] * 2)
     library.pnp_densecrf.restype = ctypes.c_int32

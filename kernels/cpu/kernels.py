@@ -1,4 +1,4 @@
-"""The kernels on the CPU: those of `reference`, and the dense CRF in C++."""
+"""Lists the kernels on the CPU: the NumPy functions of `reference`, and the dense CRF in C++."""
 
 from ..reference import (
     accumulate,

@@ -1,5 +1,5 @@
-// The permutohedral lattice (Adams, Baek and Davis, 2010): which vertices each pixel lies between, with
-// what weights, and which vertices are neighbors.
+// The permutohedral lattice (Adams, Baek and Davis, Fast High-Dimensional Filtering Using the Permutohedral
+// Lattice, 2010): the vertices and weights of each pixel's simplex, and the neighbors of each vertex.
 #pragma once
 
 #include <algorithm>
@@ -14,23 +14,24 @@
 
 namespace pnp {
 
-// Vertices are numbered from 1; 0 stands for "none" and always holds zeros.
+// Number of a vertex, from 1. Vertex 0 stands for "none", and its values are always zero.
 using Vertex = uint32_t;
 
+// Features are too far apart for float32, or vertices too many for their numbers.
 struct OutOfRange : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
 struct Lattice {
-    int corners = 0;           // D + 1, of the simplex that a point lies in
-    int64_t vertices = 0;      // with the zeroth
-    Buffer<Vertex> vertex;     // [points][corners]
-    Buffer<float> weight;      // [points][corners], barycentric
-    Buffer<Vertex> neighbor;  // [corners][vertices][2], along each direction
+    int corners = 0;          // vertices of a simplex: D + 1
+    int64_t vertices = 0;     // number of vertices, vertex 0 included
+    Buffer<Vertex> vertex;    // [points][corners]: vertices of the simplex that a point lies in
+    Buffer<float> weight;     // [points][corners]: barycentric weights
+    Buffer<Vertex> neighbor;  // [corners][vertices][2]: the two neighbors along each direction
 };
 
-// The pixels of an image in the order in which they are worked on: tile by tile, so that pixels at work
-// together share vertices.
+// Order in which the pixels of an image are processed: tile by tile, so that pixels processed together
+// share vertices. A point is a pixel's number in this order.
 class Order {
 public:
     Order(int width, int height) : width_(width), height_(height) {}
@@ -39,7 +40,8 @@ public:
 
     class Walk;
 
-    // Calls visit(point, pixel, count) for each row of a tile, in the order of the image's rows.
+    // Calls visit(point, pixel, count) for each row of a tile, for the image's rows from `first` to `last`:
+    // the `count` points from `point` on are the pixels from `pixel` on.
     template <class Visit>
     void rows(int64_t first, int64_t last, const Visit &visit) const {
         for (int64_t y = first; y < last; y++) {
@@ -57,7 +59,7 @@ private:
     int width_, height_;
 };
 
-// Goes through the points of an order, from one on.
+// Iterates over the points, from a given point on.
 class Order::Walk {
 public:
     int x, y;
@@ -97,32 +99,33 @@ private:
     }
 };
 
-// Vertex keys: the first D coordinates, packed side by side; the last follows from them.
+// Packs the first D coordinates of a vertex into a key; the last coordinate follows from them.
 template <int D, class Key>
 struct Packing {
-    Key unit[D + 1];  // what 1 in a coordinate is in a key
-    Key bias = 0;     // makes every coordinate positive
+    Key unit[D + 1];  // what 1 in a coordinate adds to a key
+    Key bias = 0;     // what makes every coordinate positive
 
-    // Steps to the vertex of the next remainder: 1 to all coordinates, D less where one wraps.
+    // wrap[i], added to a key, steps to the vertex of the next remainder: 1 is added to every coordinate but
+    // coordinate i, from which D is subtracted.
     Key wrap[D + 1];
 
     void set(const int (&bits)[D]) {
-        Key one = 1, all = 0;
-        for (int i = 0; i < D; one <<= bits[i], i++) {
-            unit[i] = one;
-            all += one;
-            bias += one << (bits[i] - 1);
+        Key step = 1, all = 0;
+        for (int i = 0; i < D; step <<= bits[i], i++) {
+            unit[i] = step;
+            all += step;
+            bias += step << (bits[i] - 1);
         }
         unit[D] = 0;
         for (int i = 0; i <= D; i++) wrap[i] = all - Key(D + 1) * unit[i];
     }
 };
 
-// Open addressing with linear probing; the table is at most half full.
+// Hash table from keys to vertices: open addressing, linear probing, at most half full.
 template <class Key>
 class VertexTable {
 public:
-    // With room for as many vertices as photographs have, by their points.
+    // Starts with a size that suffices for most photographs of so many points; the table grows.
     VertexTable(int64_t points, Memory &memory) : memory_(&memory) {
         int64_t size = 1024;
         while (size < points / 2) size *= 2;
@@ -142,8 +145,8 @@ public:
 
     Vertex find(Key key) const { return slots_[probe(key)].vertex; }
 
-    // Asks for the memory in which a key will be looked for soon.
-    void expect(Key key) const { __builtin_prefetch(&slots_[home(key)]); }
+    // Prefetches the slot in which a key will be looked up.
+    void prefetch(Key key) const { __builtin_prefetch(&slots_[hash_slot(key)]); }
 
     int64_t count() const { return count_; }
     Key key(int64_t vertex) const { return keys_[vertex - 1]; }
@@ -158,7 +161,7 @@ private:
     Buffer<Slot> slots_;
     Buffer<Key> keys_;
 
-    int64_t home(Key key) const {
+    int64_t hash_slot(Key key) const {
         uint64_t hash = uint64_t(key);
         if constexpr (sizeof(Key) > 8) hash ^= uint64_t(key >> 64) * 0xC2B2AE3D27D4EB4Fu;
         hash = (hash ^ (hash >> 32)) * 0x9E3779B97F4A7C15u;
@@ -166,9 +169,9 @@ private:
     }
 
     int64_t probe(Key key) const {
-        int64_t at = home(key);
-        while (slots_[at].vertex != 0 && slots_[at].key != key) at = (at + 1) & (size_ - 1);
-        return at;
+        int64_t slot = hash_slot(key);
+        while (slots_[slot].vertex != 0 && slots_[slot].key != key) slot = (slot + 1) & (size_ - 1);
+        return slot;
     }
 
     void resize(int64_t size) {
@@ -182,17 +185,17 @@ private:
     }
 };
 
-// A lattice over the pixels' place and, if D is 5, color.
+// Builds the lattice over the pixels' positions (D = 2), or over positions and colors (D = 5).
 //
-// A vertex without weight, on the edge of a simplex, still lets the blur through: which of them there are
-// must not hang on rounding. So features are rounded at each step, as the paper's authors' code does.
+// A vertex of weight 0, on the edge of a simplex, still passes the blur on. So the set of such vertices must
+// not depend on rounding, and features are rounded at each step as in the code of the paper's authors.
 template <int D>
 class LatticeBuilder {
 public:
     LatticeBuilder(const uint8_t *image, int width, int height, const float *deviations,
                    const Functions &functions, Team &team, Memory &memory)
         : image_(image), order_(width, height), functions_(functions), team_(team), memory_(memory) {
-        const float spread = float(std::sqrt(2.0 / 3.0) * (D + 1));  // of the lattice's blur
+        const float spread = float(std::sqrt(2.0 / 3.0) * (D + 1));  // deviation of the lattice's blur
         for (int i = 0; i < D; i++) {
             const float scale = float(1 / std::sqrt(double((i + 1) * (i + 2))) * double(spread));
             const int values = i == 0 ? width : i == 1 ? height : 256;
@@ -208,20 +211,20 @@ public:
     }
 
 private:
-    static constexpr int64_t AHEAD = 12;  // vertices
+    static constexpr int64_t AHEAD = 12;  // vertices between a prefetch and its use
 
     const uint8_t *image_;
     const Order order_;
     const Functions &functions_;
     Team &team_;
     Memory &memory_;
-    std::vector<float> feature_[D];  // of each column, row and level of color, in lattice units
+    std::vector<float> feature_[D];  // of each column, row or level of color, in lattice units
 
-    // Enough for coordinate `i` of any vertex, of its neighbors, and a sign.
+    // Returns the bits that coordinate `i` of any vertex and of its neighbors needs, with a sign.
     int coordinate_bits(int i) const {
-        float farthest = i == 0 ? 0 : float(i) * feature_[i - 1].back(), above = 0;
-        for (int j = i; j < D; j++) above += feature_[j].back();
-        farthest = std::max(farthest, above) + 4 * (D + 1);
+        float farthest = i == 0 ? 0 : float(i) * feature_[i - 1].back(), sum = 0;
+        for (int j = i; j < D; j++) sum += feature_[j].back();
+        farthest = std::max(farthest, sum) + 4 * (D + 1);
         if (!(farthest < float(1 << 22)))
             throw OutOfRange("features so far apart that float32 cannot tell neighbors");
         return 2 + int(std::log2(farthest));
@@ -240,16 +243,16 @@ private:
         for (int member = 0; member < team_.size(); member++)
             tables.emplace_back(points / team_.size(), memory_);
         team_.share(points, [&](int member, int64_t first, int64_t last) {
-            place(lattice, tables[size_t(member)], packing, first, last);
+            locate(lattice, tables[size_t(member)], packing, first, last);
         });
         merge(lattice, tables);
         connect(lattice, tables[0], packing);
         return lattice;
     }
 
-    // Vertices and weights of a share of the points; the vertices as this table numbers them.
+    // Fills in the vertices and weights of the points from `first` to `last`. `table` numbers the vertices.
     template <class Key>
-    void place(Lattice &lattice, VertexTable<Key> &table, const Packing<D, Key> &packing, int64_t first,
+    void locate(Lattice &lattice, VertexTable<Key> &table, const Packing<D, Key> &packing, int64_t first,
                int64_t last) const {
         Order::Walk walk(order_, first);
         alignas(32) float features[D][BLOCK] = {}, weight[D + 1][BLOCK];
@@ -269,7 +272,7 @@ private:
                 for (int i = 0; i < D; i++) key += Key(int64_t(base[i][b])) * packing.unit[i];
                 for (int r = 0; r <= D; key += packing.wrap[order[D - r][b]], r++) {
                     keys[b][r] = key;
-                    table.expect(key);
+                    table.prefetch(key);
                 }
             }
             for (int b = 0; b < count; b++)
@@ -280,7 +283,7 @@ private:
         }
     }
 
-    // Numbers the vertices of all tables as one, the first table's.
+    // Merges all tables into the first one, and numbers the vertices of all points by it.
     template <class Key>
     void merge(Lattice &lattice, std::vector<VertexTable<Key>> &tables) const {
         std::vector<std::vector<Vertex>> renamed(tables.size());
@@ -298,7 +301,8 @@ private:
         });
     }
 
-    // Finds each vertex's neighbors: along direction j, D to coordinate j and -1 to the others.
+    // Finds the two neighbors of each vertex along each direction. A step along direction j adds D to
+    // coordinate j and subtracts 1 from every other coordinate, or the reverse.
     template <class Key>
     void connect(Lattice &lattice, const VertexTable<Key> &table, const Packing<D, Key> &packing) const {
         lattice.neighbor = uninitialized<Vertex>(lattice.vertices * (D + 1) * 2, memory_);
@@ -308,7 +312,7 @@ private:
                 Vertex(*pairs)[2] = reinterpret_cast<Vertex(*)[2]>(all + j * lattice.vertices * 2);
                 std::fill(&pairs[0][0], &pairs[lattice.vertices][0], 0);
                 for (int64_t v = 1; v < lattice.vertices; v++) {
-                    table.expect(table.key(std::min(v + AHEAD, lattice.vertices - 1)) - packing.wrap[j]);
+                    table.prefetch(table.key(std::min(v + AHEAD, lattice.vertices - 1)) - packing.wrap[j]);
                     const Vertex next = table.find(table.key(v) - packing.wrap[j]);
                     if (next == 0) continue;
                     pairs[v][0] = next;

@@ -1,33 +1,36 @@
-// The inner loops, as the machine at hand runs them best.
+// The inner loops, compiled for several instruction sets; `pick_functions` picks one at run time.
 #pragma once
 
 #include <cstdint>
 
 namespace pnp {
 
-// Points that are worked on at once.
+// Number of points (pixels) that the loops process at once.
 constexpr int BLOCK = 8;
 
-// Where a vertex has its values is counted in pairs of floats, which processors can address at no cost.
-constexpr int PLACE = 2;
+// Unit of an offset into the vertices' values, in floats: an index register scaled by 8 bytes costs nothing.
+constexpr int OFFSET_UNIT = 2;
 
-// What one kernel of the CRF reads and writes in a sweep; a null pointer leaves it out.
+// Arrays that a sweep reads and writes for one kernel of the CRF. Null for `from` skips the slice, null for
+// `to` skips the splat.
 struct Messages {
-    const uint32_t *place;   // [points][corners], of vertices in the values
-    const float *weight;     // [points][corners]
-    const float *from;       // [vertices][stride], to be sliced
-    float *to;               // [vertices][stride], splatted on
+    const uint32_t *offset;  // [points][corners], of the vertices' values, in OFFSET_UNIT floats
+    const float *weight;     // [points][corners], barycentric, with norm and compatibility
+    const float *from;       // [vertices][stride], values that are sliced
+    float *to;               // [vertices][stride], values that are splatted onto
 };
 
+// One sweep over the points: slice the messages, take the softmax, splat the result.
 struct Sweep {
-    float *own;     // [points][stride]: log probabilities, to base 2
-    bool last;      // marginals are to take the place of these
+    float *logits;  // [points][stride]: unary log probabilities, to base 2
+    bool last;      // whether the marginals overwrite the logits
     int labels;
-    int stride;     // of a point or vertex: labels, padded to whole vectors
-    void *scratch;  // [BLOCK][stride] floats, zeros to begin with, aligned to vectors
+    int stride;     // floats of a point or vertex: labels, padded to whole vectors
+    void *scratch;  // [BLOCK][stride] floats, zero before the sweep, aligned to vectors
     Messages gaussian, bilateral;
 };
 
+// The loops of one instruction set; `loops.inl` says what each computes.
 struct Functions {
     void (*locate2)(const float *features, int32_t *base, int32_t *order, float *weight);
     void (*locate5)(const float *features, int32_t *base, int32_t *order, float *weight);
@@ -37,6 +40,7 @@ struct Functions {
                  int64_t last);
 };
 
+// Returns the loops for this processor's instruction set and for a stride.
 Functions pick_functions(int stride);
 
 }  // namespace pnp

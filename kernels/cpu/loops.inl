@@ -1,5 +1,5 @@
-// The inner loops, compiled once for each instruction set in a namespace of its own. Nothing of the
-// standard library is used here: its templates would be shared between the instruction sets.
+// The inner loops, compiled once for each instruction set, each time in another namespace. This file uses
+// nothing of the standard library: the instruction sets would share its templates.
 
 typedef float V4 __attribute__((vector_size(16)));
 typedef float V8 __attribute__((vector_size(32)));
@@ -29,11 +29,11 @@ static inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 #define PNP_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, I8{__VA_ARGS__})
 #endif
 
-// Adding and taking away 1.5 * 2^23 rounds to the nearest integer, halves to the even one.
+// Adding and then subtracting 1.5 * 2^23 rounds to the nearest integer, and a half to the even one.
 static const float ROUNDING = 12582912.0f;
 
-// 2^x of values up to 0, to 2 units in the last place. Never less than 2^-64, so that products with
-// weights stay clear of subnormal numbers, which many processors are slow with.
+// Computes 2^x for x <= 0, to 2 units in the last place. The result is at least 2^-64: products with weights
+// are then no subnormal numbers, which slow many processors down.
 template <class Vec>
 static inline Vec power_of_two(Vec x) {
     typedef typename Ints<Vec>::type Int;
@@ -53,11 +53,11 @@ static inline Vec power_of_two(Vec x) {
     return p * power;
 }
 
-// log2 of normal, positive values, to 2 units in the last place of their logarithm.
+// Computes log2 of normal, positive values, to 2 units in the last place of the logarithm.
 static inline V8 logarithm(V8 x) {
     I8 bits;
     __builtin_memcpy(&bits, &x, sizeof bits);
-    I8 n = (bits - 0x3f3504f3) >> 23;  // so that the rest lies between sqrt(1/2) and sqrt(2)
+    I8 n = (bits - 0x3f3504f3) >> 23;  // then m lies between sqrt(1/2) and sqrt(2)
     bits -= n << 23;
     V8 m;
     __builtin_memcpy(&m, &bits, sizeof m);
@@ -74,7 +74,8 @@ static inline V8 logarithm(V8 x) {
     return (r + (p * r * square - square * 0.5f)) * 1.44269504f + __builtin_convertvector(n, V8);
 }
 
-// Takes the logarithms to base 2 of probabilities, a whole number of blocks; false if one is none.
+// Replaces probabilities by their logarithms to base 2; `count` is a multiple of BLOCK. Returns false if
+// any is NaN, infinite or negative.
 static bool logarithms(float *values, int64_t count) {
     I8 good = I8{} - 1;
     for (int64_t i = 0; i < count; i += BLOCK) {
@@ -91,17 +92,19 @@ static bool logarithms(float *values, int64_t count) {
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off")
 #endif
-// Of BLOCK points the simplex that each lies in (Adams, Baek and Davis, section 4.2): the coordinates
-// of its remainder-0 vertex, which coordinate is the k-th largest above it, and the weights of its
-// vertices. All arrays are [..][BLOCK]; features are scaled already. Products are rounded before they are
-// added: see `LatticeBuilder`.
+// Finds the simplex that each of BLOCK points lies in (Adams, Baek and Davis 2010, section 4.2).
+// Products are rounded before they are added: see `LatticeBuilder`.
+//   features  [D][BLOCK], in lattice units
+//   base      [D + 1][BLOCK]: coordinates of the simplex's remainder-0 vertex
+//   order     [D + 1][BLOCK]: order[k] is the coordinate with the k-th largest difference to that vertex
+//   weight    [D + 1][BLOCK]: barycentric weights of the simplex's vertices
 template <int D>
 static void locate(const float *features, int32_t *base, int32_t *order, float *weight) {
 #ifdef __clang__
 #pragma clang fp contract(off)
 #endif
     static_assert(sizeof(V8) == BLOCK * sizeof(float), "a block is a vector");
-    const float share = 1.0f / (D + 1);
+    const float inverse = 1.0f / (D + 1);
     V8 elevated[D + 1], sum = {};
     for (int j = D; j > 0; j--) {
         const V8 feature = load<V8>(features + (j - 1) * BLOCK);
@@ -113,7 +116,7 @@ static void locate(const float *features, int32_t *base, int32_t *order, float *
     V8 rest[D + 1];
     I8 corner[D + 1], rank[D + 1], excess = {};
     for (int i = 0; i <= D; i++) {
-        V8 rounded = (elevated[i] * share + ROUNDING) - ROUNDING;
+        V8 rounded = (elevated[i] * inverse + ROUNDING) - ROUNDING;
         rest[i] = elevated[i] - rounded * float(D + 1);
         I8 whole = __builtin_convertvector(rounded, I8);
         corner[i] = whole * (D + 1);
@@ -126,12 +129,12 @@ static void locate(const float *features, int32_t *base, int32_t *order, float *
             rank[i] -= smaller;
             rank[j] += 1 + smaller;
         }
-    for (int i = 0; i <= D; i++) {  // back onto the plane where coordinates sum to 0
+    for (int i = 0; i <= D; i++) {  // onto the plane where the coordinates sum to 0
         rank[i] += excess;
         I8 turn = ((rank[i] < 0) & (D + 1)) - ((rank[i] > D) & (D + 1));
         rank[i] += turn;
         corner[i] += turn;
-        rest[i] = (elevated[i] - __builtin_convertvector(corner[i], V8)) * share;
+        rest[i] = (elevated[i] - __builtin_convertvector(corner[i], V8)) * inverse;
     }
 
     V8 sorted[D + 1];
@@ -156,7 +159,7 @@ static void locate(const float *features, int32_t *base, int32_t *order, float *
 
 static inline V8 sum(V8 a, V8 b) { return a + b; }
 
-// Each of 8 vectors, reduced across its lanes.
+// Reduces each of 8 vectors across its lanes; the result has one lane for each vector.
 template <class Reduce>
 static inline V8 across(const V8 *x, const Reduce &reduce) {
     V8 two[4], four[2];
@@ -173,18 +176,19 @@ static inline V8 across(const V8 *x, const Reduce &reduce) {
 static inline V8 wide(V8 x) { return x; }
 static inline V8 wide(V4 x) { return V8{x[0], x[1], x[2], x[3], 0, 0, 0, 0}; }
 
-constexpr int AHEAD = 8;  // vertices
+constexpr int AHEAD = 8;  // vertices between a prefetch and its use
 
 static inline void prefetch(const float *values, int count) {
     for (int i = 0; i < count; i += 16) __builtin_prefetch(values + i);
 }
 
-// V vectors a pixel; 0 stands for as many as the stride says.
+// The loops for V vectors a point; V = 0 reads the number of vectors from the stride.
 template <class Vec, int V>
 struct Loops {
     static constexpr int LANES = sizeof(Vec) / sizeof(float);
 
-    // Of BLOCK points at once: steps of one point wait for each other, those of several need not.
+    // Takes the softmax of BLOCK points at once: the steps of one point depend on each other, the steps of
+    // several points do not.
     static inline void softmax(Vec *x, int vectors, int labels) {
         if (sizeof(Vec) == sizeof(V4)) return softmax_by_label(reinterpret_cast<float *>(x), labels);
         V8 over[BLOCK];
@@ -205,7 +209,7 @@ struct Loops {
             for (int i = b * vectors; i < (b + 1) * vectors; i++) x[i] *= scale[b];
     }
 
-    // With few labels a vector holds the same label of BLOCK points.
+    // Takes the softmax for up to 4 labels: a vector holds one label of BLOCK points.
     static inline void softmax_by_label(float *x, int labels) {
         V8 q[4];
         for (int l = 0; l < labels; l++)
@@ -222,30 +226,32 @@ struct Loops {
             for (int b = 0; b < BLOCK; b++) x[b * 4 + l] = 0;
     }
 
+    // Adds the message of a kernel to a point: the weighted sum over the point's vertices.
     template <int CORNERS>
     static inline void slice(const Messages &kernel, int64_t point, Vec *q, int vectors) {
-        const uint32_t *place = kernel.place + point * CORNERS;
+        const uint32_t *offset = kernel.offset + point * CORNERS;
         const float *weight = kernel.weight + point * CORNERS;
 #pragma GCC unroll 6
         for (int c = 0; c < CORNERS; c++) {
-            const float *value = kernel.from + PLACE * int64_t(place[c]);
+            const float *value = kernel.from + OFFSET_UNIT * int64_t(offset[c]);
             for (int i = 0; i < vectors; i++) q[i] += weight[c] * load<Vec>(value + i * LANES);
         }
     }
 
+    // Adds a point's distribution, weighted, to the values of the point's vertices.
     template <int CORNERS>
     static inline void splat(const Messages &kernel, int64_t point, const Vec *q, int vectors) {
-        const uint32_t *place = kernel.place + point * CORNERS;
+        const uint32_t *offset = kernel.offset + point * CORNERS;
         const float *weight = kernel.weight + point * CORNERS;
 #pragma GCC unroll 6
         for (int c = 0; c < CORNERS; c++) {
-            float *value = kernel.to + PLACE * int64_t(place[c]);
+            float *value = kernel.to + OFFSET_UNIT * int64_t(offset[c]);
             for (int i = 0; i < vectors; i++)
                 store(value + i * LANES, load<Vec>(value + i * LANES) + weight[c] * q[i]);
         }
     }
 
-    // Slice, softmax and splat of the points from `first` to `last`.
+    // Slices, takes the softmax, and splats for the points from `first` to `last`.
     static void sweep(const Sweep &job, int64_t first, int64_t last) {
         const int vectors = V ? V : job.stride / LANES;
         Vec fixed[V ? BLOCK * V : 1] = {};
@@ -253,17 +259,17 @@ struct Loops {
         const Messages &gaussian = job.gaussian, &bilateral = job.bilateral;
         for (int64_t p = first; p < last; p += BLOCK) {
             const int count = last - p < BLOCK ? int(last - p) : BLOCK;
-            float *own = job.own + p * vectors * LANES;
+            float *logits = job.logits + p * vectors * LANES;
             for (int b = 0; b < count; b++) {
-                Vec local[V ? V : 1], *q = V ? local : block + b * vectors;  // registers, where it can be
-                for (int i = 0; i < vectors; i++) q[i] = load<Vec>(own + (b * vectors + i) * LANES);
+                Vec local[V ? V : 1], *q = V ? local : block + b * vectors;  // in registers, where V is known
+                for (int i = 0; i < vectors; i++) q[i] = load<Vec>(logits + (b * vectors + i) * LANES);
                 if (gaussian.from) slice<3>(gaussian, p + b, q, vectors);
                 if (bilateral.from) slice<6>(bilateral, p + b, q, vectors);
                 for (int i = 0; i < V; i++) block[b * V + i] = q[i];
             }
             softmax(block, vectors, job.labels);
             if (job.last)
-                for (int i = 0; i < count * vectors; i++) store(own + i * LANES, block[i]);
+                for (int i = 0; i < count * vectors; i++) store(logits + i * LANES, block[i]);
             for (int b = 0; b < count; b++) {
                 Vec local[V ? V : 1], *q = V ? local : block + b * vectors;
                 for (int i = 0; i < V; i++) q[i] = block[b * V + i];
@@ -273,20 +279,21 @@ struct Loops {
         }
     }
 
-    // to = from + (one neighbor + the other) / 2, for the vertices from `first` to `last`.
+    // Blurs along one direction the vertices from `first` to `last`: to = from + (left + right) / 2, where
+    // left and right are the values of the two neighbors.
     static void blur(const float *from, float *to, const uint32_t *neighbors, int stride,
                      int64_t first, int64_t last) {
         const int vectors = V ? V : stride / LANES;
         for (int64_t v = first; v < last; v++) {
-            const uint32_t *soon = neighbors + 2 * (v + AHEAD < last ? v + AHEAD : v);
-            prefetch(from + PLACE * int64_t(soon[0]), vectors * LANES);
-            prefetch(from + PLACE * int64_t(soon[1]), vectors * LANES);
-            const float *own = from + v * vectors * LANES;
-            const float *one = from + PLACE * int64_t(neighbors[2 * v]);
-            const float *other = from + PLACE * int64_t(neighbors[2 * v + 1]);
+            const uint32_t *next = neighbors + 2 * (v + AHEAD < last ? v + AHEAD : v);
+            prefetch(from + OFFSET_UNIT * int64_t(next[0]), vectors * LANES);
+            prefetch(from + OFFSET_UNIT * int64_t(next[1]), vectors * LANES);
+            const float *center = from + v * vectors * LANES;
+            const float *left = from + OFFSET_UNIT * int64_t(neighbors[2 * v]);
+            const float *right = from + OFFSET_UNIT * int64_t(neighbors[2 * v + 1]);
             for (int i = 0; i < vectors * LANES; i += LANES)
                 store(to + v * vectors * LANES + i,
-                      load<Vec>(own + i) + 0.5f * (load<Vec>(one + i) + load<Vec>(other + i)));
+                      load<Vec>(center + i) + 0.5f * (load<Vec>(left + i) + load<Vec>(right + i)));
         }
     }
 };

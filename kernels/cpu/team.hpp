@@ -1,4 +1,4 @@
-// A few threads that do the same work side by side.
+// A few threads that run the same function, each on its share of the work.
 #pragma once
 
 #include <algorithm>
@@ -17,11 +17,12 @@ namespace pnp {
 
 class Team {
 public:
-    // The caller is one of its members; with fewer threads than asked for where no more can be had.
+    // Starts size - 1 threads; the calling thread is member 0. The team is smaller where the system
+    // starts no more threads.
     explicit Team(int size) {
         try {
             for (int member = 1; member < size; member++)
-                helpers_.emplace_back([this, member] { serve(member); });
+                helpers_.emplace_back([this, member] { work_until_stopped(member); });
         } catch (const std::system_error &) {
         }
     }
@@ -29,9 +30,9 @@ public:
     ~Team() {
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            done_ = true;
+            stopped_ = true;
         }
-        begin_.notify_all();
+        start_.notify_all();
         for (auto &helper : helpers_) helper.join();
     }
 
@@ -40,7 +41,7 @@ public:
 
     int size() const { return int(helpers_.size()) + 1; }
 
-    // Calls work(member) for each member, at the same time; throws what the first of them threw.
+    // Calls work(member) in all members at once, and waits for them. Rethrows the first exception.
     void run(const std::function<void(int)> &work) {
         {
             std::lock_guard<std::mutex> lock(mutex_);
@@ -49,15 +50,15 @@ public:
             busy_ = int(helpers_.size());
             round_++;
         }
-        begin_.notify_all();
+        start_.notify_all();
         attempt(0);
         std::unique_lock<std::mutex> lock(mutex_);
         end_.wait(lock, [this] { return busy_ == 0; });
         if (failure_) std::rethrow_exception(failure_);
     }
 
-    // Calls work(member, first, last) for the members' shares of [0, count), each of whole blocks
-    // but for the last.
+    // Calls work(member, first, last) with each member's share of [0, count). A share starts at a
+    // multiple of BLOCK.
     template <class Work>
     void share(int64_t count, const Work &work) {
         const int64_t blocks = (count + BLOCK - 1) / BLOCK;
@@ -70,12 +71,12 @@ public:
 private:
     std::vector<std::thread> helpers_;
     std::mutex mutex_;
-    std::condition_variable begin_, end_;
+    std::condition_variable start_, end_;
     const std::function<void(int)> *work_ = nullptr;
     std::exception_ptr failure_;
     int64_t round_ = 0;
     int busy_ = 0;
-    bool done_ = false;
+    bool stopped_ = false;
 
     void attempt(int member) {
         try {
@@ -86,13 +87,13 @@ private:
         }
     }
 
-    void serve(int member) {
-        for (int64_t seen = 0;;) {
+    void work_until_stopped(int member) {
+        for (int64_t finished_round = 0;;) {
             {
                 std::unique_lock<std::mutex> lock(mutex_);
-                begin_.wait(lock, [&] { return done_ || round_ != seen; });
-                if (done_) return;
-                seen = round_;
+                start_.wait(lock, [&] { return stopped_ || round_ != finished_round; });
+                if (stopped_) return;
+                finished_round = round_;
             }
             attempt(member);
             std::lock_guard<std::mutex> lock(mutex_);

@@ -1,1 +1,1 @@
-"""The kernels in CUDA C, run through CuPy."""
+"""Runs the kernels in CUDA C through CuPy."""

@@ -1,4 +1,4 @@
-"""The CUDA kernels through CuPy, on the device and the stream that are current."""
+"""Compiles and launches the CUDA kernels through CuPy, on the current device and stream."""
 
 from __future__ import annotations
 
@@ -8,34 +8,42 @@ from typing import Any
 
 from .kernels import BLOCK, CudaKernels, source
 
-_MOST_BLOCKS = 2**20  # kernels take any number; this many keep every GPU busy
+_MAX_BLOCKS = 2**20  # kernels take any number of blocks; so many keep every GPU busy
 
 
 def kernels() -> CudaKernels:
-    """The kernels on CuPy arrays."""
+    """Return the kernels for CuPy arrays."""
     return CudaKernels(importlib.import_module("cupy"), launch)
 
 
 def compile_kernels(device: int) -> None:
-    """Compile them for a device, unless that was done. What it raises differs by what it lacks."""
+    """Compile the kernels for a GPU, once in a process.
+
+    Args:
+        device: index of the GPU.
+
+    Raises:
+        Exception: CuPy is not installed, or its compiler or headers are missing. The type depends
+            on what is missing.
+    """
     with importlib.import_module("cupy").cuda.Device(device):
         _module(device).compile()
 
 
 def launch(kernel: str, threads: int, *arguments: Any) -> None:
-    """Queue a kernel; see `interface.Launch`."""
-    blocks = max(1, min(-(-threads // BLOCK), _MOST_BLOCKS))
+    """Queue a kernel on the current stream; `interface.Launch` describes the arguments."""
+    blocks = max(1, min(-(-threads // BLOCK), _MAX_BLOCKS))
     device = importlib.import_module("cupy").cuda.Device().id
     _function(device, kernel)((blocks,), (BLOCK,), arguments)
 
 
 @cache
 def _function(device: int, kernel: str) -> Any:
-    """Looked up once: kernels are launched between passes, where the host's time counts."""
+    """Look up a kernel once: launches come between passes, where the host's time counts."""
     return _module(device).get_function(kernel)
 
 
 @cache
 def _module(device: int) -> Any:
-    """Compiled once, for the device that is current when it is first asked for something."""
+    """Return the module of kernels; CuPy compiles it for the current device on first use."""
     return importlib.import_module("cupy").RawModule(code=source(), options=("--std=c++17",))

@@ -1,41 +1,44 @@
-// The dense CRF on the permutohedral lattice, as `kernels/cpu` has it, a thread a pixel or value.
-// Vertices are numbered from 1; vertex 0 stands for "none" and always holds zeros. Sums by atomic addition
+// The dense CRF on the permutohedral lattice, as in `kernels/cpu`; a thread computes a pixel or a value.
+// Vertices are numbered from 1; vertex 0 stands for "none", and its values are always zero. Atomic additions
 // come in any order, so the last digits of a result vary from run to run.
 
 typedef unsigned long long Key;
 typedef unsigned int Vertex;
 
-#define NOBODY 0xFFFFFFFFFFFFFFFFull  // a free slot; keys are below 2^63
+#define EMPTY 0xFFFFFFFFFFFFFFFFull  // key of a free slot; other keys are below 2^63
 
-static __device__ unsigned int home(Key key, unsigned int mask) {
+static __device__ unsigned int hash_slot(Key key, unsigned int mask) {
     return (unsigned int)(((key ^ (key >> 32)) * 0x9E3779B97F4A7C15ull) >> 20) & mask;
 }
 
-// The slot of a key, which it takes if nobody has it; a table is never full.
+// Returns the slot of a key, after adding the key if it is new. The table is never full.
 static __device__ unsigned int take_slot(Key *table, unsigned int mask, Key key) {
-    for (unsigned int slot = home(key, mask);; slot = (slot + 1) & mask) {
-        Key owner = *(volatile Key *)&table[slot];  // mostly taken already, and a swap is dear
-        if (owner == NOBODY) owner = atomicCAS(&table[slot], NOBODY, key);
-        if (owner == NOBODY || owner == key) return slot;
+    for (unsigned int slot = hash_slot(key, mask);; slot = (slot + 1) & mask) {
+        Key present = *(volatile Key *)&table[slot];  // the key is mostly present, and a swap is slow
+        if (present == EMPTY) present = atomicCAS(&table[slot], EMPTY, key);
+        if (present == EMPTY || present == key) return slot;
     }
 }
 
+// Returns the vertex of a key; 0 if the table lacks the key.
 static __device__ Vertex find_vertex(const Key *table, const Vertex *number, unsigned int mask, Key key) {
-    for (unsigned int slot = home(key, mask);; slot = (slot + 1) & mask) {
+    for (unsigned int slot = hash_slot(key, mask);; slot = (slot + 1) & mask) {
         if (table[slot] == key) return number[slot];
-        if (table[slot] == NOBODY) return 0;
+        if (table[slot] == EMPTY) return 0;
     }
 }
 
-// The simplex that each pixel lies in (Adams, Baek and Davis, section 4.2). Each step is rounded as on the
-// CPU: which vertices without weight there are must not hang on it.
-//   image   uint8 [points][3]; the first two features are a pixel's place, the others its color
-//   deviation, scale  float [D]: features over the one, times the other, are in lattice units
-//   units   [D + 1]: what 1 in a coordinate is in a key, and what makes all coordinates positive
-//   table   [mask + 1]
-//   slot    [points][D + 1], of the vertices' keys; weight likewise, barycentric
+// Finds the simplex that each pixel lies in (Adams, Baek and Davis 2010, section 4.2). Each step is rounded
+// as on the CPU: the set of vertices of weight 0 must not depend on rounding.
+//   image      uint8 [points][3]; features 0 and 1 are a pixel's column and row, 2 to 4 its color
+//   deviation  float [D]: standard deviation of each feature
+//   scale      float [D]: feature / deviation * scale is in lattice units
+//   units      [D + 1]: what 1 in a coordinate adds to a key; the last makes all coordinates positive
+//   table      [mask + 1]: hash table of keys, filled in
+//   slot       [points][D + 1]: slot of each vertex's key, filled in
+//   weight     float [points][D + 1]: barycentric weights, filled in
 template <int D>
-static __device__ void place(const unsigned char *image, int width, Index points, const float *scale,
+static __device__ void locate(const unsigned char *image, int width, Index points, const float *scale,
                              const float *deviation, const Key *units, Key *table,
                              unsigned int mask, unsigned int *slot, float *weight) {
     for (Index p = first_item(); p < points; p += next_items()) {
@@ -58,7 +61,7 @@ static __device__ void place(const unsigned char *image, int width, Index points
         }
         for (int i = 0; i < D; i++)
             for (int j = i + 1; j <= D; j++) rank[rest[i] < rest[j] ? i : j]++;
-        for (int i = 0; i <= D; i++) {  // back onto the plane where coordinates sum to 0
+        for (int i = 0; i <= D; i++) {  // onto the plane where the coordinates sum to 0
             rank[i] += excess;
             const int turn = rank[i] < 0 ? D + 1 : rank[i] > D ? -(D + 1) : 0;
             rank[i] += turn;
@@ -81,22 +84,24 @@ static __device__ void place(const unsigned char *image, int width, Index points
     }
 }
 
-extern "C" __global__ void crf_place2(const unsigned char *image, int width, Index points,
+extern "C" __global__ void crf_locate2(const unsigned char *image, int width, Index points,
                                       const float *scale, const float *deviation, const Key *units,
                                       Key *table, unsigned int mask, unsigned int *slot, float *weight) {
-    place<2>(image, width, points, scale, deviation, units, table, mask, slot, weight);
+    locate<2>(image, width, points, scale, deviation, units, table, mask, slot, weight);
 }
 
-extern "C" __global__ void crf_place5(const unsigned char *image, int width, Index points,
+extern "C" __global__ void crf_locate5(const unsigned char *image, int width, Index points,
                                       const float *scale, const float *deviation, const Key *units,
                                       Key *table, unsigned int mask, unsigned int *slot, float *weight) {
-    place<5>(image, width, points, scale, deviation, units, table, mask, slot, weight);
+    locate<5>(image, width, points, scale, deviation, units, table, mask, slot, weight);
 }
 
-// neighbor [corners][vertices][2]: each vertex's two neighbors along each direction.
-//   keys    [vertices], of which the zeroth is not read
-//   steps   [corners], what a step along each direction adds to a key
-//   number  [mask + 1], of the vertex in each slot
+// Finds the two neighbors of each vertex along each direction.
+//   keys      [vertices]: key of each vertex; keys[0] is not read
+//   steps     [corners]: what a step along each direction adds to a key
+//   table     [mask + 1]: hash table of keys
+//   number    [mask + 1]: number of the vertex in each slot
+//   neighbor  [corners][vertices][2], filled in
 extern "C" __global__ void crf_neighbors(const Key *keys, Index vertices, const Key *steps, int corners,
                                           const Key *table, const Vertex *number, unsigned int mask,
                                           Vertex *neighbor) {
@@ -108,7 +113,7 @@ extern "C" __global__ void crf_neighbors(const Key *keys, Index vertices, const 
     }
 }
 
-// value [vertices][labels] += weight [points][corners] * q [points][labels], at the points' vertices.
+// Splats: value [vertices][labels] += weight [points][corners] * q [points][labels], at the points' vertices.
 extern "C" __global__ void crf_splat(const float *q, Index points, int labels, const Vertex *vertex,
                                      const float *weight, int corners, float *value) {
     for (Index i = first_item(); i < points * labels; i += next_items()) {
@@ -119,7 +124,8 @@ extern "C" __global__ void crf_splat(const float *q, Index points, int labels, c
     }
 }
 
-// to = from + (one neighbor + the other) / 2, [vertices][labels]; neighbor [vertices][2].
+// Blurs along one direction: to = from + (left + right) / 2, [vertices][labels], where left and right are
+// the values of the two neighbors [vertices][2].
 extern "C" __global__ void crf_blur(const float *from, const Vertex *neighbor, Index vertices, int labels,
                                     float *to) {
     for (Index i = first_item(); i < vertices * labels; i += next_items()) {
@@ -130,6 +136,7 @@ extern "C" __global__ void crf_blur(const float *from, const Vertex *neighbor, I
     }
 }
 
+// Returns the message of a kernel to a label of point p: the weighted sum over the point's vertices.
 static __device__ float message(const float *value, const Vertex *vertex, const float *weight, int corners,
                                 Index p, int labels, int label) {
     float sum = 0;
@@ -138,22 +145,22 @@ static __device__ float message(const float *value, const Vertex *vertex, const 
     return sum;
 }
 
-// out [points][labels] = in + the messages of both kernels; one without corners says nothing.
-// With `normalize`, the softmax of that over the labels.
+// Slices: out [points][labels] = in + the messages of both kernels; a kernel with 0 corners sends none. With
+// `normalize`, out is the softmax of that sum over the labels.
 extern "C" __global__ void crf_slice(const float *in, Index points, int labels,
                                      const float *value2, const Vertex *vertex2, const float *weight2,
                                      int corners2, const float *value5, const Vertex *vertex5,
                                      const float *weight5, int corners5, int normalize, float *out) {
     for (Index p = first_item(); p < points; p += next_items()) {
         float most = -3.402823466e38f, total = 0;
-        float *own = out + p * labels;
+        float *row = out + p * labels;
         for (int l = 0; l < labels; l++) {
-            own[l] = in[p * labels + l] + message(value2, vertex2, weight2, corners2, p, labels, l) +
+            row[l] = in[p * labels + l] + message(value2, vertex2, weight2, corners2, p, labels, l) +
                      message(value5, vertex5, weight5, corners5, p, labels, l);
-            most = fmaxf(most, own[l]);
+            most = fmaxf(most, row[l]);
         }
         if (!normalize) continue;
-        for (int l = 0; l < labels; l++) total += own[l] = expf(own[l] - most);
-        for (int l = 0; l < labels; l++) own[l] /= total;
+        for (int l = 0; l < labels; l++) total += row[l] = expf(row[l] - most);
+        for (int l = 0; l < labels; l++) row[l] /= total;
     }
 }

@@ -1,4 +1,4 @@
-"""The dense CRF on a GPU: which kernels of `cuda/densecrf.cu` run, in what order, on what."""
+"""Runs the dense CRF on a GPU: launches the kernels of `cuda/densecrf.cu` in order."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from ..interface import BILATERAL, GAUSSIAN, ITERATIONS, Array, Launch
 
-_FREE = np.uint64(2**64 - 1)
-_SMALLEST = np.finfo(np.float32).tiny
+_EMPTY = np.uint64(2**64 - 1)  # key of a free slot; EMPTY in densecrf.cu
+_SMALLEST = np.finfo(np.float32).tiny  # probabilities are at least this, before the logarithm
 
 
 @dataclass(frozen=True)
 class _Lattice:
-    """One kernel of the CRF; its weights include the norm and the compatibility.
+    """The permutohedral lattice of one kernel of the CRF.
 
     Attributes:
-        vertices: with the zeroth, which stands for none.
-        vertex: uint32 [points, corners].
-        weight: float32 [points, corners].
-        neighbor: uint32 [corners, vertices, 2].
+        vertices: number of vertices, vertex 0 included, which stands for "none".
+        vertex: vertices of the simplex that each point lies in, uint32 [points, corners].
+        weight: barycentric weights, times norm and compatibility, float32 [points, corners].
+        neighbor: the two neighbors along each direction, uint32 [corners, vertices, 2].
     """
 
     vertices: int
@@ -31,6 +31,7 @@ class _Lattice:
 
     @property
     def corners(self) -> int:
+        """Number of vertices of a simplex."""
         return self.vertex.shape[1]
 
 
@@ -47,55 +48,61 @@ def densecrf(
     bilateral_srgb: float = BILATERAL["srgb"],
     bilateral_compat: float = BILATERAL["compat"],
 ) -> Array:
-    """Mean-field marginals of a fully connected CRF; what `kernels.densecrf` computes.
+    """Compute the marginals of a fully connected CRF on a GPU, as `cpu.densecrf` does on a CPU.
 
-    Nothing but the number of vertices leaves the device. Sums come in no fixed order, so the last
-    digits vary from run to run.
+    Only the number of vertices leaves the GPU. Sums come in no fixed order, so the last digits of
+    the marginals vary from run to run.
 
     Args:
-        image: uint8 [H, W, 3], on the device.
-        probabilities: float32 [C, H, W], on the device, at least 0 and finite (not checked).
-        xp: the array module, CuPy.
-        launch: runs the kernels.
-        iterations: of the mean field.
+        image: image on the GPU, uint8 [H, W, 3].
+        probabilities: unary probabilities on the GPU, float32 [C, H, W]. They must be finite and at
+            least 0, which is not checked.
+        xp: array module, CuPy.
+        launch: function that runs a kernel.
+        iterations: number of mean-field iterations.
         gaussian_sxy: standard deviation of the smoothness kernel, in pixels.
-        gaussian_compat: its weight; 0 leaves the kernel out.
-        bilateral_sxy: standard deviation of the appearance kernel, in pixels.
-        bilateral_srgb: its standard deviation in color, in levels of 0 to 255.
-        bilateral_compat: its weight; 0 leaves the kernel out.
+        gaussian_compat: weight of the smoothness kernel; 0 leaves the kernel out.
+        bilateral_sxy: spatial standard deviation of the appearance kernel, in pixels.
+        bilateral_srgb: color standard deviation of the appearance kernel, in levels of 0 to 255.
+        bilateral_compat: weight of the appearance kernel; 0 leaves the kernel out.
 
     Returns:
-        float32 [C, H, W], on the device.
+        The marginals on the GPU, float32 [C, H, W].
 
     Raises:
-        ValueError: a deviation is so small that vertices outgrow 64-bit keys.
+        ValueError: a deviation is so small that vertices outgrow 64-bit keys, or the image is too
+            large for the hash table.
     """
     labels, height, width = probabilities.shape
     points = height * width
-    run = _Run(xp, launch, points, labels)
+    steps = _Steps(xp, launch, points, labels)
     logits = xp.log(xp.maximum(probabilities.reshape(labels, points).T, _SMALLEST))
     logits = xp.ascontiguousarray(logits, dtype=np.float32)
-    near, alike = [gaussian_sxy] * 2, [bilateral_sxy] * 2 + [bilateral_srgb] * 3
+    gaussian = [gaussian_sxy] * 2
+    bilateral = [bilateral_sxy] * 2 + [bilateral_srgb] * 3
     lattices = [
-        run.lattice(image, deviations, compat)
-        for deviations, compat in ((near, gaussian_compat), (alike, bilateral_compat))
+        steps.lattice(image, deviations, compat)
+        for deviations, compat in ((gaussian, gaussian_compat), (bilateral, bilateral_compat))
         if compat
     ]
-    likely = run.slice(logits, [], [], normalize=True)
+    distribution = steps.slice(logits, [], [], normalize=True)
     for _ in range(iterations):
-        values = [run.filter(lattice, likely) for lattice in lattices]
-        likely = run.slice(logits, lattices, values, normalize=True)
-    return xp.ascontiguousarray(likely.T).reshape(labels, height, width)
+        values = [steps.filter(lattice, distribution) for lattice in lattices]
+        distribution = steps.slice(logits, lattices, values, normalize=True)
+    return xp.ascontiguousarray(distribution.T).reshape(labels, height, width)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Steps:
+    """The steps of the CRF's inference, for a number of points (pixels) and labels."""
+
     xp: Any
     launch: Launch
     points: int
     labels: int
 
     def lattice(self, image: Array, deviations: list[float], compat: float) -> _Lattice:
+        """Build the lattice over positions (2 deviations), or positions and colors (5)."""
         xp = self.xp
         dimensions = len(deviations)
         corners = dimensions + 1
@@ -104,15 +111,15 @@ class _Run:
         deviation = np.array(deviations, np.float32)
         reach = scale / deviation * np.array([width, height, 255, 255, 255][:dimensions])
         units, bias = _packing(reach)
-        slots = 1 << (2 * self.points * corners - 1).bit_length()  # at most half are taken
+        slots = 1 << (2 * self.points * corners - 1).bit_length()  # at most half are used
         if slots > 2**32:
             raise ValueError(f"{self.points} pixels are too many for this CRF: use the CPU's")
         mask = np.uint32(slots - 1)
-        table = xp.full(slots, _FREE, np.uint64)
+        table = xp.full(slots, _EMPTY, np.uint64)
         slot = xp.empty((self.points, corners), np.uint32)
         weight = xp.empty((self.points, corners), np.float32)
         self.launch(
-            f"crf_place{dimensions}",
+            f"crf_locate{dimensions}",
             self.points,
             image,
             np.int32(width),
@@ -125,9 +132,9 @@ class _Run:
             slot,
             weight,
         )
-        taken = table != _FREE
-        number = xp.cumsum(taken, dtype=np.uint32)
-        keys = xp.concatenate([xp.zeros(1, np.uint64), table[taken]])
+        used = table != _EMPTY
+        number = xp.cumsum(used, dtype=np.uint32)
+        keys = xp.concatenate([xp.zeros(1, np.uint64), table[used]])
         vertices = len(keys)
         steps = [(dimensions + 1) * unit - sum(units) for unit in [*units, 0]]
         neighbor = xp.empty((corners, vertices, 2), np.uint32)
@@ -147,24 +154,24 @@ class _Run:
         return self._normalized(plain, compat)
 
     def _normalized(self, lattice: _Lattice, compat: float) -> _Lattice:
-        """Weights times the symmetric norm, so that a filter gives the whole message."""
-        alone = _Run(self.xp, self.launch, self.points, 1)
+        """Multiply the weights by symmetric norm and compatibility: a filter gives the message."""
+        single = _Steps(self.xp, self.launch, self.points, 1)  # a single label
         ones = self.xp.ones((self.points, 1), np.float32)
-        nothing = self.xp.zeros((self.points, 1), np.float32)
-        mass = alone.slice(nothing, [lattice], [alone.filter(lattice, ones)], normalize=False)
+        zeros = self.xp.zeros((self.points, 1), np.float32)
+        mass = single.slice(zeros, [lattice], [single.filter(lattice, ones)], normalize=False)
         gain = np.float32(1 / (1 + 2.0 ** -(lattice.corners - 1)))
         scale = np.sqrt(np.float32(compat) * gain) / self.xp.sqrt(mass * gain + np.float32(1e-20))
         weight = (lattice.weight * scale).astype(np.float32)
         return _Lattice(lattice.vertices, lattice.vertex, weight, lattice.neighbor)
 
-    def filter(self, lattice: _Lattice, likely: Array) -> Array:
-        """Splat and blur, float32 [vertices, labels]."""
+    def filter(self, lattice: _Lattice, distribution: Array) -> Array:
+        """Splat a distribution [points, labels] and blur it, float32 [vertices, labels]."""
         value = self.xp.zeros((lattice.vertices, self.labels), np.float32)
         blurred = self.xp.empty_like(value)
         self.launch(
             "crf_splat",
-            likely.size,
-            likely,
+            distribution.size,
+            distribution,
             np.int64(self.points),
             np.int32(self.labels),
             lattice.vertex,
@@ -188,11 +195,11 @@ class _Run:
     def slice(
         self, start: Array, lattices: list[_Lattice], values: list[Array], *, normalize: bool
     ) -> Array:
-        """The messages of up to two lattices added to `start`, float32 [points, labels]."""
-        said: list[Any] = []
+        """Add the messages of up to two lattices to `start`, float32 [points, labels]."""
+        messages: list[Any] = []
         for lattice, value in zip(lattices, values, strict=True):
-            said += [value, lattice.vertex, lattice.weight, np.int32(lattice.corners)]
-        silent = [start, start, start, np.int32(0)]  # no corners: its arrays are not read
+            messages += [value, lattice.vertex, lattice.weight, np.int32(lattice.corners)]
+        no_message = [start, start, start, np.int32(0)]  # no corners: the arrays are not read
         out = self.xp.empty_like(start)
         self.launch(
             "crf_slice",
@@ -200,8 +207,8 @@ class _Run:
             start,
             np.int64(self.points),
             np.int32(self.labels),
-            *said,
-            *silent * (2 - len(lattices)),
+            *messages,
+            *no_message * (2 - len(lattices)),
             np.int32(normalize),
             out,
         )
@@ -209,17 +216,20 @@ class _Run:
 
 
 def _scale(dimensions: int) -> np.ndarray:
-    """What makes deviation 1 the spread of the lattice's blur, float32 [dimensions]."""
+    """Return the factors that make deviation 1 the lattice blur's, float32 [dimensions]."""
     number = np.arange(dimensions)
     spread = np.float32(np.sqrt(2 / 3) * (dimensions + 1))
     return (np.float64(spread) / np.sqrt((number + 1) * (number + 2))).astype(np.float32)
 
 
 def _packing(reach: np.ndarray) -> tuple[list[int], int]:
-    """What 1 in each coordinate of a vertex is in its key, and what makes coordinates positive.
+    """Return what 1 in each coordinate adds to a vertex's key, and what makes keys positive.
 
     Args:
-        reach: the largest value of each feature, in lattice units.
+        reach: largest value of each feature, in lattice units.
+
+    Raises:
+        ValueError: a deviation is so small that vertices outgrow 64-bit keys.
     """
     margin = 4 * (len(reach) + 1)
     farthest = [

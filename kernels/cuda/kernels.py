@@ -1,4 +1,4 @@
-"""The kernels on a GPU: `cuda/passes.cu` and `cuda/refine.cu`, launched on arrays of the device."""
+"""Launches the kernels of `passes.cu`, `refine.cu` and `densecrf.cu` on arrays of a GPU."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import numpy as np
 from ..interface import Array, Launch
 from . import densecrf as cuda_crf
 
-BLOCK = 256  # threads
+BLOCK = 256  # threads of a block
 _SOURCES = ("grid.cuh", "passes.cu", "refine.cu", "densecrf.cu")
-_PIECE = 4096  # floats that a block reduces at a time, as in refine.cu
+_PIECE = 4096  # floats that a block reduces at a time; PIECE in refine.cu
 
 
 def source() -> str:
-    """All the kernels, as one source of CUDA C."""
+    """Return the CUDA C source of all kernels, as one text."""
     folder = resources.files("pnp_ovss.kernels") / "cuda"
     return "\n".join((folder / name).read_text() for name in _SOURCES)
 
 
 @dataclass(frozen=True)
 class CudaKernels:
-    """See `reference` for what each computes, and for shapes and dtypes.
+    """The kernels on a GPU; `reference` defines what each computes, its shapes and its dtypes.
 
-    Nothing here but the CRF waits for the device. Pixels and salience may be float16.
+    Only `densecrf` waits for the GPU. Pixels and salience may also be float16.
 
     Attributes:
-        xp: the array module, CuPy.
-        launch: runs a kernel.
+        xp: array module, CuPy.
+        launch: function that runs a kernel.
     """
 
     xp: Any
     launch: Launch
 
     def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
-        """uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
+        """Normalize pixels, uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         batch, height, width, channels = pixels.shape
         out = self.xp.empty((batch, channels, height, width), np.float32)
         self.launch(
@@ -53,7 +53,7 @@ class CudaKernels:
         return out
 
     def blank_patches(self, pixels: Array, dropped: Array, patch: int) -> Array:
-        """[B, 3, H, W], [B, P] -> [B, 3, H, W], float32 or float16."""
+        """Zero the pixels of dropped patches, [B, 3, H, W], float32 or float16."""
         batch, _, height, width = pixels.shape
         out = self.xp.empty_like(pixels)
         self.launch(
@@ -78,7 +78,7 @@ class CudaKernels:
         first_caption: Array,
         weight: float,
     ) -> Array:
-        """Adds to total [N, T, P]; returns scores [B, P]."""
+        """Add salience [N, T, P] to the total; return the scores of patches, float32 [B, P]."""
         batch, patches = dropped.shape
         scores = self.xp.empty((batch, patches), np.float32)
         self.launch(
@@ -98,7 +98,7 @@ class CudaKernels:
         return scores
 
     def drop_salient(self, scores: Array, dropped: Array, count: int | None) -> Array:
-        """[B, P], [B, P] -> [B, P]."""
+        """Drop the patches of the highest scores; return all dropped patches, bool [B, P]."""
         batch, patches = dropped.shape
         out = self.xp.empty_like(dropped)
         self.launch(
@@ -114,7 +114,7 @@ class CudaKernels:
         return out
 
     def class_maps(self, total: Array, members: Array, first_member: Array, summed: Array) -> Array:
-        """[N, T, P] -> [C, P]."""
+        """Average salience over the tokens of each class, [N, T, P] -> [C, P]."""
         classes, patches = len(summed), total.shape[-1]
         maps = self.xp.empty((classes, patches), np.float32)
         self.launch(
@@ -131,7 +131,7 @@ class CudaKernels:
         return maps
 
     def threshold(self, maps: Array, level: float) -> Array:
-        """[C, gh, gw] -> [C, gh, gw]."""
+        """Zero each class map below the threshold, [C, gh, gw] -> [C, gh, gw]."""
         out = self.xp.empty_like(maps)
         classes, patches = len(maps), maps[0].size
         self.launch(
@@ -146,7 +146,7 @@ class CudaKernels:
         return out
 
     def background(self, maps: Array) -> Array:
-        """[C, gh, gw] -> [2gh - 1, 2gw - 1]."""
+        """Mark where every class map is zero, [C, gh, gw] -> [2gh - 1, 2gw - 1]."""
         _, grid_height, grid_width = maps.shape
         out = self.xp.empty((2 * grid_height - 1, 2 * grid_width - 1), np.float32)
         self.launch("background", out.size, maps, *map(np.int64, maps.shape), out)
@@ -155,11 +155,11 @@ class CudaKernels:
     def resample(
         self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
     ) -> None:
-        """[H, gh], [C, gh, gw], [W, gw] -> out [C, H, W], levels [C]."""
+        """Upsample class maps [C, gh, gw] to the pixels, into out [C, H, W] and levels [C]."""
         count, height, width = out.shape
         _, grid_height, grid_width = maps.shape
         rows, columns = (
-            self.xp.ascontiguousarray(self.xp.asarray(one)) for one in (rows, columns.T)
+            self.xp.ascontiguousarray(self.xp.asarray(matrix)) for matrix in (rows, columns.T)
         )
         tall = self.xp.empty((count, height, grid_width), np.float64)
         units = self.xp.empty(count, np.float64)
@@ -172,7 +172,7 @@ class CudaKernels:
         self.launch("resample_columns", out.size, tall, columns, levels, *shape, out)
 
     def scale_channels(self, channels: Array, levels: Array, rounding: float) -> None:
-        """[C, H, W], [C]; in place."""
+        """Scale each channel [C, H, W] to [0, 1], in place."""
         count, pixels = len(channels), channels[0].size
         extents = self.xp.asarray(np.tile(np.array([2**32 - 1, 0], np.uint32), (count, 1)))
         pieces = count * -(-pixels // _PIECE)
@@ -183,14 +183,14 @@ class CudaKernels:
         )
 
     def softmax(self, channels: Array) -> Array:
-        """[C, H, W] -> [C, H, W]."""
+        """Return the softmax over the channels, [C, H, W] -> [C, H, W]."""
         out = self.xp.empty_like(channels)
         pixels = channels[0].size
         self.launch("softmax", pixels, channels, np.int64(len(channels)), np.int64(pixels), out)
         return out
 
     def choose_labels(self, channels: Array, numbers: np.ndarray) -> Array:
-        """float32 [C, H, W], uint16 [C] -> uint16 [H, W]."""
+        """Label each pixel by its largest channel, [C, H, W] -> uint16 [H, W]."""
         out = self.xp.empty(channels.shape[1:], np.uint16)
         self.launch(
             "choose_labels",
@@ -206,8 +206,9 @@ class CudaKernels:
     def densecrf(
         self, image: Array, probabilities: Array, *, threads: int = 1, memory: int = 0, **terms: Any
     ) -> Array:
-        """uint8 [H, W, 3], float32 [C, H, W] -> float32 [C, H, W]; terms: of `cuda_crf.densecrf`.
+        """Compute the marginals of the dense CRF, float32 [C, H, W] -> float32 [C, H, W].
 
-        `threads` and `memory` are for the CPU, and have no effect here.
+        `terms` are the parameters of `cuda.densecrf`. `threads` and `memory` are parameters of the
+        CPU's CRF, and have no effect on a GPU.
         """
         return cuda_crf.densecrf(image, probabilities, xp=self.xp, launch=self.launch, **terms)

@@ -1,11 +1,12 @@
-// From class maps to labels: C classes on a grid of gh rows and gw columns of patches, an image of H x W
-// pixels.
+// Kernels from class maps to labels. C classes, a grid of gh rows and gw columns of patches, an image of H
+// rows and W columns of pixels.
 
-// out [C][P]: each map, and zero where it is below `level` once scaled to [0, 1]; equal values count as 0.
+// Thresholds: out [C][P] = maps, and zero where the map scaled to [0, 1] is below `level`. Equal values scale
+// to 0.
 extern "C" __global__ void threshold(const float *maps, Index classes, Index patches, double level,
                                      float *out) {
-    for (Index own = blockIdx.x; own < classes; own += gridDim.x) {
-        const float *map = maps + own * patches;
+    for (Index c = blockIdx.x; c < classes; c += gridDim.x) {
+        const float *map = maps + c * patches;
         float low = INFINITE, high = -INFINITE;
         for (Index i = threadIdx.x; i < patches; i += blockDim.x) {
             low = fminf(low, map[i]);
@@ -14,28 +15,28 @@ extern "C" __global__ void threshold(const float *maps, Index classes, Index pat
         reduce_extent(low, high);
         for (Index i = threadIdx.x; i < patches; i += blockDim.x) {
             const double scaled = high > low ? ((double)map[i] - low) / ((double)high - low) : 0;
-            out[own * patches + i] = scaled < level ? 0 : map[i];
+            out[c * patches + i] = scaled < level ? 0 : map[i];
         }
     }
 }
 
-// out [2gh - 1][2gw - 1] = 1 where every map of maps [C][gh][gw] is 0: of even rows and columns in that cell,
-// of odd ones in the cells on both sides.
+// Marks the background: out [2gh - 1][2gw - 1] = 1 where all maps [C][gh][gw] are 0. An even row and column
+// is a cell. An odd row or column is the gap between two cells; it is 1 where both cells are.
 extern "C" __global__ void background(const float *maps, Index classes, Index grid_height, Index grid_width,
                                       float *out) {
     const Index rows = 2 * grid_height - 1, columns = 2 * grid_width - 1;
     for (Index i = first_item(); i < rows * columns; i += next_items()) {
         const Index row = i / columns, column = i % columns;
         bool empty = true;
-        for (Index own = 0; own < classes && empty; own++)
+        for (Index c = 0; c < classes && empty; c++)
             for (Index y = row / 2; y <= (row + 1) / 2; y++)
                 for (Index x = column / 2; x <= (column + 1) / 2; x++)
-                    empty = empty && maps[(own * grid_height + y) * grid_width + x] == 0;
+                    empty = empty && maps[(c * grid_height + y) * grid_width + x] == 0;
         out[i] = empty;
     }
 }
 
-// units [C]: what brings the largest value of maps [C][gh][gw] to 0.5 or more, below 1: a power of two.
+// Computes units [C]: the power of two that brings the largest magnitude of each map [gh][gw] into [0.5, 1).
 extern "C" __global__ void units(const float *maps, Index count, Index cells, double *units) {
     for (Index map = blockIdx.x; map < count; map += gridDim.x) {
         float low = 0, high = 0;
@@ -50,7 +51,7 @@ extern "C" __global__ void units(const float *maps, Index count, Index cells, do
     }
 }
 
-// tall [C][H][gw] = rows [H][gh] @ maps [C][gh][gw], times units [C].
+// Upsamples vertically: tall [C][H][gw] = rows [H][gh] @ maps [C][gh][gw], times units [C].
 extern "C" __global__ void resample_rows(const double *rows, const float *maps, const double *units,
                                          Index count, Index height, Index grid_height, Index grid_width,
                                          double *tall) {
@@ -63,7 +64,7 @@ extern "C" __global__ void resample_rows(const double *rows, const float *maps, 
     }
 }
 
-// The value of a pixel: tall [C][H][gw] @ columns [gw][W].
+// Returns the value of a pixel: tall [C][H][gw] @ columns [gw][W].
 static __device__ double resampled(const double *tall, const double *columns, Index line, Index grid_width,
                                    Index width, Index column) {
     double sum = 0;
@@ -71,14 +72,14 @@ static __device__ double resampled(const double *tall, const double *columns, In
     return sum;
 }
 
-// levels [C]: the value of the first pixel of each channel.
+// Computes levels [C]: the value of the first pixel of each channel.
 extern "C" __global__ void first_pixels(const double *tall, const double *columns, Index count, Index height,
                                         Index grid_width, Index width, double *levels) {
     for (Index i = first_item(); i < count; i += next_items())
         levels[i] = resampled(tall, columns, i * height, grid_width, width, 0);
 }
 
-// out [C][H][W]: the channels less their levels [C].
+// Upsamples horizontally: out [C][H][W] = the channels less their levels [C].
 extern "C" __global__ void resample_columns(const double *tall, const double *columns, const double *levels,
                                             Index count, Index height, Index grid_width, Index width,
                                             float *out) {
@@ -89,18 +90,19 @@ extern "C" __global__ void resample_columns(const double *tall, const double *co
     }
 }
 
-// Floats as unsigned numbers in the same order, for atomic minima and maxima.
+// Maps a float to an unsigned integer, in the same order, for atomic minima and maxima.
 static __device__ unsigned int ordered(float value) {
     const unsigned int bits = __float_as_uint(value);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+// Maps that integer back to the float.
 static __device__ float unordered(unsigned int rank) {
     return __uint_as_float(rank & 0x80000000u ? rank & 0x7FFFFFFFu : ~rank);
 }
 
-// extents [C][2]: the least and the largest value of each of channels [C][pixels], as `ordered` has them;
-// they must hold 0xFFFFFFFF and 0 before. A block does a piece of a channel.
+// Computes extents [C][2]: the least and the largest value of each channel [pixels], mapped by `ordered`.
+// They must hold 0xFFFFFFFF and 0 before. A block reduces PIECE values of a channel at a time.
 #define PIECE 4096
 extern "C" __global__ void extents(const float *channels, Index count, Index pixels, unsigned int *extents) {
     const Index pieces = (pixels + PIECE - 1) / PIECE;
@@ -120,8 +122,8 @@ extern "C" __global__ void extents(const float *channels, Index count, Index pix
     }
 }
 
-// channels [C][pixels] less their levels [C], each scaled to [0, 1] in place; zero where it is constant but
-// for `rounding`.
+// Scales each of channels [C][pixels] to [0, 1], in place. A channel that is constant up to `rounding`
+// becomes zero; levels [C] are what `resample_columns` subtracted.
 extern "C" __global__ void scale_channels(float *channels, Index count, Index pixels, const double *levels,
                                           const unsigned int *extents, double rounding) {
     for (Index i = first_item(); i < count * pixels; i += next_items()) {
@@ -133,7 +135,7 @@ extern "C" __global__ void scale_channels(float *channels, Index count, Index pi
     }
 }
 
-// out [C][pixels]: the softmax of channels [C][pixels] over C.
+// Computes out [C][pixels]: the softmax of channels [C][pixels] over C.
 extern "C" __global__ void softmax(const float *channels, Index count, Index pixels, float *out) {
     for (Index i = first_item(); i < pixels; i += next_items()) {
         float most = channels[i], total = 0;
@@ -143,7 +145,8 @@ extern "C" __global__ void softmax(const float *channels, Index count, Index pix
     }
 }
 
-// labels [pixels] = numbers [C] of the channel that is largest there; of equals the first.
+// Labels each pixel: labels [pixels] = the number (of numbers [C]) of its largest channel; among equals,
+// the first.
 extern "C" __global__ void choose_labels(const float *channels, Index count, Index pixels,
                                          const unsigned short *numbers, unsigned short *labels) {
     for (Index i = first_item(); i < pixels; i += next_items()) {

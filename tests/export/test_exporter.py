@@ -142,7 +142,7 @@ def test_all_heads_folder_is_for_tuning_only(exported: Exported, tmp_path: Path)
         ),
         ({"layer": (3, 1)}, "as the match is read off the first token"),
         ({"head": (-1,)}, "there is no head -1"),
-        ({"layer": ()}, "there is no layer"),
+        ({"layer": ()}, "layer is empty"),
         ({"layer": "1"}, "layer is '1'"),
         ({"head": (1,), "all_heads": True}, "exclude each other"),
         ({"tokenizer": Path("nowhere.json")}, "no tokenizer at 'nowhere.json'"),

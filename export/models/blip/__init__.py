@@ -1,7 +1,8 @@
-"""BLIP's image-text-matching model: everything that is known of it lies in this folder.
+"""Implements the family of BLIP's image-text-matching models (Li et al., 2022).
 
-The package is a `base.Family`. `checkpoint` loads a model, in Hugging Face's form or the original
-one (`original`); `vision` and `salience` build its graphs; `eager` says what they should give.
+This package is a `base.Family`. `checkpoint` loads a model from Hugging Face's form, and `original`
+from BLIP's original form. `vision` and `salience` build the graphs. `eager` computes the outputs of
+the graphs by PyTorch, for comparison.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ method = "pnp-ovss"
 
 
 def graphs(model: BlipForImageTextRetrieval, choice: Choice) -> dict[str, FamilyGraph]:
-    """Image encoder, matching branch with its gradient, image encoder on some tokens."""
+    """Build the image encoder, the salience graph, and the image encoder on some of the tokens."""
     patches = preprocess(model).patches
     config: Any = model.config.text_config
     context = config.max_position_embeddings
@@ -48,12 +49,12 @@ def graphs(model: BlipForImageTextRetrieval, choice: Choice) -> dict[str, Family
         "salience": FamilyGraph(
             salience_graph(model, choice.layers, choice.heads, separate=choice.separate),
             {**rows, "images": "shared", "tokens": "padded"},
-            lengths={"tokens": sorted({min(one, context) for one in CAPTION_LENGTHS})},
+            lengths={"tokens": sorted({min(length, context) for length in CAPTION_LENGTHS})},
             limits={"tokens": context},
             gradient=True,
         ),
         "vision_tokens": FamilyGraph(
-            vision_graph(model, of_kept=True),
+            vision_graph(model, token_subset=True),
             {**rows, "kept": "padded"},
             lengths={"kept": [1 + left for left in Settings().patches_left(patches)]},
             limits={"kept": 1 + patches},

@@ -1,4 +1,4 @@
-"""BLIP's checkpoints: what is loaded, and what is known of the family."""
+"""Loads BLIP's checkpoints, and tells how their models read images and captions."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ from ..base import Checkpoint, CheckpointFiles, Choice
 from . import original
 
 PROMPT = "A picture of"
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of red, green, blue in [0, 1]: CLIP's
+# Mean and standard deviation of red, green and blue in [0, 1]: CLIP's.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
-# Where BLIP-large is read: layer 8 and head 9 of the paper, which counts layers from 1 (PnP-OVSS).
+# Best cross-attention layer and head of BLIP-large, from the PnP-OVSS paper: layer 8, which is 7
+# counted from 0, and head 9.
 _BEST_LAYER, _BEST_HEAD = 7, 9
 _TEXT_LAYERS, _TEXT_HEADS = 12, 12
-_BLIP_LARGE = (24, 1024, _TEXT_LAYERS, _TEXT_HEADS, 768)  # image encoder, then text encoder
+# Layers and width of the image encoder; layers, heads and width of the text encoder.
+_BLIP_LARGE = (24, 1024, _TEXT_LAYERS, _TEXT_HEADS, 768)
 
-_NEEDED = ("vision_model.", "text_encoder.", "itm_head.")  # what image-text matching runs on
+_NEEDED = ("vision_model.", "text_encoder.", "itm_head.")  # weights of image-text matching
 
 
 def recognises(files: CheckpointFiles) -> bool:
-    """Whether a checkpoint is BLIP's: Hugging Face's, or an original one."""
+    """Tell whether a checkpoint is BLIP's, in Hugging Face's or the original form."""
     return files.config.get("model_type") == "blip" or original.recognises(files.weights)
 
 
@@ -39,12 +42,15 @@ def load(files: CheckpointFiles, tokenizer: Path | None = None) -> Checkpoint:
     """Load a checkpoint of image-text matching.
 
     Args:
-        files: of a Hugging Face folder, or an original `.pth` file.
-        tokenizer: a `tokenizer.json`, a `vocab.txt`, or a folder with one, in place of the
-            checkpoint's own.
+        files: files of the checkpoint: a Hugging Face folder, or an original `.pth` file.
+        tokenizer: path of a `tokenizer.json`, a `vocab.txt`, or a folder with one of them, which
+            replaces the checkpoint's tokenizer.
+
+    Returns:
+        The model, with its tokenizer.
 
     Raises:
-        ModelError: it cannot be read, or is no image-text-matching model.
+        ModelError: the checkpoint cannot be read, or is no image-text-matching model.
     """
     notes: list[str] = []
     if files.weights:
@@ -56,16 +62,17 @@ def load(files: CheckpointFiles, tokenizer: Path | None = None) -> Checkpoint:
 
 
 def cross_attention(model: BlipForImageTextRetrieval) -> tuple[int, int]:
-    """How many cross-attention layers a model has, and heads in each."""
+    """Count the cross-attention layers of a model, and the heads of a layer."""
     text: Any = model.config.text_config
     return text.num_hidden_layers, text.num_attention_heads
 
 
 def known_best(model: BlipForImageTextRetrieval) -> Choice:
-    """The cross-attention layer and head to read, and whether they are known to be the best.
+    """Return the best cross-attention layer and head of a model, as far as they are known.
 
-    They are known for BLIP-large (published for its Flickr checkpoint at 336 px). For any other
-    model the same relative place is taken, but for the last layer, which has no salience.
+    They are known for BLIP-large (published for its Flickr checkpoint at 336 px). Any other model
+    gets the layer and head at the same relative position, but never the last layer, which has no
+    salience.
     """
     vision: Any = model.config.vision_config
     text: Any = model.config.text_config
@@ -76,13 +83,15 @@ def known_best(model: BlipForImageTextRetrieval) -> Choice:
 
 
 def preprocess(model: BlipForImageTextRetrieval) -> Preprocess:
-    """How an image becomes an input: a square, whatever its proportions."""
+    """Return how an image becomes an input: resized to a square, without keeping proportions."""
     config: Any = model.config.vision_config
     return Preprocess((config.image_size, config.image_size), config.patch_size, MEAN, STD)
 
 
 def text(checkpoint: Checkpoint) -> Text:
-    """How captions are written for a model. [ENC] is the tokenizer's own, else follows [DEC].
+    """Return how captions become tokens for a model.
+
+    The first token, [ENC], is the tokenizer's. A tokenizer without [ENC] gets the id after [DEC]'s.
 
     Raises:
         ModelError: the model has no embedding for [ENC].
@@ -96,7 +105,7 @@ def text(checkpoint: Checkpoint) -> Text:
         raise ModelError(
             f"the token [ENC] would have id {enc_id}, but the model's vocabulary has"
             f" {config.vocab_size} entries",
-            "give a tokenizer with an [ENC] token: --tokenizer",
+            "give a tokenizer with an [ENC] token: --tokenizer tokenizer.json",
         )
     return Text(
         tokenizer="wordpiece",
@@ -112,22 +121,25 @@ def text(checkpoint: Checkpoint) -> Text:
 
 
 def resize(model: BlipForImageTextRetrieval, sides: tuple[int, int]) -> None:
-    """Make a model take images of another height and width in pixels, in place.
+    """Change the input size of a model to (height, width) in pixels, in place.
 
-    The image encoder's position embeddings are interpolated.
+    The image encoder's position embeddings are interpolated, bicubically.
 
     Raises:
-        ModelError: the sides differ, or the patch size does not divide them.
+        ModelError: height and width differ, or are no multiple of the patch size.
     """
     encoder: Any = model.vision_model
     patch, image_size = encoder.config.patch_size, sides[0]
     if sides[0] != sides[1]:
-        raise ModelError(f"image size {sides[0]}x{sides[1]}", "BLIP takes squares only")
+        raise ModelError(
+            f"image size {sides[0]}x{sides[1]} is not square",
+            "BLIP takes square inputs: --image-size 336",
+        )
     if image_size < patch or image_size % patch:
-        near = max(1, round(image_size / patch)) * patch
+        nearest = max(1, round(image_size / patch)) * patch
         raise ModelError(
             f"image size {image_size} is not a multiple of the model's patch size {patch}",
-            f"use for example --image-size {near}",
+            f"take the nearest multiple: --image-size {nearest}",
         )
     grid = image_size // patch
     old = encoder.embeddings.position_embedding.detach()
@@ -143,17 +155,23 @@ def resize(model: BlipForImageTextRetrieval, sides: tuple[int, int]) -> None:
 
 
 def _load_folder(folder: Path) -> BlipForImageTextRetrieval:
+    """Load a model from a Hugging Face folder.
+
+    Raises:
+        ModelError: the folder cannot be loaded, or lacks weights.
+    """
     model, loading = _from_pretrained(folder)
-    lost = [
+    missing = [
         key
         for key in (*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"]))
         if key.startswith(_NEEDED)
     ]
-    if lost:
+    if missing:
         raise ModelError(
-            f"'{folder}' lacks {len(lost)} weights of the image-text-matching branch,"
-            f" among them {sorted(lost)[0]!r}",
-            "it is damaged, or another kind of BLIP (captioning, VQA): take a blip-itm checkpoint",
+            f"'{folder}' lacks {len(missing)} weights of the image-text-matching branch,"
+            f" among them {sorted(missing)[0]!r}",
+            "it is damaged, or another kind of BLIP (captioning, VQA): take a checkpoint such as"
+            " Salesforce/blip-itm-large-flickr",
         )
     _check_shape(model)
     return model
@@ -168,7 +186,7 @@ def _from_pretrained(folder: Path) -> tuple[BlipForImageTextRetrieval, dict[str,
             folder, output_loading_info=True, dtype=torch.float32, local_files_only=True
         )
         return loaded
-    except Exception as error:  # of many kinds, from the weight format up to the configuration
+    except Exception as error:  # raised for the weights' format, the configuration, ...
         raise ModelError(
             f"'{folder}' cannot be loaded: {reason(error)}",
             "the checkpoint is incomplete or damaged: save or download it again",
@@ -178,40 +196,64 @@ def _from_pretrained(folder: Path) -> tuple[BlipForImageTextRetrieval, dict[str,
 
 
 def _check_shape(model: BlipForImageTextRetrieval) -> None:
+    """Check that a model has the structure that the graphs assume.
+
+    Raises:
+        ModelError: the model lacks cross-attention, GELU or square inputs.
+    """
     vision: Any = model.config.vision_config
     text: Any = model.config.text_config
     if not text.is_decoder:
-        raise ModelError("the checkpoint's text encoder has no cross-attention", "take an ITM one")
+        raise ModelError(
+            "the checkpoint's text encoder has no cross-attention",
+            "take an image-text-matching checkpoint, such as Salesforce/blip-itm-large-flickr",
+        )
     for name, config in (("image", vision), ("text", text)):
         if config.hidden_act != "gelu":
             raise ModelError(
                 f"the {name} encoder's activation is {config.hidden_act!r}",
-                "only gelu, which every published BLIP uses, can be exported",
+                "only 'gelu' can be exported; every published BLIP uses it",
             )
     for name in ("image_size", "patch_size"):
         if not isinstance(getattr(vision, name), int):
-            raise ModelError(f"{name} is {getattr(vision, name)}", "only square images can be used")
+            raise ModelError(
+                f"{name} of the checkpoint is {getattr(vision, name)}",
+                "take a checkpoint of a square image size",
+            )
 
 
 def _tokenizer(
-    given: Path | None, own: Path | None, model: BlipForImageTextRetrieval, notes: list[str]
+    given: Path | None, folder: Path | None, model: BlipForImageTextRetrieval, notes: list[str]
 ) -> Tokenizer:
-    """The tokenizer that was given, else the checkpoint's own, else BERT's where it fits."""
+    """Return the given tokenizer, else the checkpoint's, else BERT's if it fits.
+
+    Args:
+        given: path of a tokenizer that the user gave.
+        folder: folder of the checkpoint.
+        model: model that the tokenizer is for.
+        notes: messages to the user, to which this function adds.
+
+    Raises:
+        ModelError: the tokenizer cannot be read, or does not fit the model.
+    """
     config: Any = model.config.text_config
     size = config.vocab_size
-    source = given or own
-    found = wordpiece.read(source) if source else None
-    if found is None and given:
-        raise ModelError(f"no tokenizer at '{given}'", "give a tokenizer.json or a vocab.txt")
-    if found is None:
+    source = given or folder
+    chosen = wordpiece.read(source) if source else None
+    if chosen is None and given:
+        raise ModelError(
+            f"no tokenizer at '{given}'",
+            "give a tokenizer.json or a vocab.txt: --tokenizer vocab.txt",
+        )
+    if chosen is None:
         if size not in wordpiece.BERT_SIZES:
             raise ModelError(
                 f"the checkpoint has no tokenizer, and its vocabulary of {size} is not BERT's",
-                "name one with --tokenizer (a tokenizer.json or a vocab.txt)",
+                "give the tokenizer of the model: --tokenizer vocab.txt (or a tokenizer.json)",
             )
-        found = wordpiece.bert()
-        notes.append("the checkpoint has no tokenizer: took BERT's uncased one, as BLIP does")
-    wordpiece.check(found, size)
-    found.no_padding()
-    found.no_truncation()
-    return found
+        chosen = wordpiece.bert()
+        notes.append("the checkpoint has no tokenizer: took BERT's uncased tokenizer, as BLIP does")
+    wordpiece.check(chosen, size)
+    chosen.no_padding()
+    chosen.no_truncation()
+    return chosen

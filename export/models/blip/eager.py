@@ -1,4 +1,4 @@
-"""What BLIP's graphs should give, from Hugging Face's own forward and autograd; and on what."""
+"""Computes the outputs of BLIP's graphs by Hugging Face's forward and autograd, for comparison."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CAPTION_LENGTHS = (6, 17)
 
 
 def trials(model: BlipForImageTextRetrieval, random: np.random.Generator) -> Iterator[Trial]:
-    """Random inputs of every graph.
+    """Yield random inputs of every graph.
 
-    Two batch sizes and two caption lengths are tried, with padding, masked patches, and one image
-    shared by several captions. The image embeddings of the matching branch are what the model makes
-    of the pixels.
+    The trials have two batch sizes and two caption lengths, with padding, masked patches, and an
+    image shared by several captions. The model computes the image embeddings of the salience
+    graph.
     """
     config: Any = model.vision_model.config
     size = config.image_size
@@ -33,13 +33,13 @@ def trials(model: BlipForImageTextRetrieval, random: np.random.Generator) -> Ite
         kept = _kept(random, batch, embeds.shape[1])
         yield Trial("vision_tokens", {**pixels, "kept": kept})
         for length in CAPTION_LENGTHS:
-            yield Trial("salience", _branch_inputs(random, model, embeds, batch, length))
-        shared = _branch_inputs(random, model, embeds[:1], batch, CAPTION_LENGTHS[0])
+            yield Trial("salience", _salience_inputs(random, model, embeds, batch, length))
+        shared = _salience_inputs(random, model, embeds[:1], batch, CAPTION_LENGTHS[0])
         yield Trial("salience", shared)
 
 
 def reference(model: BlipForImageTextRetrieval, choice: Choice, trial: Trial) -> Arrays:
-    """The outputs of a graph, by the model in its own precision."""
+    """Compute the outputs of a graph by eager PyTorch, in the model's precision."""
     feeds = trial.feeds
     if trial.graph == "vision":
         return {"image_embeds": image_embeds(model, feeds["pixel_values"])}
@@ -49,7 +49,7 @@ def reference(model: BlipForImageTextRetrieval, choice: Choice, trial: Trial) ->
 
 
 def image_embeds(model: BlipForImageTextRetrieval, pixels: np.ndarray) -> np.ndarray:
-    """[B, 3, S, S] -> [B, 1 + P, D]."""
+    """Run the image encoder, pixels [B, 3, S, S] -> image embeddings [B, 1 + P, D]."""
     with torch.no_grad():
         tensor = torch.from_numpy(pixels).to(model.dtype)
         return model.vision_model(tensor).last_hidden_state.numpy()
@@ -58,18 +58,26 @@ def image_embeds(model: BlipForImageTextRetrieval, pixels: np.ndarray) -> np.nda
 def embeds_of_kept(
     model: BlipForImageTextRetrieval, pixels: np.ndarray, kept: np.ndarray
 ) -> np.ndarray:
-    """What the image encoder should give of some tokens, from Hugging Face's layers: [B, R, D].
+    """Run the image encoder on some tokens, with Hugging Face's layers.
 
-    Each image is run alone, without padding, the rows of which repeat that of [CLS].
+    Each image is run by itself, without padding. Rows of padding repeat the row of [CLS].
+
+    Args:
+        model: model.
+        pixels: normalized pixels, [B, 3, S, S].
+        kept: positions of the tokens, int64 [B, R]; 0 after the first is padding.
+
+    Returns:
+        Image embeddings, [B, R, D].
     """
     encoder: Any = model.vision_model
     rows: list[torch.Tensor] = []
     with torch.no_grad():
         embeddings = encoder.embeddings(torch.from_numpy(pixels).to(model.dtype))
         for tokens, positions in zip(embeddings, kept, strict=True):
-            there, places = np.unique(positions, return_inverse=True)
-            hidden = encoder.encoder(inputs_embeds=tokens[None, there]).last_hidden_state
-            rows.append(encoder.post_layernorm(hidden)[0, places])
+            unique, inverse = np.unique(positions, return_inverse=True)
+            hidden = encoder.encoder(inputs_embeds=tokens[None, unique]).last_hidden_state
+            rows.append(encoder.post_layernorm(hidden)[0, inverse])
     return torch.stack(rows).numpy()
 
 
@@ -78,9 +86,17 @@ def autograd_salience(
     feeds: Mapping[str, np.ndarray],
     choice: Choice,
 ) -> Arrays:
-    """What the salience graph should give, from Hugging Face's forward and autograd.
+    """Compute the outputs of the salience graph by Hugging Face's forward and autograd.
 
-    Each caption is run alone, without its padding and without the patches it must not see.
+    Each caption is run by itself, without padding and without masked patches.
+
+    Args:
+        model: model.
+        feeds: inputs of the salience graph, by name.
+        choice: cross-attention layers and heads whose salience is computed.
+
+    Returns:
+        itm_logits [B, 2] and salience [B, T, P]; or [B, L, H, T, P] for separate maps.
     """
     batch, length = feeds["input_ids"].shape
     images, patches = feeds["patch_keep"].shape
@@ -90,25 +106,25 @@ def autograd_salience(
         image = row if images > 1 else 0
         kept = np.flatnonzero(feeds["patch_keep"][image])
         tokens = int(feeds["attention_mask"][row].sum())
-        logits[row], own = _autograd_of_one(
+        logits[row], salience = _autograd_of_caption(
             model,
             torch.from_numpy(feeds["image_embeds"][image][[0, *(kept + 1)]])[None].to(model.dtype),
             torch.from_numpy(feeds["input_ids"][row, :tokens])[None],
             choice.layers,
             choice.heads,
         )
-        maps[row, :, :, :tokens, kept] = np.moveaxis(own, -1, 0)
+        maps[row, :, :, :tokens, kept] = np.moveaxis(salience, -1, 0)
     return {"itm_logits": logits, "salience": maps if choice.separate else maps.mean(axis=(1, 2))}
 
 
-def _autograd_of_one(
+def _autograd_of_caption(
     model: BlipForImageTextRetrieval,
     embeds: torch.Tensor,
     ids: torch.Tensor,
     layers: Sequence[int],
     heads: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits [2] and salience [L, H, T, P] of one caption about one image."""
+    """Compute logits [2] and salience [L, H, T, P] of a caption about an image."""
     with _tapped(model, layers) as taps, torch.enable_grad():
         hidden = model.text_encoder(
             input_ids=ids,
@@ -128,19 +144,19 @@ def _autograd_of_one(
 def _tapped(
     model: BlipForImageTextRetrieval, layers: Sequence[int]
 ) -> Iterator[list[torch.Tensor]]:
-    """Collect the cross-attention of `layers`, cut off from what lies below the lowest.
+    """Collect the cross-attention of `layers`, detached from the graph below the lowest layer.
 
-    The tap is the attention's dropout, which passes its input on in eval mode.
+    The hook sits on the attention's dropout, which returns its input in eval mode.
     """
-    found: dict[int, torch.Tensor] = {}
+    attention: dict[int, torch.Tensor] = {}
     taps: list[torch.Tensor] = []
 
     def hook(layer: int):
         def replace(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
-            found[layer] = output.detach().requires_grad_() if layer == min(layers) else output
-            if len(found) == len(layers):
-                taps.extend(found[index] for index in layers)
-            return found[layer]
+            attention[layer] = output.detach().requires_grad_() if layer == min(layers) else output
+            if len(attention) == len(layers):
+                taps.extend(attention[index] for index in layers)
+            return attention[layer]
 
         return replace
 
@@ -157,13 +173,13 @@ def _tapped(
 
 
 def _kept(random: np.random.Generator, batch: int, tokens: int) -> np.ndarray:
-    """Half of the tokens of each image; of the last one fewer, and padding."""
+    """Draw half of the tokens of each image; for the last image fewer tokens, and padding."""
     kept = np.stack([1 + random.permutation(tokens - 1)[: tokens // 2] for _ in range(batch)])
     kept[:, 0] = kept[-1, tokens // 4 :] = 0
     return kept
 
 
-def _branch_inputs(
+def _salience_inputs(
     random: np.random.Generator,
     model: BlipForImageTextRetrieval,
     embeds: np.ndarray,

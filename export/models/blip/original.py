@@ -1,4 +1,4 @@
-"""Original BLIP checkpoints (`model_*_retrieval_*.pth`): their keys under Hugging Face's names."""
+"""Loads original BLIP checkpoints (`model_*_retrieval_*.pth`) under Hugging Face's names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from transformers import BlipConfig, BlipForImageTextRetrieval
 
 from ....engine.errors import ModelError, reason
 
-_HEAD_WIDTH = 64  # of every ViT and BERT that BLIP was published with
-_VISION_EPS = 1e-6  # BLIP's own; Hugging Face's configuration says 1e-5
+_HEAD_WIDTH = 64  # width of a head in every ViT and BERT that BLIP was published with
+_VISION_EPS = 1e-6  # epsilon of BLIP's LayerNorm; Hugging Face's configuration says 1e-5
 
-# Only training reads these: momentum twins, queues of negatives, the contrastive temperature; and a
-# buffer of 0, 1, 2, ...
+# Weights that only training reads: momentum encoders, queues of negatives, the contrastive
+# temperature. And a buffer of the positions 0, 1, 2, ...
 _UNUSED = re.compile(
     r"(visual_encoder|text_encoder|vision_proj|text_proj)_m\..+"
     r"|image_queue|text_queue|idx_queue|queue_ptr|ptr_queue|temp"
@@ -44,21 +44,21 @@ _RENAMES = (
 
 
 def recognises(weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether weights are named as an original checkpoint of BLIP names them."""
+    """Tell whether weights have the keys of an original BLIP checkpoint."""
     return any(key.startswith("visual_encoder.") for key in weights) and any(
         key.startswith("text_encoder.encoder.layer.0.crossattention.") for key in weights
     )
 
 
 def load(weights: Mapping[str, torch.Tensor], path: Path) -> BlipForImageTextRetrieval:
-    """A model with original weights; each is either used or known to matter to training only.
+    """Make a model of original weights; every weight is used, or known to serve training only.
 
     Args:
-        weights: of the checkpoint.
-        path: of it, to name in errors.
+        weights: weights of the checkpoint, by their original keys.
+        path: path of the checkpoint, for error messages.
 
     Raises:
-        ModelError: there are keys too many or too few.
+        ModelError: keys are unknown or missing, or the weights' shapes fit no model.
     """
     try:
         renamed = rename(weights, path)
@@ -69,7 +69,7 @@ def load(weights: Mapping[str, torch.Tensor], path: Path) -> BlipForImageTextRet
         model.load_state_dict(renamed, assign=True)
     except ModelError:
         raise
-    except Exception as error:  # whatever shapes and types that are not a model's lead to
+    except Exception as error:  # raised for shapes and types that fit no model
         raise ModelError(
             f"'{path}' is no image-text-matching checkpoint of BLIP: {reason(error)}",
             "take a retrieval checkpoint, such as model_large_retrieval_flickr.pth",
@@ -78,24 +78,28 @@ def load(weights: Mapping[str, torch.Tensor], path: Path) -> BlipForImageTextRet
 
 
 def rename(weights: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """The weights under Hugging Face's names, without those that only training reads.
+    """Rename weights to Hugging Face's keys, and leave out weights that only training reads.
+
+    Args:
+        weights: weights of the checkpoint, by their original keys.
+        path: path of the checkpoint, for error messages.
 
     Raises:
-        ModelError: a key is known to neither.
+        ModelError: a key is unknown.
     """
     renamed: dict[str, torch.Tensor] = {}
     unknown: list[str] = []
     for key, value in weights.items():
-        new = next(
-            (match.expand(to) for start, to in _RENAMES if (match := re.fullmatch(start, key))),
+        renamed_key = next(
+            (match.expand(new) for old, new in _RENAMES if (match := re.fullmatch(old, key))),
             None,
         )
         if _UNUSED.fullmatch(key):
             continue
-        if new is None:
+        if renamed_key is None:
             unknown.append(key)
         else:
-            renamed[new] = value.float()
+            renamed[renamed_key] = value.float()
     if unknown:
         raise ModelError(
             f"'{path}' has {len(unknown)} keys that no BLIP retrieval checkpoint has,"
@@ -106,7 +110,7 @@ def rename(weights: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.T
 
 
 def _config(weights: dict[str, torch.Tensor]) -> BlipConfig:
-    """The shape of the model, read off its weights."""
+    """Read the configuration of a model off the shapes of its weights."""
     positions = weights["vision_model.embeddings.position_embedding"]
     patch_embedding = weights["vision_model.embeddings.patch_embedding.weight"]
     words = weights["text_encoder.embeddings.word_embeddings.weight"]
@@ -133,11 +137,12 @@ def _config(weights: dict[str, torch.Tensor]) -> BlipConfig:
             "max_position_embeddings": weights[
                 "text_encoder.embeddings.position_embeddings.weight"
             ].shape[0],
-            "bos_token_id": words.shape[0] - 2,  # [DEC], and [ENC] after it, close the vocabulary
+            "bos_token_id": words.shape[0] - 2,  # [DEC]; the vocabulary ends with [DEC], [ENC]
         },
         image_text_hidden_size=weights["vision_proj.weight"].shape[0],
     )
 
 
 def _depth(weights: dict[str, torch.Tensor], prefix: str) -> int:
+    """Count the layers whose keys begin with a prefix."""
     return 1 + max(int(k[len(prefix) :].split(".")[0]) for k in weights if k.startswith(prefix))

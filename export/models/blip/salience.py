@@ -1,7 +1,7 @@
-"""The image-text-matching branch, with salience: cross-attention times the gradient of the match.
+"""Builds the graph of BLIP's image-text matching with salience (GradCAM).
 
-Forward through the text encoder, then backward from the match logit down to the lowest tapped
-cross-attention, and no further: that is all GradCAM needs.
+Salience is cross-attention times the positive part of its gradient. The graph runs the text encoder
+forward. Then it runs backward from the match logit to the lowest cross-attention that is read.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ...graphs.blocks import (
 )
 from ...graphs.builder import Graph
 
-MATCH = 1  # row of the ITM head that says "match"
-# Gradients are computed this many times larger: unscaled, float16 lost some that were 2^-6 times
-# those of the models measured, and held those of 2^14. A power of two changes nothing elsewhere.
+MATCH = 1  # index of the logit "match" in the ITM head
+# Factor of all gradients. Unscaled, float16 lost gradients 2^-6 times as large as those of the
+# models measured, and held gradients 2^14 times as large. In float32 a power of two is exact.
 GRADIENT_SCALE = 2.0**5
 
 
@@ -37,13 +37,23 @@ def salience_graph(
     *,
     separate: bool = False,
 ) -> ir.Model:
-    """The graph of salience at the cross-attention of `layers` and `heads` (from 0).
+    """Build the graph of the match and of its salience.
 
-    Inputs: image_embeds [I, 1 + P, D], input_ids [B, T], attention_mask [B, T], patch_keep [I, P],
-    where I is B, or 1: then all captions are about one image, whose keys and values they share.
+    Inputs: image_embeds [I, 1 + P, D], input_ids [B, T], attention_mask [B, T], patch_keep [I, P].
+    I is B; or it is 1, and all captions are about one image, whose keys and values they share.
+
     Outputs: itm_logits [B, 2] and salience [B, T, P], the average over layers and heads of
-    A * max(dlogit[1]/dA, 0) with the rows of padding zero; where `separate`, every map on its own,
-    salience [B, L, H, T, P].
+    A * max(dlogit[1]/dA, 0). Rows of padding are zero. With `separate`, salience is
+    [B, L, H, T, P].
+
+    Args:
+        model: model.
+        layers: indices of cross-attention layers, from 0.
+        heads: indices of attention heads, from 0.
+        separate: whether to return the map of every layer and head instead of the average.
+
+    Returns:
+        The graph.
     """
     graph = Graph(model)
     patches = model.vision_model.embeddings.position_embedding.shape[1] - 1
@@ -55,25 +65,27 @@ def salience_graph(
 
     tokens = graph.Cast(mask, to=ir.DataType.FLOAT)
     text_bias = attention_bias(graph, tokens)
-    image_cls_kept = graph.Pad(keep, graph.ints(0, 1, 0, 0), graph.scalar(1.0))
-    image_bias = attention_bias(graph, image_cls_kept)
+    keep_with_cls = graph.Pad(keep, graph.ints(0, 1, 0, 0), graph.scalar(1.0))
+    image_bias = attention_bias(graph, keep_with_cls)
 
     hidden = _embed(graph, model.text_encoder.embeddings, ids)
-    run: list[_TextLayer] = []
+    text_layers: list[_TextLayer] = []
     for module in model.text_encoder.encoder.layer:
-        run.append(_TextLayer(graph, module, hidden, image, text_bias, image_bias))
-        hidden = run[-1].output
+        layer = _TextLayer(graph, module, hidden, image, text_bias, image_bias)
+        text_layers.append(layer)
+        hidden = layer.output
     enc = graph.Squeeze(graph.Slice(hidden, *map(graph.ints, (0, 1, 1))), graph.ints(1))
     logits, _ = linear(graph, enc, model.itm_head)
 
     gradient = _gradient_of_match(graph, model, ids)
     maps: dict[int, ir.Value] = {}
-    for index in reversed(range(min(layers), len(run))):
-        dprobabilities, dresidual = run[index].gradient_of_attention(gradient)
+    for index in reversed(range(min(layers), len(text_layers))):
+        layer = text_layers[index]
+        dprobabilities, dresidual = layer.gradient_of_attention(gradient)
         if index in layers:
-            maps[index] = _salience(graph, run[index].probabilities, dprobabilities, heads)
+            maps[index] = _salience(graph, layer.probabilities, dprobabilities, heads)
         if index > min(layers):
-            gradient = run[index].gradient_of_input(dprobabilities, dresidual)
+            gradient = layer.gradient_of_input(dprobabilities, dresidual)
 
     stack = graph.Concat(*(maps[index] for index in layers), axis=1)  # [B, L, H, T, P]
     shape = ["batch", len(layers), len(heads), "tokens", patches]
@@ -89,7 +101,7 @@ def salience_graph(
 
 
 class _TextLayer:
-    """One text layer, run forward; its gradients are appended when they are asked for."""
+    """A layer of the text encoder; its methods append the nodes of its gradients."""
 
     def __init__(
         self,
@@ -101,62 +113,68 @@ class _TextLayer:
         image_bias: ir.Value,
     ) -> None:
         self._graph = graph
-        own, cross = module.attention.self, module.crossattention.self
-        self._heads = own.num_attention_heads
-        width = own.attention_head_size
+        self_attention, cross = module.attention.self, module.crossattention.self
+        self._heads = self_attention.num_attention_heads
+        width = self_attention.attention_head_size
 
-        query, self._to_query = linear(graph, hidden, own.query)
-        key, self._to_key = linear(graph, hidden, own.key)
-        value, self._to_value = linear(graph, hidden, own.value)
+        query, self._query_pullback = linear(graph, hidden, self_attention.query)
+        key, self._key_pullback = linear(graph, hidden, self_attention.key)
+        value, self._value_pullback = linear(graph, hidden, self_attention.value)
         self._self = self._attend(query, key, value, width, text_bias)
-        mixed, self._to_self = linear(
+        mixed, self._self_output_pullback = linear(
             graph, merge_heads(graph, self._self.output), module.attention.output.dense
         )
-        text, self._to_text_sum = layer_norm(
+        text, self._self_norm_pullback = layer_norm(
             graph, graph.Add(mixed, hidden), module.attention.output.LayerNorm
         )
 
-        query, self._to_cross_query = linear(graph, text, cross.query)
+        query, self._cross_query_pullback = linear(graph, text, cross.query)
         key, _ = linear(graph, image, cross.key)
         value, _ = linear(graph, image, cross.value)
         self._cross = self._attend(query, key, value, width, image_bias)
-        mixed, self._to_cross = linear(
+        mixed, self._cross_output_pullback = linear(
             graph, merge_heads(graph, self._cross.output), module.crossattention.output.dense
         )
-        fused, self._to_fused_sum = layer_norm(
+        fused, self._cross_norm_pullback = layer_norm(
             graph, graph.Add(mixed, text), module.crossattention.output.LayerNorm
         )
 
-        wide, self._to_narrow = linear(graph, fused, module.intermediate.dense)
-        active, self._to_wide = gelu(graph, wide)
-        narrow, self._to_active = linear(graph, active, module.output.dense)
-        self.output, self._to_sum = layer_norm(
-            graph, graph.Add(narrow, fused), module.output.LayerNorm
+        expanded, self._expand_pullback = linear(graph, fused, module.intermediate.dense)
+        active, self._gelu_pullback = gelu(graph, expanded)
+        contracted, self._contract_pullback = linear(graph, active, module.output.dense)
+        self.output, self._output_norm_pullback = layer_norm(
+            graph, graph.Add(contracted, fused), module.output.LayerNorm
         )
 
     @property
     def probabilities(self) -> ir.Value:
-        """Cross-attention, [B, H, T, 1 + P]."""
+        """Cross-attention probabilities, [B, H, T, 1 + P]."""
         return self._cross.probabilities
 
     def gradient_of_attention(self, doutput: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """G [B, H, T, 1 + P], and the gradient that passes it by, [B, T, D]."""
-        dsum = self._to_sum(doutput)
-        dfused = self._graph.Add(dsum, self._to_narrow(self._to_wide(self._to_active(dsum))))
-        dresidual = self._to_fused_sum(dfused)
-        dcross = self._split(self._to_cross(dresidual))
+        """Return GradCAM's G [B, H, T, 1 + P], and the gradient of the residual stream [B, T, D].
+
+        Args:
+            doutput: gradient of the layer's output, [B, T, D].
+        """
+        dsum = self._output_norm_pullback(doutput)
+        dfused = self._graph.Add(
+            dsum, self._expand_pullback(self._gelu_pullback(self._contract_pullback(dsum)))
+        )
+        dresidual = self._cross_norm_pullback(dfused)
+        dcross = self._split(self._cross_output_pullback(dresidual))
         return self._cross.gradient_of_probabilities(self._graph, dcross), dresidual
 
     def gradient_of_input(self, dprobabilities: ir.Value, dresidual: ir.Value) -> ir.Value:
-        """The gradient of the layer's input [B, T, D], from what `gradient_of_attention` gave."""
+        """Return the gradient of the layer's input [B, T, D], given `gradient_of_attention`."""
         graph = self._graph
         dquery = self._cross.gradient_of_query(graph, dprobabilities)
-        dtext = graph.Add(dresidual, self._to_cross_query(merge_heads(graph, dquery)))
-        dsum = self._to_text_sum(dtext)
-        dself = self._split(self._to_self(dsum))
+        dtext = graph.Add(dresidual, self._cross_query_pullback(merge_heads(graph, dquery)))
+        dsum = self._self_norm_pullback(dtext)
+        dself = self._split(self._self_output_pullback(dsum))
         dhidden = dsum
         for pullback, part in zip(
-            (self._to_query, self._to_key, self._to_value),
+            (self._query_pullback, self._key_pullback, self._value_pullback),
             self._self.gradients(graph, dself),
             strict=True,
         ):
@@ -174,6 +192,7 @@ class _TextLayer:
 
 
 def _embed(graph: Graph, embeddings: Any, ids: ir.Value) -> ir.Value:
+    """Append the embedding of tokens, ids [B, T] -> [B, T, D]."""
     words = graph.Gather(graph.weight(embeddings.word_embeddings.weight), ids, axis=0)
     length = graph.Shape(ids, start=1, end=2)
     positions = graph.Slice(
@@ -183,7 +202,10 @@ def _embed(graph: Graph, embeddings: Any, ids: ir.Value) -> ir.Value:
 
 
 def _gradient_of_match(graph: Graph, model: BlipForImageTextRetrieval, ids: ir.Value) -> ir.Value:
-    """D logit[1] / d hidden, scaled, [1, T, D]: the ITM head's row at the first token."""
+    """Append the gradient of the match logit by the last hidden states, scaled, [1, T, D].
+
+    It is the ITM head's weight at the first token, and zero at all other tokens.
+    """
     row = graph.Gather(
         graph.weight(model.itm_head.weight, transpose=True), graph.ints(MATCH), axis=1
     )
@@ -198,7 +220,7 @@ def _gradient_of_match(graph: Graph, model: BlipForImageTextRetrieval, ids: ir.V
 def _salience(
     graph: Graph, probabilities: ir.Value, dprobabilities: ir.Value, heads: Sequence[int]
 ) -> ir.Value:
-    """A * max(G, 0) of the chosen heads without the image's [CLS]: [B, 1, H, T, P]."""
+    """Append A * max(G, 0) of the chosen heads, without the image's [CLS], [B, 1, H, T, P]."""
     a, g = (
         graph.Slice(
             graph.Gather(value, graph.ints(*heads), axis=1),

@@ -1,4 +1,4 @@
-"""The image encoder: pixels to patch embeddings."""
+"""Builds the graph of BLIP's image encoder, from pixels to patch embeddings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,22 @@ from ...graphs.blocks import (
 from ...graphs.builder import Graph
 
 
-def vision_graph(model: BlipForImageTextRetrieval, *, of_kept: bool = False) -> ir.Model:
-    """pixel_values [B, 3, S, S] -> image_embeds [B, 1 + P, D], S being the model's image size.
+def vision_graph(model: BlipForImageTextRetrieval, *, token_subset: bool = False) -> ir.Model:
+    """Build the graph of the image encoder.
 
-    Where `of_kept`, the encoder sees some of the tokens only: a second input, kept int64 [B, R],
-    has their positions among the 1 + P, and image_embeds is [B, R, D]. The first is 0, the image's
-    [CLS]; 0 further on is padding, which no token attends to.
+    Input: pixel_values [B, 3, S, S] with S the model's image size. Output: image_embeds
+    [B, 1 + P, D], of the image's [CLS] and P patches.
+
+    With `token_subset` the encoder runs on some of the tokens. A second input, kept int64 [B, R],
+    has the positions of these tokens among the 1 + P, and image_embeds is [B, R, D]. The first
+    position must be 0, the image's [CLS]; any later 0 is padding, which no token attends to.
+
+    Args:
+        model: model.
+        token_subset: whether the encoder runs on some of the tokens.
+
+    Returns:
+        The graph.
     """
     encoder: Any = model.vision_model
     graph = Graph(model)
@@ -33,19 +43,19 @@ def vision_graph(model: BlipForImageTextRetrieval, *, of_kept: bool = False) -> 
     tokens: int | str = encoder.embeddings.position_embedding.shape[1]
 
     hidden, bias = _embed(graph, encoder, inputs[0]), None
-    if of_kept:
+    if token_subset:
         tokens = "kept"
         kept = graph.input("kept", ir.DataType.INT64, ["batch", tokens])
         inputs.append(kept)
         hidden = graph.GatherND(hidden, graph.Unsqueeze(kept, graph.ints(2)), batch_dims=1)
         bias = attention_bias(graph, _is_token(graph, kept))
     for layer in encoder.encoder.layers:
-        normal, _ = layer_norm(graph, hidden, layer.layer_norm1)
-        hidden = graph.Add(hidden, _self_attention(graph, normal, layer.self_attn, bias))
-        normal, _ = layer_norm(graph, hidden, layer.layer_norm2)
-        wide, _ = linear(graph, normal, layer.mlp.fc1)
-        narrow, _ = linear(graph, gelu(graph, wide)[0], layer.mlp.fc2)
-        hidden = graph.Add(hidden, narrow)
+        normalized, _ = layer_norm(graph, hidden, layer.layer_norm1)
+        hidden = graph.Add(hidden, _self_attention(graph, normalized, layer.self_attn, bias))
+        normalized, _ = layer_norm(graph, hidden, layer.layer_norm2)
+        expanded, _ = linear(graph, normalized, layer.mlp.fc1)
+        contracted, _ = linear(graph, gelu(graph, expanded)[0], layer.mlp.fc2)
+        hidden = graph.Add(hidden, contracted)
     embeds, _ = layer_norm(graph, hidden, encoder.post_layernorm)
 
     return graph.finish(
@@ -54,6 +64,7 @@ def vision_graph(model: BlipForImageTextRetrieval, *, of_kept: bool = False) -> 
 
 
 def _embed(graph: Graph, encoder: Any, pixels: ir.Value) -> ir.Value:
+    """Append the embedding of [CLS] and patches, [B, 1 + P, D]."""
     embeddings = encoder.embeddings
     projection = embeddings.patch_embedding
     patch, width = encoder.config.patch_size, encoder.config.hidden_size
@@ -73,7 +84,7 @@ def _embed(graph: Graph, encoder: Any, pixels: ir.Value) -> ir.Value:
 
 
 def _is_token(graph: Graph, kept: ir.Value) -> ir.Value:
-    """[B, R] -> float32 [B, R]: 1 for a token, 0 for padding."""
+    """Turn positions [B, R] into a mask, float32 [B, R]: 1 for a token, 0 for padding."""
     one, zero, first = graph.scalar(1.0), graph.scalar(0.0), graph.integer(0)
     length = graph.Squeeze(graph.Shape(kept, start=1, end=2), graph.ints(0))
     columns = graph.Range(first, length, graph.integer(1))
@@ -82,6 +93,7 @@ def _is_token(graph: Graph, kept: ir.Value) -> ir.Value:
 
 
 def _self_attention(graph: Graph, x: ir.Value, module: Any, bias: ir.Value | None) -> ir.Value:
+    """Append self-attention with its output projection, [B, T, D] -> [B, T, D]."""
     packed, _ = linear(graph, x, module.qkv)
     query, key, value = (
         split_heads(graph, part, module.num_heads)

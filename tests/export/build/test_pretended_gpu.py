@@ -46,7 +46,7 @@ def compile_graph(folder: Path, graph: str, path: Path) -> None:
             stub = path.with_name("libcuda.so")
             words = ["c++", "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c++", "/dev/null"]
             subprocess.run([*words, "-o", stub], check=True)
-            stack.enter_context(patch.object(cuda_toolkit, "driver", lambda _: stub))
+            stack.enter_context(patch.object(cuda_toolkit, "driver_library", lambda _: stub))
             stack.enter_context(cuda_toolkit.compiling_for_cuda())
         else:
             stack.enter_context(patch.object(cpp_extension, "CUDA_HOME", str(path.parent)))

@@ -80,7 +80,7 @@ def test_weights_stored_as_float16(tmp_path: Path):
     blip = random_blip(VISION_SHAPE, TEXT, seed=4).requires_grad_(False).half()
     for name, model, feeds in (
         ("vision", vision_graph(blip), vision_feeds(2, side=64)),
-        ("tokens", vision_graph(blip, of_kept=True), vision_tokens_feeds(2, 9, side=64)),
+        ("tokens", vision_graph(blip, token_subset=True), vision_tokens_feeds(2, 9, side=64)),
         ("salience", salience_graph(blip, [2], [3]), salience_feeds(2, 2, 6, patches=16)),
     ):
         graphs.save(model, tmp_path / f"{name}.onnx")

@@ -54,7 +54,10 @@ BAD_OPTIONS = {
         ["--target", "aotinductor", "--device", "cpu", "--graph", "text"],
         "there is no graph 'text'",
     ),
-    "device": ([*SMALLEST, "--device", "cuda:1"], "--device cuda:1 is for aotinductor alone"),
+    "device": (
+        [*SMALLEST, "--device", "cuda:1"],
+        "--device cuda:1 is an option of aotinductor only",
+    ),
     "no such device": (["--target", "aotinductor", "--device", "tpu"], "unknown device 'tpu'"),
     "capability": ([*SMALLEST, "--compute-capability", "8.6;8.9"], "'8.6;8.9' are not compute"),
 }
