@@ -1,14 +1,13 @@
-"""Graphs of fixed shapes, fed with any: CUDA graphs and TensorRT want every shape known beforehand.
+"""Run graphs of fixed shapes on any batch, as CUDA graphs and TensorRT need every shape beforehand.
 
-A bucket is one such shape. The rows of a call are padded to the smallest length, of captions or of
-what is kept of images, for which there are buckets. They are split by this rule: as long as some
-are left, the next bucket is the smallest that holds them all, if they fill three quarters of it or
-no bucket is smaller; else the largest that they fill. So every row is computed once, only the last
-bucket is padded, and where there is a bucket of one row, rows computed are at most 4/3 of the rows
-asked for.
+A bucket is one such shape. Rows are padded to the smallest length that has buckets, and split over
+buckets of that length by a rule. The next bucket is the smallest that holds all rows that are left,
+if they fill three quarters of it or no bucket is smaller. Otherwise it is the largest bucket that
+the rows fill. So every row is computed once, and only the last bucket is padded. If there is a
+bucket of one row, the rows computed are at most 4/3 of the rows given.
 
-Padding is zeros: images of the mean color, and tokens that attention does not see. All of it is
-finite, and no row looks at another, so what was asked for does not depend on it.
+Padding is zeros: images of the mean color, and tokens that attention does not see. No row depends
+on another, so the results do not depend on padding.
 """
 
 from __future__ import annotations
@@ -29,35 +28,35 @@ FILLED = 3 / 4
 
 
 class Step(Protocol):
-    """Queues a graph on the device's stream, from arrays to arrays that stay where they are."""
+    """Queue a graph on the device's stream, from fixed arrays to fixed arrays."""
 
     @property
     def captured(self) -> bool:
-        """Whether it replays a CUDA graph."""
+        """Whether the step replays a CUDA graph."""
         ...
 
     def __call__(self) -> None:
-        """Queue it."""
+        """Queue the graph."""
         ...
 
 
 Bind = Callable[[int, dict[str, Array], dict[str, Array]], Step]
-"""Of the index of a profile, with arrays for its inputs and for its outputs."""
+"""Make the step of a profile, from its index and the arrays for its inputs and outputs."""
 
 
 class Part(NamedTuple):
-    """Rows of a call, and the index of the profile that takes them."""
+    """Rows of a call, and the index of the profile that takes these rows."""
 
     rows: slice
     profile: int
 
 
 def split(rows: int, sizes: Sequence[int]) -> list[int]:
-    """The buckets that hold so many rows, by the rule above.
+    """Choose the buckets for so many rows, by the rule of this module.
 
     Args:
-        rows: at least 1.
-        sizes: of the buckets there are, ascending.
+        rows: number of rows, at least 1.
+        sizes: rows of each bucket that can be chosen, ascending.
     """
     chosen: list[int] = []
     while rows > 0:
@@ -71,12 +70,12 @@ def split(rows: int, sizes: Sequence[int]) -> list[int]:
 
 
 def plan(signature: Signature, sizes: Profile, profiles: Sequence[Profile]) -> list[Part]:
-    """The parts of a call.
+    """Split a call into parts, each for one profile.
 
     Args:
-        signature: of the graph.
-        sizes: of the call; its rows are no longer than those of the longest profile.
-        profiles: the buckets that there are.
+        signature: signature of the graph.
+        sizes: sizes of the call; no row may be longer than the longest profile.
+        profiles: shapes of the buckets.
     """
     rows, shared = signature.dimension("rows"), signature.dimension("shared")
     lengths = list(map(signature.length, profiles))
@@ -99,14 +98,14 @@ def plan(signature: Signature, sizes: Profile, profiles: Sequence[Profile]) -> l
 
 
 class Blocks:
-    """Device memory for what runs by turns, one at a time, so that one block can serve it all."""
+    """Device memory that is shared by buckets, as only one of them runs at a time."""
 
     def __init__(self, xp: Any) -> None:
         self._xp = xp
         self._blocks: dict[str, list[Array]] = defaultdict(list)
 
     def take(self, use: str, size: int) -> Array:
-        """At least so many bytes, for a use of which there is one at a time; they stay in place."""
+        """Return a block of at least `size` bytes for a use; it stays in place."""
         for block in self._blocks[use]:
             if block.nbytes >= size:
                 return block
@@ -114,7 +113,7 @@ class Blocks:
         return self._blocks[use][-1]
 
     def array(self, name: str, tensor: Tensor, sizes: Profile) -> Array:
-        """An array for an input or output."""
+        """Return an array for an input or output, in a block of its name."""
         shape = tensor.sized(sizes)
         size = prod(shape) * np.dtype(tensor.dtype).itemsize
         return self.take(name, size)[:size].view(tensor.dtype).reshape(shape)
@@ -128,14 +127,14 @@ class _Bucket:
 
 
 class Buckets:
-    """A graph that has fixed shapes, and takes any batch. Threads may share it.
+    """A graph of fixed shapes that takes any batch. Threads may share it.
 
     Args:
-        device: where it runs; `device.on_stream()` is in force when it does.
-        signature: of the graph.
-        profiles: the shapes; each batch with each length, and of as many images as captions as
-            well as of one.
-        bind: makes the step of a profile, when it is first needed.
+        device: device of the graph; `device.on_stream()` is in force when the graph runs.
+        signature: signature of the graph.
+        profiles: shapes of the buckets: each batch with each length, with as many shared items as
+            rows and with one.
+        bind: function that makes the step of a profile, when it is first needed.
     """
 
     def __init__(
@@ -151,27 +150,27 @@ class Buckets:
 
     @property
     def longest(self) -> int:
-        """Length of the longest row that fits; 0 where all have one."""
+        """Length of the longest row that fits; 0 where rows have no length."""
         return max(map(self._signature.length, self._profiles))
 
     @property
     def captured(self) -> list[tuple[Profile, bool]]:
-        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        """Shapes that ran so far, and whether each replays a CUDA graph."""
         return [(self._profiles[i], one.step.captured) for i, one in self._buckets.items()]
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Outputs by name, in arrays of their own; see `Runner.run`.
+        """Run the graph; return new arrays by the names of the outputs. See `Runner.run`.
 
         Raises:
-            ExecutionError: the inputs do not fit together.
+            ExecutionError: the shapes of the inputs do not fit together.
         """
         sizes = self._signature.sizes(feeds)
-        found = {
+        results = {
             name: self._device.xp.empty(tensor.sized(sizes), tensor.dtype)
             for name, tensor in self._signature.outputs.items()
             if name in outputs
         }
-        with self._lock:  # of what uses the buckets' arrays
+        with self._lock:  # one call at a time uses the buckets' arrays
             for part in plan(self._signature, sizes, self._profiles):
                 bucket = self._bucket(part.profile)
                 for name, array in bucket.inputs.items():
@@ -180,19 +179,19 @@ class Buckets:
                     shared = len(whole) == 1 or not self._has_rows(tensor)
                     _fill(array, whole if shared else whole[part.rows])
                 bucket.step()
-                for name, array in found.items():
+                for name, array in results.items():
                     tensor = self._signature.outputs[name]
-                    own = array[part.rows] if self._has_rows(tensor) else array
-                    _take(own, bucket.outputs[name])
-        return found
+                    rows = array[part.rows] if self._has_rows(tensor) else array
+                    _take(rows, bucket.outputs[name])
+        return results
 
     def close(self) -> None:
-        """Free the steps and the arrays; nothing of them may be running."""
+        """Free the steps and the arrays; none of them may be in use."""
         self._buckets.clear()
         self.blocks = Blocks(self._device.xp)
 
     def _has_rows(self, tensor: Tensor) -> bool:
-        """Whether its first dimension counts the rows, or what each of them may have."""
+        """Tell whether the first dimension of a tensor counts rows or shared items."""
         first = tensor.shape[0]
         roles = self._signature.roles
         return isinstance(first, str) and roles.get(first) in ("rows", "shared")

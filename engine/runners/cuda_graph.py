@@ -1,4 +1,4 @@
-"""CUDA graphs: the work of a step recorded once, and queued by a single call from then on."""
+"""Record the work of a step in a CUDA graph, which a single call then queues."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..device import Device
 
 
 class Recorded:
-    """A step that is run plainly at first, recorded at its second run, and replayed ever after.
+    """A step that runs plainly at first, is recorded at its second run, and is then replayed.
 
-    Libraries allocate and compile in a first run. What refuses to be recorded is run plainly.
+    Libraries allocate and compile in a first run. A step that cannot be recorded runs plainly.
 
     Args:
-        step: queues work on the device's stream.
-        device: where.
-        allowed: whether the library says, after a first run, that it may be recorded.
+        step: function that queues work on the device's stream.
+        device: device of the work.
+        allowed: function that tells, after the first run, whether the step may be recorded.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Recorded:
 
     @property
     def captured(self) -> bool:
-        """Whether it is replayed."""
+        """Whether the step is replayed."""
         return self._graph is not None
 
     def __call__(self) -> None:
@@ -45,7 +45,7 @@ class Recorded:
             self._graph.launch(self._device.stream)
 
     def _record(self) -> Any:
-        """A `cupy.cuda.Graph`, or None."""
+        """Record the step: a `cupy.cuda.Graph`, or None where the library refuses."""
         stream = self._device.stream
         # this thread's calls alone are recorded and restricted: others may allocate meanwhile
         stream.begin_capture(self._device.xp.cuda.runtime.streamCaptureModeThreadLocal)

@@ -1,4 +1,4 @@
-"""Graphs as OpenVINO should run them."""
+"""Prepare graphs for OpenVINO: fold transposed weights, and quantize."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ GROUPS = (128, 64, 32)  # of a row's weights or activations, scaled together, as
 
 
 def fold_transposes(model: ov.Model) -> None:
-    """Give each product with the transpose of weights a copy of its own, in place.
+    """Store a transposed copy of the weights of each product with transposed weights, in place.
 
-    OpenVINO 2026.4 keeps what it packs for a product by the data of the weights, and takes square
-    weights that were packed as they are for their transpose, which spoils the gradient in fp32.
+    OpenVINO 2026.4 packs weights once, and finds them again by their data. It takes square weights
+    that it packed for one product for their transpose in another, which spoils the gradient.
     """
     for product in _products(model):
         transpose = product.input_value(1).get_node()
@@ -28,27 +28,27 @@ def fold_transposes(model: ov.Model) -> None:
 
 
 def quantize(model: ov.Model, *, inputs_only: bool) -> int:
-    """Round weights to int8, in groups along the row with a scale each, in place.
+    """Round weights to int8 in place, in groups along the row that have a scale each.
 
     Args:
-        model: whose products are with weights [in, out].
-        inputs_only: of those products only whose other side is an input of the model.
+        model: model whose products have weights [in, out].
+        inputs_only: whether only products of an input of the model are quantized.
 
     Returns:
-        The size of the groups, in which OpenVINO may quantize activations as well; 0 where no
-        product has a width that allows it.
+        Size of the groups, in which OpenVINO may quantize activations as well; 0 if no product has
+        a width that allows it.
     """
-    found = [
+    quantized = [
         (product, weights.T)
         for product in _products(model)
         if (weights := _weights(product.input_value(1).get_node())) is not None
         and (not inputs_only or product.input_value(0).get_node().get_type_name() == "Parameter")
         and weights.shape[0] % GROUPS[-1] == 0
     ]
-    if not found:
+    if not quantized:
         return 0
-    size = next(s for s in GROUPS if all(weights.shape[1] % s == 0 for _, weights in found))
-    for product, weights in found:
+    size = next(s for s in GROUPS if all(weights.shape[1] % s == 0 for _, weights in quantized))
+    for product, weights in quantized:
         groups = weights.reshape(len(weights), -1, size)
         scale = np.abs(groups).max(axis=2, keepdims=True) / np.float32(127)
         scale[scale == 0] = 1
@@ -64,7 +64,7 @@ def _products(model: ov.Model) -> Iterator[ov.Node]:
 
 
 def _weights(node: ov.Node) -> np.ndarray | None:
-    """Float32 values of a matrix that was stored, in float32 or in float16."""
+    """Read a stored matrix, in float32 or float16, as float32; None if the node is none."""
     if node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
     if node.get_type_name() != "Constant" or len(node.shape) != 2:

@@ -1,4 +1,4 @@
-"""The stack that a thread handles signals on."""
+"""Keep the stack that a thread handles signals on."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 def kept_signal_stack() -> Iterator[None]:
     """Leave the calling thread's alternate signal stack as it is now.
 
-    OpenVINO 2026.4 puts one of its own in its place when its part for CPUs is first asked for
-    something, and when graphs are freed in another order it leaves one that is freed too. The next
-    signal, Ctrl-C or the end of a child, is then the end of the process.
+    OpenVINO 2026.4 sets a stack when its CPU plugin is first used, and may free that stack while it
+    is still set. The next signal, Ctrl-C or the end of a child, then ends the process.
     """
     if _LIBC is None:
         yield

@@ -1,7 +1,7 @@
-"""CUDA graphs of what PyTorch queues: recorded once for the shapes of a call, and replayed.
+"""Record what PyTorch queues in CUDA graphs, one for the shapes of a call, and replay them.
 
-A graph of a transformer is hundreds of small kernels, and for few images a GPU is done with one
-before the host has queued the next.
+A transformer is hundreds of small kernels. For few images a GPU is done with one kernel before the
+host has queued the next.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from ..errors import reason
 
 Tensors = dict[str, Any]
-"""Of PyTorch, by name."""
+"""PyTorch's tensors, by name."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -37,12 +37,12 @@ class _Recording(NamedTuple):
 
 @dataclass
 class _Case:
-    """Of some shapes.
+    """What is known of the shapes of a call.
 
     Attributes:
-        warm: the thread that ran them last; None before a run has succeeded.
-        refused: whether they cannot be recorded.
-        recording: once there is one.
+        warm: thread that ran the shapes last; None before a run has succeeded.
+        refused: whether the shapes cannot be recorded.
+        recording: recording of the shapes; None before it is made.
     """
 
     warm: int | None = None
@@ -51,16 +51,17 @@ class _Case:
 
 
 class TorchGraphs:
-    """A function that is run plainly at first, and replayed from the second call of its shapes.
+    """A function that runs plainly at first, and is replayed from the second call of its shapes.
 
-    Libraries load, allocate and plan in a first run, some of them for each thread: so it is
-    recorded on a thread that has run it. What refuses to be recorded is run plainly. All recordings
-    share one pool of PyTorch's memory, as they run by turns, on one stream.
+    Libraries load, allocate and plan in a first run, some of them for each thread. So shapes are
+    recorded on a thread that has run them. Shapes that cannot be recorded run plainly. All
+    recordings share one pool of PyTorch's memory, as they run in turns, on one stream.
 
     Args:
-        torch: the module.
-        function: queues work on PyTorch's current stream, from tensors by name to tensors by name.
-        kept: recordings that are held at most; of more, the one that was not used for longest goes.
+        torch: the module `torch`.
+        function: function that queues work on PyTorch's current stream. Its arguments are tensors
+            by name, and so is its result.
+        kept: largest number of recordings; of more, the least recently used one is dropped.
     """
 
     def __init__(self, torch: Any, function: Callable[..., Tensors], *, kept: int = KEPT) -> None:
@@ -71,11 +72,11 @@ class TorchGraphs:
 
     @property
     def captured(self) -> list[tuple[Shapes, bool]]:
-        """The shapes that ran last, and whether a CUDA graph of each is replayed."""
+        """Shapes that ran last, and whether each replays a CUDA graph."""
         return [(dict(key), one.recording is not None) for key, one in self._cases.items()]
 
     def __call__(self, **inputs: Any) -> Tensors:
-        """Queue it on PyTorch's current stream; what is returned is the caller's."""
+        """Queue the function on PyTorch's current stream; the returned tensors are new."""
         case = self._case(inputs)
         here = threading.get_ident()
         if case.recording is None and case.warm == here and not case.refused:
@@ -85,8 +86,8 @@ class TorchGraphs:
             outputs = self._function(**inputs)
             case.warm = here
             return outputs
-        graph, own, outputs = case.recording
-        for name, tensor in own.items():
+        graph, recorded, outputs = case.recording
+        for name, tensor in recorded.items():
             tensor.copy_(inputs[name])
         graph.replay()
         return {name: tensor.clone() for name, tensor in outputs.items()}
@@ -101,30 +102,30 @@ class TorchGraphs:
         return case
 
     def _record(self, inputs: Tensors) -> _Recording | None:
-        """None where it is refused. What is queued meanwhile does not run."""
-        own = {name: tensor.clone() for name, tensor in inputs.items()}
+        """Record the function; None where it cannot be. What is queued meanwhile does not run."""
+        copies = {name: tensor.clone() for name, tensor in inputs.items()}
         graph, pool = self._torch.cuda.CUDAGraph(), self._pool()
         try:
             graph.capture_begin(pool=pool, capture_error_mode=_CAPTURE_MODE)
-            outputs = self._function(**own)
+            outputs = self._function(**copies)
             graph.capture_end()
         except Exception as error:  # whatever it is; a real fault comes up again in the plain run
-            _log.warning("no CUDA graph of %s: %s", _shapes(own), reason(error))
+            _log.warning("no CUDA graph of %s: %s", _shapes(copies), reason(error))
             self._abandon(graph, pool)
             return None
-        return _Recording(graph, own, outputs)
+        return _Recording(graph, copies, outputs)
 
     def _pool(self) -> Any:
-        """That of a graph that is held, as the pool goes with the last of them; else a new one."""
+        """Return the pool of a recording, which is freed with the last of them; or a new pool."""
         held = (one.recording.graph for one in self._cases.values() if one.recording)
         graph = next(held, None)
         return self._torch.cuda.graph_pool_handle() if graph is None else graph.pool()
 
     def _abandon(self, graph: Any, pool: Any) -> None:
-        """End a recording that is void.
+        """End a recording that failed.
 
-        PyTorch's own way ends it on the stream alone: its allocator would go on to record, free no
-        memory, and refuse the next recording.
+        `capture_end` ends the recording only on the stream. PyTorch's allocator would go on to
+        record, free no memory, and refuse the next recording.
         """
         try:
             graph.capture_end()
