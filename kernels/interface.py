@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 Array = Any  # of the set's own module: on the CPU NumPy's, on a GPU CuPy's
 
@@ -29,7 +30,9 @@ class Launch(Protocol):
 class Kernels(Protocol):
     """`cpu.kernels` and `CudaKernels`; the docstrings of `reference` define each kernel."""
 
-    def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
+    def normalize(
+        self, pixels: Array, mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32]
+    ) -> Array:
         """uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         ...
 
@@ -66,7 +69,12 @@ class Kernels(Protocol):
         ...
 
     def resample(
-        self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
+        self,
+        rows: npt.NDArray[np.float64],
+        maps: Array,
+        columns: npt.NDArray[np.float64],
+        out: Array,
+        levels: Array,
     ) -> None:
         """[H, gh], [C, gh, gw], [W, gw] -> out [C, H, W], levels [C]."""
         ...
@@ -79,7 +87,7 @@ class Kernels(Protocol):
         """[C, H, W] -> [C, H, W]."""
         ...
 
-    def choose_labels(self, channels: Array, numbers: np.ndarray) -> Array:
+    def choose_labels(self, channels: Array, numbers: npt.NDArray[np.uint16]) -> Array:
         """[C, H, W], uint16 [C] -> uint16 [H, W]."""
         ...
 

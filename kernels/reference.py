@@ -7,10 +7,13 @@ columns, row by row. C classes, H x W pixels. Nothing here knows of models, file
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
+Float = TypeVar("Float", bound=np.floating)
 
 
 def normalize(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> FloatArray:
@@ -236,7 +239,7 @@ def gaussian_weights(sigma: float) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def gaussian_blur(values: FloatArray, sigma: float, axis: int) -> FloatArray:
+def gaussian_blur(values: NDArray[Float], sigma: float, axis: int) -> NDArray[Float]:
     """Gaussian along one axis, truncated at 4 sigma, reflected at the edges.
 
     What `scipy.ndimage.gaussian_filter1d` does by default. Reflection makes the line periodic over

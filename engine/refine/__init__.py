@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..device import CPU, Array, Device
@@ -26,12 +28,12 @@ def refine(
     maps: Array,
     settings: Settings,
     *,
-    class_of: np.ndarray | None = None,
-    present: Sequence[bool] | np.ndarray | None = None,
+    class_of: npt.NDArray[np.integer[Any]] | None = None,
+    present: Sequence[bool] | npt.NDArray[np.bool_] | None = None,
     device: Device = CPU,
     event: object = None,
     threads: int = 1,
-) -> np.ndarray:
+) -> npt.NDArray[np.uint16]:
     """Labels of an image, from class maps of it.
 
     A pixel gets the class of the map whose channel is largest there, or that of the background;
@@ -80,7 +82,11 @@ def refine(
     return _labels(image, channels, classes[kept], settings, place, threads)
 
 
-def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | None) -> np.ndarray:
+def _classes(
+    maps: Array,
+    class_of: npt.NDArray[np.integer[Any]] | None,
+    present: npt.NDArray[np.bool_] | None,
+) -> npt.NDArray[np.int64]:
     """The index of the class of each map, int64 [M].
 
     Raises:
@@ -90,7 +96,7 @@ def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | Non
         raise InputError(
             f"class maps are {maps.dtype} {list(maps.shape)}", "they must be float32 [C, gh, gw]"
         )
-    if isinstance(maps, np.ndarray) and not np.isfinite(maps).all():
+    if not _is_finite(maps):
         raise InputError("a class map holds NaN or infinity", "give finite class maps")
     classes = np.arange(len(maps)) if class_of is None else np.asarray(class_of, np.int64)
     if classes.shape != (len(maps),) or (classes < 0).any() or (classes >= _MOST).any():
@@ -103,14 +109,21 @@ def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | Non
     return classes
 
 
+def _is_finite(maps: Array) -> bool:
+    """Whether maps in the host's memory are finite; on a GPU nothing waits to find out."""
+    if not isinstance(maps, np.ndarray):
+        return True
+    return bool(np.isfinite(cast("npt.NDArray[np.float32]", maps)).all())
+
+
 def _labels(
     image: Image.Image,
     channels: Array,
-    classes: np.ndarray,
+    classes: npt.NDArray[np.int64],
     settings: Settings,
     device: Device,
     threads: int,
-) -> np.ndarray:
+) -> npt.NDArray[np.uint16]:
     """Uint16 [H, W], from channels on the device where the CRF runs."""
     numbers = (classes + 1).astype(np.uint16)
     if len(channels) > len(numbers):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from ...kernels import reference
 from ..device import CPU, Array, Device
@@ -78,18 +79,18 @@ def to_channels(
 
 
 @lru_cache(maxsize=16)
-def _blurred_upsampling(grid: int, size: int, sigma: float) -> np.ndarray:
+def _blurred_upsampling(grid: int, size: int, sigma: float) -> npt.NDArray[np.float64]:
     """R, float64 [size, grid]: upsampling and blur of a line."""
     return _blurred(reference.upsampling_matrix(grid, size), sigma)
 
 
 @lru_cache(maxsize=16)
-def _blurred_cells(grid: int, size: int, sigma: float) -> np.ndarray:
+def _blurred_cells(grid: int, size: int, sigma: float) -> npt.NDArray[np.float64]:
     """Float64 [size, 2 * grid - 1]: blur of a line that is constant in each cell and each gap."""
     return _blurred(reference.cells_matrix(grid, size), sigma)
 
 
-def _blurred(matrix: np.ndarray, sigma: float) -> np.ndarray:
+def _blurred(matrix: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float64]:
     """Blur along the rows. What is 0 stays exactly 0, so that empty channels stay equal there."""
     blurred = reference.gaussian_blur(matrix, sigma, 0)
     blurred[np.abs(blurred) < _FFT_ROUNDING] = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..errors import InputError
@@ -28,10 +29,10 @@ class Segmentation:
         present: whether each class was looked for; all true unless `present="match"` was asked for.
     """
 
-    labels: np.ndarray
-    class_maps: np.ndarray
-    match: np.ndarray
-    scores: np.ndarray
+    labels: npt.NDArray[np.uint16]
+    class_maps: npt.NDArray[np.float32]
+    match: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
     classes: tuple[str, ...]
     present: tuple[bool, ...]
 
@@ -42,7 +43,7 @@ class Segmentation:
         ]
         return f"Segmentation({width}x{height}, pixels {{{', '.join(found)}}})"
 
-    def mask(self, name: str) -> np.ndarray:
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
         """Where a class was found, bool [H, W].
 
         Raises:
@@ -54,7 +55,7 @@ class Segmentation:
             )
         return self.labels == self.classes.index(name) + 1
 
-    def areas(self) -> np.ndarray:
+    def areas(self) -> npt.NDArray[np.int64]:
         """Pixels of the background and of each class, int64 [1 + C]."""
         return np.bincount(self.labels.ravel(), minlength=len(self.classes) + 1)
 

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
+import numpy.typing as npt
 
 from ..interface import BILATERAL, GAUSSIAN, ITERATIONS
 
@@ -49,8 +50,8 @@ _NO_MEMORY = 4
 
 
 def densecrf(
-    image: np.ndarray,
-    probabilities: np.ndarray,
+    image: npt.NDArray[np.uint8],
+    probabilities: npt.NDArray[np.float32],
     *,
     iterations: int = ITERATIONS,
     gaussian_sxy: float = GAUSSIAN["sxy"],
@@ -61,7 +62,7 @@ def densecrf(
     threads: int = 1,
     memory: int = 0,
     profile: Profile | None = None,
-) -> np.ndarray:
+) -> npt.NDArray[np.float32]:
     """Mean-field marginals of a fully connected CRF (Kraehenbuehl and Koltun, 2011).
 
     Potts compatibility and symmetric normalization, on the permutohedral lattice. The GIL is
