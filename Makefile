@@ -6,15 +6,22 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
+RUNTIME_TESTS := tests/engine tests/kernels tests/test_architecture.py
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-long lint format clean
+.PHONY: demo test test-runtime test-slow test-long lint format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/pnp-ovss demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow and not long and not gpu"
+
+# What runs without PyTorch and pydensecrf2, on any Python that pyproject.toml allows:
+# make test-runtime PYTHON=python3.13 VENV=.venv-3.13
+test-runtime: $(VENV)/.test-runtime
+	$(BIN)/pnp-ovss demo
+	$(BIN)/python -m pytest -m "not slow and not long and not gpu" $(RUNTIME_TESTS)
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m "slow and not gpu"
@@ -44,6 +51,10 @@ $(VENV)/.runtime: $(BIN)/python pyproject.toml $(wildcard kernels/cpu/*)
 
 $(VENV)/.test: $(VENV)/.runtime
 	$(INSTALL) "$(TORCH)" --editable ".[cpu,crf,evaluate,export,interop,test]"
+	touch $@
+
+$(VENV)/.test-runtime: $(VENV)/.runtime
+	$(INSTALL) --editable ".[cpu,evaluate,interop,test-runtime]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test
