@@ -33,6 +33,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(CURDIR)/.pyright" \
+		$(BIN)/pyright --verifytypes pnp_ovss.engine --ignoreexternal
 	$(BIN)/python -m pip check
 
 format: $(VENV)/.dev
