@@ -7,6 +7,7 @@ TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
 RUNTIME_TESTS := tests/engine tests/kernels tests/test_architecture.py
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-runtime test-slow test-long lint format clean
@@ -35,6 +36,9 @@ lint: $(VENV)/.dev
 	$(BIN)/pyright
 	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(CURDIR)/.pyright" \
 		$(BIN)/pyright --verifytypes pnp_ovss.engine --ignoreexternal
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*))
+	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/python -m pip check
 
 format: $(VENV)/.dev
