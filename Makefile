@@ -6,15 +6,23 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
+RUNTIME_TESTS := tests/engine tests/kernels tests/test_architecture.py
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow test-long lint format clean
+.PHONY: demo test test-runtime test-slow test-long lint format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/pnp-ovss demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow and not long and not gpu"
+
+# What runs without PyTorch and pydensecrf2, on any Python that pyproject.toml allows:
+# make test-runtime PYTHON=python3.13 VENV=.venv-3.13
+test-runtime: $(VENV)/.test-runtime
+	$(BIN)/pnp-ovss demo
+	$(BIN)/python -m pytest -m "not slow and not long and not gpu" $(RUNTIME_TESTS)
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m "slow and not gpu"
@@ -26,6 +34,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH="$(CURDIR)/.pyright" \
+		$(BIN)/pyright --verifytypes pnp_ovss.engine --ignoreexternal
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*))
+	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(BIN)/python -m pip check
 
 format: $(VENV)/.dev
@@ -44,6 +57,10 @@ $(VENV)/.runtime: $(BIN)/python pyproject.toml $(wildcard kernels/cpu/*)
 
 $(VENV)/.test: $(VENV)/.runtime
 	$(INSTALL) "$(TORCH)" --editable ".[cpu,crf,evaluate,export,interop,test]"
+	touch $@
+
+$(VENV)/.test-runtime: $(VENV)/.runtime
+	$(INSTALL) --editable ".[cpu,evaluate,interop,test-runtime]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

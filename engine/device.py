@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from ..kernels.cpu import kernels as cpu_kernels
 from ..kernels.interface import Array, Kernels
@@ -50,7 +51,7 @@ class Device:
     stream: Any
     architecture: str
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _spare_streams: list[Any] = field(default_factory=list, repr=False)
+    _spare_streams: list[Any] = field(default_factory=list[Any], repr=False)
     _side_streams: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(_MOST_SIDE_STREAMS), repr=False
     )
@@ -65,7 +66,7 @@ class Device:
         return self.name != "cpu"
 
     @contextmanager
-    def on_stream(self) -> Iterator[None]:
+    def on_stream(self) -> Generator[None, None, None]:
         """Queue the model's work from this thread; threads take turns.
 
         Raises:
@@ -82,7 +83,7 @@ class Device:
         return None if self.stream is None else self.stream.record()
 
     @contextmanager
-    def side_stream(self, event: Any = None) -> Iterator[None]:
+    def side_stream(self, event: Any = None) -> Generator[None, None, None]:
         """Work on a stream beside the model's, after an event of it; waits for it at the end.
 
         Arrays that the model's stream made must be held until then. Two threads may do so at once,
@@ -113,19 +114,21 @@ class Device:
                 self._spare_streams.append(stream)
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Generator[None, None, None]:
         """Keep all side streams still until this is done, on the model's stream."""
         with ExitStack() as places:
             for _ in range(_MOST_SIDE_STREAMS):
                 places.enter_context(self._side_streams)
             yield
 
-    def to_host(self, array: Array) -> np.ndarray:
+    def to_host(self, array: Array) -> npt.NDArray[Any]:
         """A copy in the host's memory, once what the current stream has queued is done."""
-        return array if isinstance(array, np.ndarray) else self.xp.asnumpy(array)
+        if isinstance(array, np.ndarray):
+            return cast("npt.NDArray[Any]", array)
+        return self.xp.asnumpy(array)
 
     @contextmanager
-    def _enough_memory(self) -> Iterator[None]:
+    def _enough_memory(self) -> Generator[None, None, None]:
         try:
             yield
         except self.xp.cuda.memory.OutOfMemoryError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def writing_to(place: Path, instead: str) -> Iterator[None]:
+def writing_to(place: Path, instead: str) -> Generator[None, None, None]:
     """Turn the system's errors while writing into an `OutputError` with a cure.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportUnnecessaryIsInstance=false
+# What callers without a type checker may pass is refused in words.
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +11,7 @@ from types import TracebackType
 from typing import Literal, TypeVar, get_args, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from .errors import InputError, PnpOvssError
 from .inputs.images import ImageLike, load_rgb
@@ -43,8 +46,8 @@ class Segmenter:
     def __init__(self, model: ModelFolder, method: Method) -> None:
         self.model = model
         self.method = method
-        self.settings = model.manifest.settings
-        self.device = method.device.name
+        self.settings: Settings = model.manifest.settings
+        self.device: str = method.device.name
 
     @classmethod
     def load(
@@ -212,9 +215,9 @@ class Segmenter:
     def refine(
         self,
         image: ImageLike,
-        located: Segmentation | Located | np.ndarray,
+        located: Segmentation | Located | npt.NDArray[np.float32],
         settings: Settings | None = None,
-    ) -> np.ndarray:
+    ) -> npt.NDArray[np.uint16]:
         """Labels of an image from its class maps; no model runs.
 
         Args:

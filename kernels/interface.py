@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 Array = Any  # np.ndarray on the CPU, cupy.ndarray on a GPU
 
@@ -37,7 +38,9 @@ class Kernels(Protocol):
     tokens, P patches on a grid of gh x gw, C classes, H x W pixels.
     """
 
-    def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
+    def normalize(
+        self, pixels: Array, mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32]
+    ) -> Array:
         """Normalize pixels, uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         ...
 
@@ -74,7 +77,12 @@ class Kernels(Protocol):
         ...
 
     def resample(
-        self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
+        self,
+        rows: npt.NDArray[np.float64],
+        maps: Array,
+        columns: npt.NDArray[np.float64],
+        out: Array,
+        levels: Array,
     ) -> None:
         """Upsample class maps [C, gh, gw] to the pixels, into out [C, H, W] and levels [C]."""
         ...
@@ -87,7 +95,7 @@ class Kernels(Protocol):
         """Return the softmax over the channels, [C, H, W] -> [C, H, W]."""
         ...
 
-    def choose_labels(self, channels: Array, numbers: np.ndarray) -> Array:
+    def choose_labels(self, channels: Array, numbers: npt.NDArray[np.uint16]) -> Array:
         """Label each pixel by its largest channel, [C, H, W] -> uint16 [H, W]."""
         ...
 

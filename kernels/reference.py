@@ -11,10 +11,13 @@ Symbols in shapes:
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.floating]
+Float = TypeVar("Float", bound=np.floating)
 
 
 def normalize(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> FloatArray:
@@ -259,7 +262,7 @@ def gaussian_weights(sigma: float) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def gaussian_blur(values: FloatArray, sigma: float, axis: int) -> FloatArray:
+def gaussian_blur(values: NDArray[Float], sigma: float, axis: int) -> NDArray[Float]:
     """Blur values by a Gaussian along one axis, as `scipy.ndimage.gaussian_filter1d` by default.
 
     The Gaussian is truncated at 4 sigma, and the values are reflected at the edges. Reflection

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
 from tokenizers import Tokenizer
-from transformers import BlipForImageTextRetrieval
 
 from benchmarks.harness.random_models import (
     BLIP_TINY,
@@ -21,16 +21,43 @@ from benchmarks.harness.random_models import (
     transformers_tokenizer,
 )
 from pnp_ovss.engine import Segmenter
-from pnp_ovss.export import export
 from pnp_ovss.export.models.wordpiece import bert
 from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
 from tests.kernels.cuda.cuda_on_cpu import Kernels
 
+if TYPE_CHECKING:
+    from transformers import BlipForImageTextRetrieval
+
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
 
-if not importlib.util.find_spec("openvino"):  # the tests of GPUs run where it need not be
-    collect_ignore = ["engine/runners/test_openvino.py"]
+NEED = {
+    "openvino": ["engine/runners/test_openvino.py"],
+    "pydensecrf": ["engine/refine/test_pydensecrf_worker.py"],
+    "torch": [
+        "benchmarks",
+        "export",
+        "method",
+        "engine/cli/test_evaluate.py",
+        "engine/evaluation/test_ablation.py",
+        "engine/evaluation/test_evaluate.py",
+        "engine/evaluation/test_quality.py",
+        "engine/methods/pnp_ovss/test_passes.py",
+        "engine/refine/test_crf.py",
+        "engine/runners/test_openvino.py",
+        "engine/runners/test_torch_graphs.py",
+        "engine/test_on_a_gpu.py",
+        "engine/test_segmenter.py",
+        "test_blip_large.py",
+        "test_imports.py",
+        "test_links.py",
+    ],
+}
+"""What cannot be imported where a package is not installed; `make test-runtime` does without."""
+
+collect_ignore = [
+    path for package, paths in NEED.items() if not find_spec(package) for path in paths
+]
 
 SAMPLES = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
 
@@ -56,6 +83,9 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="session")
 def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """One small model, exported at layer 2, head 3 (the default for its size)."""
+    pytest.importorskip("torch")
+    from pnp_ovss.export import export
+
     root = tmp_path_factory.mktemp("exported")
     model = random_blip(VISION, TEXT)
     save_checkpoint(model, tokenizer, root / "checkpoint")
@@ -66,6 +96,7 @@ def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def fast_tokenizer(tokenizer: Tokenizer):
     """The same tokenizer as Transformers wraps it, for the eager baseline."""
+    pytest.importorskip("transformers")
     return transformers_tokenizer(tokenizer)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from pnp_ovss.engine.model.folder import open_model
 from tests.conftest import IMAGE_SIZE, VISION
+
+if TYPE_CHECKING:
+    import torch
 
 PATCHES = (IMAGE_SIZE // 16) ** 2
 
@@ -67,6 +70,8 @@ def by_picture(
         feeds: of a graph.
         captions: of each picture; by default all are of the one, or each is of its own.
     """
+    import torch
+
     tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
     for name in ("input_ids", "attention_mask"):
         if name in tensors:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from tokenizers import Tokenizer
-from transformers import BlipConfig, BlipForImageTextRetrieval, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:  # shapes are known without PyTorch
+    from transformers import BlipForImageTextRetrieval, PreTrainedTokenizerFast
 
 # BERT-base text encoder over ViT-L/16, as in BLIP-large ITM: 446 M parameters with the ITC heads
 BLIP_LARGE = {
@@ -67,6 +69,9 @@ def random_blip(
         text: fields of `BlipTextConfig`.
         seed: of the weights.
     """
+    import torch
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
     torch.manual_seed(seed)
     model = BlipForImageTextRetrieval(
         BlipConfig(vision_config=dict(vision), text_config=dict(text))
@@ -91,6 +96,7 @@ def save_checkpoint(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, fold
 def transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer as Hugging Face's models use it, with [CLS] and [SEP] around."""
     from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
 
     wrapped = Tokenizer.from_str(tokenizer.to_str())
     wrapped.post_processor = TemplateProcessing(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+# pyright: reportUnnecessaryIsInstance=false
+# What callers without a type checker may pass is refused in words.
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...kernels import reference
@@ -15,7 +19,7 @@ from ..model.manifest import Preprocess
 
 MAX_PIXELS = 50_000_000
 
-ImageLike = Image.Image | np.ndarray | str | os.PathLike[str]
+ImageLike = Image.Image | npt.NDArray[Any] | str | os.PathLike[str]
 
 
 def load_rgb(image: ImageLike) -> Image.Image:
@@ -48,13 +52,13 @@ def load_rgb(image: ImageLike) -> Image.Image:
     return _read(Path(image))
 
 
-def resize(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
+def resize(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     """Resize an image to the input of a model, by Pillow's bicubic: uint8 [height, width, 3]."""
     height, width = preprocess.sides
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def model_input(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
+def model_input(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.float32]:
     """Resize and normalize an image: float32 [3, height, width]."""
     mean, std = (np.array(one, np.float32) for one in (preprocess.mean, preprocess.std))
     return reference.normalize(resize(image, preprocess)[None], mean, std)[0]
@@ -69,8 +73,9 @@ def _read(path: Path) -> Image.Image:
         # where an uncompressed TIFF is to be turned.
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file) as image:
-                return _decode(image, name)
+            opened = Image.open(file)
+            with opened:
+                return _decode(opened, name)
     except InputError:
         raise
     except FileNotFoundError as error:

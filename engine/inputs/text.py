@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+# pyright: reportUnnecessaryIsInstance=false
+# What callers without a type checker may pass is refused in words.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from ..errors import InputError, ModelError
@@ -111,7 +114,9 @@ class Captioner:
             caption.ids.append(self._text.last_id)
         return captions
 
-    def pad(self, captions: Sequence[CaptionTokens]) -> tuple[np.ndarray, np.ndarray]:
+    def pad(
+        self, captions: Sequence[CaptionTokens]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Pad captions to the longest: `input_ids` and `attention_mask`, both int64 [N, T]."""
         length = max(len(caption.ids) for caption in captions)
         ids = np.full((len(captions), length), self._text.pad_id, np.int64)

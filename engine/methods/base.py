@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..device import CPU, Array, Device
@@ -33,7 +34,7 @@ class Request:
     """
 
     image: Image.Image
-    pixels: np.ndarray
+    pixels: npt.NDArray[np.uint8]
     classes: tuple[str, ...]
     query: Any
     settings: Settings
@@ -57,8 +58,8 @@ class Located:
     """
 
     maps: Array
-    class_of: np.ndarray
-    present: np.ndarray
+    class_of: npt.NDArray[np.int64]
+    present: npt.NDArray[np.bool_]
     scores: Array
     match: Array
     device: Device = CPU
@@ -113,7 +114,7 @@ class Method(Protocol):
         ...
 
 
-def require_finite(name: str, values: np.ndarray) -> None:
+def require_finite(name: str, values: npt.NDArray[np.float32]) -> None:
     """Refuse values that a broken model gives.
 
     Args:

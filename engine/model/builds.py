@@ -256,5 +256,5 @@ def read(path: Path) -> Record:
 
 
 def _values(built: Build, field: str) -> list[str]:
-    value = getattr(built.record.recipe, field)
+    value: str | list[str] = getattr(built.record.recipe, field)
     return value if isinstance(value, list) else [value]

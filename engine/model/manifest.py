@@ -137,4 +137,4 @@ class Manifest:
     settings: Settings
     files: dict[str, FileRecord]
     trained: bool = True
-    classes: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list[str])

@@ -42,7 +42,7 @@ class _Manifest:
     files: dict[str, FileRecord]
     weights: Weights = "float32"
     trained: bool = True
-    classes: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list[str])
 
 
 def upgrade(text: bytes) -> Manifest:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..errors import PnpOvssError, printable
@@ -107,7 +108,7 @@ def finish(request: Request, located: Located, threads: int = 1) -> Segmentation
 
 def refine_located(
     image: Image.Image, located: Located, settings: Settings, threads: int = 1
-) -> np.ndarray:
+) -> npt.NDArray[np.uint16]:
     """Labels of an image, uint16 [H, W], from what was located in it, where its arrays are.
 
     Args:
@@ -221,7 +222,7 @@ def stream(
     return overlap(pairs, prepared, located, finished, batch_size, workers)
 
 
-def _by_class(located: Located, classes: int) -> np.ndarray:
+def _by_class(located: Located, classes: int) -> npt.NDArray[np.float32]:
     """Float32 [C, gh, gw]: the map of each class, the largest value of several, zero of none."""
     maps = np.zeros((classes, *located.maps.shape[1:]), np.float32)
     if len(located.maps):

@@ -7,8 +7,10 @@ its largest channel.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..device import CPU, Array, Device
@@ -28,12 +30,12 @@ def refine(
     maps: Array,
     settings: Settings,
     *,
-    class_of: np.ndarray | None = None,
-    present: Sequence[bool] | np.ndarray | None = None,
+    class_of: npt.NDArray[np.integer[Any]] | None = None,
+    present: Sequence[bool] | npt.NDArray[np.bool_] | None = None,
     device: Device = CPU,
     event: object = None,
     threads: int = 1,
-) -> np.ndarray:
+) -> npt.NDArray[np.uint16]:
     """Make the labels of an image from its class maps.
 
     A pixel gets the class of the largest channel, or the background if that is largest. Of equal
@@ -86,7 +88,11 @@ def refine(
     return _labels(image, channels, classes[kept], settings, place, threads)
 
 
-def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | None) -> np.ndarray:
+def _classes(
+    maps: Array,
+    class_of: npt.NDArray[np.integer[Any]] | None,
+    present: npt.NDArray[np.bool_] | None,
+) -> npt.NDArray[np.int64]:
     """Check class maps, and return the index of the class of each, int64 [M].
 
     Raises:
@@ -96,7 +102,7 @@ def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | Non
         raise InputError(
             f"class maps are {maps.dtype} {list(maps.shape)}", "they must be float32 [C, gh, gw]"
         )
-    if isinstance(maps, np.ndarray) and not np.isfinite(maps).all():
+    if not _is_finite(maps):
         raise InputError("a class map holds NaN or infinity", "give finite class maps")
     classes = np.arange(len(maps)) if class_of is None else np.asarray(class_of, np.int64)
     if classes.shape != (len(maps),) or (classes < 0).any() or (classes >= _MOST).any():
@@ -109,14 +115,21 @@ def _classes(maps: Array, class_of: np.ndarray | None, present: np.ndarray | Non
     return classes
 
 
+def _is_finite(maps: Array) -> bool:
+    """Whether maps in the host's memory are finite; on a GPU nothing waits to find out."""
+    if not isinstance(maps, np.ndarray):
+        return True
+    return bool(np.isfinite(cast("npt.NDArray[np.float32]", maps)).all())
+
+
 def _labels(
     image: Image.Image,
     channels: Array,
-    classes: np.ndarray,
+    classes: npt.NDArray[np.int64],
     settings: Settings,
     device: Device,
     threads: int,
-) -> np.ndarray:
+) -> npt.NDArray[np.uint16]:
     """Choose labels, uint16 [H, W], from channels on the device that the CRF runs on."""
     numbers = (classes + 1).astype(np.uint16)
     if len(channels) > len(numbers):

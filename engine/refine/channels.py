@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from ...kernels import reference
 from ..device import CPU, Array, Device
@@ -79,18 +80,18 @@ def to_channels(
 
 
 @lru_cache(maxsize=16)
-def _blurred_upsampling(grid: int, size: int, sigma: float) -> np.ndarray:
+def _blurred_upsampling(grid: int, size: int, sigma: float) -> npt.NDArray[np.float64]:
     """Make the matrix that upsamples and blurs a line of the grid: R, float64 [size, grid]."""
     return _blurred(reference.upsampling_matrix(grid, size), sigma)
 
 
 @lru_cache(maxsize=16)
-def _blurred_cells(grid: int, size: int, sigma: float) -> np.ndarray:
+def _blurred_cells(grid: int, size: int, sigma: float) -> npt.NDArray[np.float64]:
     """Make the matrix that blurs a line, constant in cells and gaps: [size, 2 * grid - 1]."""
     return _blurred(reference.cells_matrix(grid, size), sigma)
 
 
-def _blurred(matrix: np.ndarray, sigma: float) -> np.ndarray:
+def _blurred(matrix: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.float64]:
     """Blur along the rows; what is 0 stays exactly 0, so that empty channels stay equal."""
     blurred = reference.gaussian_blur(matrix, sigma, 0)
     blurred[np.abs(blurred) < _FFT_ROUNDING] = 0

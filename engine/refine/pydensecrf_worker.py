@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import BackendError
 
@@ -38,8 +39,11 @@ def require() -> Any:
 
 
 def infer(
-    image: np.ndarray, probabilities: np.ndarray, iterations: int, kernels: Kernels
-) -> np.ndarray:
+    image: npt.NDArray[np.uint8],
+    probabilities: npt.NDArray[np.float32],
+    iterations: int,
+    kernels: Kernels,
+) -> npt.NDArray[np.float32]:
     """Compute mean-field marginals by pydensecrf on this thread, float32 [C, H, W].
 
     Args:
@@ -63,7 +67,7 @@ class Processes:
         self._idle: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
 
-    def infer(self, *job: Any) -> np.ndarray:
+    def infer(self, *job: Any) -> npt.NDArray[np.float32]:
         """Call `infer` in a worker process.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ def check_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(files: dict[str, Path]) -> Iterator[dict[str, Path]]:
+def replacing(files: dict[str, Path]) -> Generator[dict[str, Path], None, None]:
     """Temporary paths that take the place of `files` together, once all are complete."""
     folder = next(iter(files.values())).parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import BackendError
 
 
 def coco_annotations(
-    labels: np.ndarray, classes: Sequence[str], scores: np.ndarray
+    labels: npt.NDArray[np.uint16], classes: Sequence[str], scores: npt.NDArray[np.float32]
 ) -> list[dict[str, Any]]:
     """Make a COCO annotation for each class that has a pixel.
 
@@ -28,7 +29,7 @@ def coco_annotations(
         BackendError: pycocotools is not installed.
     """
     coco = _import("pycocotools.mask")
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for index in _visible(labels):
         rle = coco.encode(np.asfortranarray(labels == index + 1, np.uint8))
         annotations.append(
@@ -45,7 +46,9 @@ def coco_annotations(
     return annotations
 
 
-def supervision_detections(labels: np.ndarray, classes: Sequence[str], scores: np.ndarray) -> Any:
+def supervision_detections(
+    labels: npt.NDArray[np.uint16], classes: Sequence[str], scores: npt.NDArray[np.float32]
+) -> Any:
     """Make `supervision.Detections`: a mask for each class that has a pixel, class_id from 0.
 
     Args:
@@ -70,7 +73,7 @@ def supervision_detections(labels: np.ndarray, classes: Sequence[str], scores: n
     )
 
 
-def _visible(labels: np.ndarray) -> list[int]:
+def _visible(labels: npt.NDArray[np.uint16]) -> list[int]:
     """List the indices of the classes that have a pixel."""
     return [label - 1 for label in np.unique(labels).tolist() if label]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 MIN_SIDE, MAX_SIDE = 640, 2048  # small images are enlarged, by a whole factor, to be readable
@@ -19,7 +20,9 @@ _PALE = (120, 124, 130)
 _PAPER = (250, 250, 248)
 
 
-def draw(image: Image.Image, labels: np.ndarray, colors: np.ndarray) -> Image.Image:
+def draw(
+    image: Image.Image, labels: npt.NDArray[np.uint16], colors: npt.NDArray[np.uint8]
+) -> Image.Image:
     """Color and outline every class in an image, which is scaled to a readable size.
 
     Args:
@@ -41,7 +44,9 @@ def draw(image: Image.Image, labels: np.ndarray, colors: np.ndarray) -> Image.Im
     return out
 
 
-def _scale(image: Image.Image, labels: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+def _scale(
+    image: Image.Image, labels: npt.NDArray[np.uint16]
+) -> tuple[Image.Image, npt.NDArray[np.uint16]]:
     longer = max(image.size)
     factor = MAX_SIDE / longer if longer > MAX_SIDE else max(1, round(MIN_SIDE / longer))
     if factor == 1:
@@ -51,7 +56,7 @@ def _scale(image: Image.Image, labels: np.ndarray) -> tuple[Image.Image, np.ndar
     return image.resize(size, Image.Resampling.BICUBIC), np.asarray(resized)
 
 
-def _edges(labels: np.ndarray, width: int) -> np.ndarray:
+def _edges(labels: npt.NDArray[np.uint16], width: int) -> npt.NDArray[np.bool_]:
     """Mark pixels within `width` of a pixel of another label, along rows and columns."""
     edges = np.zeros(labels.shape, bool)
     for axis in (0, 1):
@@ -68,8 +73,8 @@ def _edges(labels: np.ndarray, width: int) -> np.ndarray:
 def add_legend(
     image: Image.Image,
     classes: Sequence[str],
-    colors: np.ndarray,
-    shares: np.ndarray,
+    colors: npt.NDArray[np.uint8],
+    shares: npt.NDArray[np.float64],
     present: Sequence[bool],
 ) -> Image.Image:
     """Put the class names below an image, those that cover the largest share first.
@@ -147,7 +152,7 @@ def _flow(
 ) -> tuple[list[tuple[int, int]], int]:
     """Place entries from left to right in rows; return their positions and the height."""
     x, y = unit, unit
-    places = []
+    places: list[tuple[int, int]] = []
     for entry in entries:
         length = _length(entry, font, unit)
         if x > unit and x + length > width - unit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 
 import numpy as np
+import numpy.typing as npt
 
 _FIRST = (
     "e6194b 3cb44b 4363d8 f58231 911eb4 42d4f4 f032e6 ffe119 469990 9a6324 bfef45 dcbeff"
@@ -13,7 +14,7 @@ _FIRST = (
 _GOLDEN_RATIO = 0.618033988749895
 
 
-def class_colors(classes: int) -> np.ndarray:
+def class_colors(classes: int) -> npt.NDArray[np.uint8]:
     """Choose a color for each label, uint8 [1 + classes, 3]; the background is black."""
     first = [tuple(bytes.fromhex(color)) for color in _FIRST.split()]
     spread = (_spread(index) for index in range(classes - len(first)))

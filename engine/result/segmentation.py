@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ..errors import InputError
@@ -30,10 +31,10 @@ class Segmentation:
             asked for.
     """
 
-    labels: np.ndarray
-    class_maps: np.ndarray
-    match: np.ndarray
-    scores: np.ndarray
+    labels: npt.NDArray[np.uint16]
+    class_maps: npt.NDArray[np.float32]
+    match: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
     classes: tuple[str, ...]
     present: tuple[bool, ...]
 
@@ -44,7 +45,7 @@ class Segmentation:
         ]
         return f"Segmentation({width}x{height}, pixels {{{', '.join(areas)}}})"
 
-    def mask(self, name: str) -> np.ndarray:
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
         """Return the mask of a class, bool [H, W].
 
         Raises:
@@ -56,7 +57,7 @@ class Segmentation:
             )
         return self.labels == self.classes.index(name) + 1
 
-    def areas(self) -> np.ndarray:
+    def areas(self) -> npt.NDArray[np.int64]:
         """Count the pixels of the background and of each class, int64 [1 + C]."""
         return np.bincount(self.labels.ravel(), minlength=len(self.classes) + 1)
 

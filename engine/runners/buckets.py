@@ -140,7 +140,7 @@ class Buckets:
     def __init__(
         self, device: Device, signature: Signature, profiles: Sequence[Profile], bind: Bind
     ) -> None:
-        self.blocks = Blocks(device.xp)
+        self.blocks: Blocks = Blocks(device.xp)
         self._device = device
         self._signature = signature
         self._profiles = profiles

@@ -27,11 +27,11 @@ from ..model.signature import Profile, Role, Signature, Tensor
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime as ort
-except ImportError as error:
+except ImportError as _error:
     raise BackendError(
-        f"ONNX Runtime cannot be imported: {error}",
+        f"ONNX Runtime cannot be imported: {_error}",
         "pip install 'pnp-ovss[cpu]' (or 'pnp-ovss[gpu]' for NVIDIA GPUs)",
-    ) from error
+    ) from _error
 
 _CPU = "CPUExecutionProvider"
 # For GPUs: of earlier ones, a CUDA graph reads buffers of the host that are freed, in GatherND and,

@@ -27,8 +27,8 @@ try:
     import openvino as ov
 
     from .openvino_model import fold_transposes, quantize
-except ImportError as error:
-    raise BackendError(f"OpenVINO cannot be imported: {reason(error)}", INSTALL) from error
+except ImportError as _error:
+    raise BackendError(f"OpenVINO cannot be imported: {reason(_error)}", INSTALL) from _error
 
 _READ_BACK = (
     "INFERENCE_PRECISION_HINT",

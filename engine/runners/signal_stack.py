@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -22,7 +22,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 @contextmanager
-def kept_signal_stack() -> Iterator[None]:
+def kept_signal_stack() -> Generator[None, None, None]:
     """Leave the calling thread's alternate signal stack as it is now.
 
     OpenVINO 2026.4 sets a stack when its CPU plugin is first used, and may free that stack while it

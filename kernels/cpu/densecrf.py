@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
+import numpy.typing as npt
 
 from ..interface import BILATERAL, GAUSSIAN, ITERATIONS
 
@@ -59,8 +60,8 @@ _NO_MEMORY = 4
 
 
 def densecrf(
-    image: np.ndarray,
-    probabilities: np.ndarray,
+    image: npt.NDArray[np.uint8],
+    probabilities: npt.NDArray[np.float32],
     *,
     iterations: int = ITERATIONS,
     gaussian_sxy: float = GAUSSIAN["sxy"],
@@ -71,7 +72,7 @@ def densecrf(
     threads: int = 1,
     memory: int = 0,
     profile: Profile | None = None,
-) -> np.ndarray:
+) -> npt.NDArray[np.float32]:
     """Compute the marginals of a fully connected CRF by mean-field inference.
 
     The CRF has Potts compatibility and symmetric normalization (Kraehenbuehl and Koltun, 2011). Its

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..interface import Array, Launch
 from . import densecrf as cuda_crf
@@ -36,7 +37,9 @@ class CudaKernels:
     xp: Any
     launch: Launch
 
-    def normalize(self, pixels: Array, mean: np.ndarray, std: np.ndarray) -> Array:
+    def normalize(
+        self, pixels: Array, mean: npt.NDArray[np.float32], std: npt.NDArray[np.float32]
+    ) -> Array:
         """Normalize pixels, uint8 [B, H, W, 3] -> float32 [B, 3, H, W]."""
         batch, height, width, channels = pixels.shape
         out = self.xp.empty((batch, channels, height, width), np.float32)
@@ -153,7 +156,12 @@ class CudaKernels:
         return out
 
     def resample(
-        self, rows: np.ndarray, maps: Array, columns: np.ndarray, out: Array, levels: Array
+        self,
+        rows: npt.NDArray[np.float64],
+        maps: Array,
+        columns: npt.NDArray[np.float64],
+        out: Array,
+        levels: Array,
     ) -> None:
         """Upsample class maps [C, gh, gw] to the pixels, into out [C, H, W] and levels [C]."""
         count, height, width = out.shape
@@ -189,7 +197,7 @@ class CudaKernels:
         self.launch("softmax", pixels, channels, np.int64(len(channels)), np.int64(pixels), out)
         return out
 
-    def choose_labels(self, channels: Array, numbers: np.ndarray) -> Array:
+    def choose_labels(self, channels: Array, numbers: npt.NDArray[np.uint16]) -> Array:
         """Label each pixel by its largest channel, [C, H, W] -> uint16 [H, W]."""
         out = self.xp.empty(channels.shape[1:], np.uint16)
         self.launch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ....kernels import reference
 from ...errors import ModelError
@@ -48,7 +49,7 @@ def layers_and_heads(method: PnpOvss) -> tuple[list[int], list[int]]:
     return layers, heads
 
 
-def every_map(method: PnpOvss, request: Request) -> np.ndarray:
+def every_map(method: PnpOvss, request: Request) -> npt.NDArray[np.float32]:
     """Make class maps of each layer and head in the first pass: float32 [L, H, C, gh, gw].
 
     Raises:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ...device import Array, Device
 from ...inputs.text import CaptionTokens
@@ -101,7 +102,7 @@ class PnpOvss:
         ]
 
     def _maps(
-        self, pixels: Array, embeds: Array, chosen: Sequence[tuple[Request, np.ndarray]]
+        self, pixels: Array, embeds: Array, chosen: Sequence[tuple[Request, npt.NDArray[np.bool_]]]
     ) -> list[tuple[Array, Array]]:
         """Make class maps [M, gh, gw] and match [K] of each image; all have the same passes."""
         graphs, settings = self.graphs, chosen[0][0].settings
@@ -139,14 +140,16 @@ def _by_passes(requests: Sequence[Request]) -> list[dict[int, Request]]:
     return list(groups.values())
 
 
-def _present(request: Request, scores: Array, device: Device) -> np.ndarray:
+def _present(request: Request, scores: Array, device: Device) -> npt.NDArray[np.bool_]:
     """Choose the classes to look for, bool [C]."""
     if request.present == "given":
         return np.ones(len(request.classes), bool)
     return device.to_host(scores) > request.settings.match_threshold
 
 
-def _captions(graphs: Graphs, request: Request, present: np.ndarray) -> list[CaptionTokens]:
-    indices = np.flatnonzero(present).tolist()
+def _captions(
+    graphs: Graphs, request: Request, present: npt.NDArray[np.bool_]
+) -> list[CaptionTokens]:
+    indices: list[int] = np.flatnonzero(present).tolist()
     names = [request.classes[index] for index in indices]
     return graphs.captioner.write(names, indices=indices, join=request.settings.join_words)

@@ -248,6 +248,7 @@ def test_the_crf_is_not_needed_when_not_asked_for(
 def test_the_crf_changes_the_labels(
     photo: Path, segment: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("pydensecrf")
     plain = labels_of(segment(photo)[0])
     words = ["segment", str(photo), "-c", ",".join(CLASSES), "-o", "crf", "--json"]
     labels = {}

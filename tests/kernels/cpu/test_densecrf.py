@@ -86,6 +86,7 @@ def theirs(image: np.ndarray, probabilities: np.ndarray, terms: dict[str, Any]) 
 @pytest.mark.parametrize("terms", TERMS, ids=range(len(TERMS)))
 @pytest.mark.parametrize("make", PICTURES)
 def test_labels_are_those_of_pydensecrf(make: Callable[..., np.ndarray], terms: dict[str, Any]):
+    pytest.importorskip("pydensecrf")
     rng = np.random.default_rng([PICTURES.index(make), TERMS.index(terms)])
     for number in range(10):
         height, width = (int(side) for side in rng.integers(3, 160, 2))
