@@ -1,4 +1,4 @@
-"""Three stages, overlapped: images are prepared and finished on workers, batches run between."""
+"""Overlap three stages: images are prepared and finished on workers, batches run in between."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ def overlap(
     batch_size: int,
     workers: int = 1,
 ) -> Generator[Result, None, None]:
-    """`finish` of each of `batched`'s results, in the order of `items`.
+    """Run items through three stages, and yield the results in the order of the items.
 
-    `batched` runs on the caller's thread, `prepare` and `finish` on `workers` others. No more than
-    three batches are under way, one in each stage, so memory is bounded and `items` is read no
-    faster than results are taken. An error, of `items` or of a stage, is raised when its turn
-    comes, and ends the iteration.
+    `batched` runs on the caller's thread, `prepare` and `finish` on workers. At most three batches
+    are under way, one in each stage. So memory is bounded, and items are read no faster than
+    results are taken. An error of `items` or of a stage is raised when its turn comes, and ends
+    the iteration.
+
+    Args:
+        items: what to run through the stages.
+        prepare: first stage, of an item.
+        batched: second stage, of a batch of what `prepare` returned.
+        finish: third stage, of what `batched` returned for an item.
+        batch_size: number of items in a batch.
+        workers: number of worker threads.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="pnp-ovss-worker")
     batches = _one_ahead(_batches(items, batch_size), lambda item: pool.submit(prepare, item))
@@ -55,7 +63,7 @@ def overlap(
 def _one_ahead(
     batches: Iterator[list[Item]], submit: Callable[[Item], Future[Ready]]
 ) -> Iterator[list[Future[Ready]]]:
-    """Each batch, submitted before the one ahead of it is given; what raises comes last."""
+    """Submit each batch before the batch ahead of it is yielded; an error comes last."""
     held: list[Future[Ready]] | None = None
     try:
         for batch in batches:
@@ -72,7 +80,7 @@ def _one_ahead(
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size`; where `items` raises, what it gave before comes first."""
+    """Group items into lists of `size`; where `items` raises, its earlier items come first."""
     batch: list[Item] = []
     try:
         for item in items:

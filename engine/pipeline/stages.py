@@ -1,10 +1,30 @@
-"""The stages of a segmentation: prepare, locate, refine, save; and the stream that overlaps them.
+"""Run the stages of a segmentation (prepare, locate, refine, save), one by one or overlapped.
 
-`prepare` decodes an image and encodes names, on a thread of the CPU; `locate` runs the model on a
-batch; `refine` makes labels of class maps, on a thread of the CPU, or on a stream beside the
-model's, and `finish` a result of them; `save` writes files, with the image that was decoded
-already. Each takes and gives plain records, so that they can run in different processes:
-`Located.to_host()` can be pickled.
+- `prepare` decodes an image and encodes class names, on a thread of the CPU.
+- `locate` runs the model on a batch of requests.
+- `finish` refines class maps into labels, on a thread of the CPU or a side stream of the GPU.
+- `save` writes files, with the image that was decoded before.
+
+Each stage takes and gives plain records that can be pickled. So one process can locate, and
+another, which needs no model and no backend, can refine and write:
+
+    from pnp_ovss.engine import Segmenter
+    from pnp_ovss.engine.pipeline.stages import finish, save
+    from pnp_ovss.engine.result.files import describe
+
+    segmenter = Segmenter.load()
+    requests = [segmenter.prepare(path, names) for path, names in images]
+    pairs = [
+        (request, located.to_host())
+        for request, located in zip(requests, segmenter.locate(requests))
+    ]
+    model = describe(segmenter.model.manifest, segmenter.device)
+
+    # in another process, with `pairs` and `model`
+    for (path, _), (request, located) in zip(images, pairs):
+        result = finish(request, located)
+        settings = request.settings
+        save(result, request.image, folder, name=path, settings=settings, model=model)
 """
 
 from __future__ import annotations
@@ -47,11 +67,11 @@ def prepare(
     """Decode an image and encode class names for a model; bad input ends here.
 
     Args:
-        method: with the model that is to locate them.
+        method: method with its model.
         image: a PIL image, a uint8 array [H, W, 3], or a path.
-        classes: the names to look for.
-        settings: in force for this image.
-        present: see `Request`.
+        classes: names to look for.
+        settings: settings in force for this image.
+        present: which classes are looked for; see `Request`.
 
     Raises:
         InputError: the image or a name cannot be used.
@@ -72,28 +92,28 @@ def locate(
     """Run the model on a batch.
 
     Args:
-        method: with its model.
-        requests: as `prepare` gave them; where it failed, its error.
+        method: method with its model.
+        requests: what `prepare` returned for each image, or the error that it raised.
 
     Returns:
-        Class maps for each request; an error stays where it is.
+        Class maps for each request; an error stays in its place.
     """
     good = [one for one in requests if not isinstance(one, PnpOvssError)]
-    found = iter(method.locate(good) if good else [])
-    return [one if isinstance(one, PnpOvssError) else next(found) for one in requests]
+    located = iter(method.locate(good) if good else [])
+    return [one if isinstance(one, PnpOvssError) else next(located) for one in requests]
 
 
 def finish(request: Request, located: Located, threads: int = 1) -> Segmentation:
-    """Refine what was located in an image, by the settings of its request.
+    """Refine the class maps of an image, by the settings of its request.
 
     Args:
-        request: of the image.
-        located: as `Method.locate` gave it for the request, or its `to_host()`.
-        threads: that the CRF may use on the CPU.
+        request: request of the image.
+        located: what `Method.locate` returned for the request, or its `to_host()`.
+        threads: number of threads that the CRF may use on the CPU.
 
     Raises:
         ExecutionError: a value of the model is not finite.
-        InputError, BackendError: as `refine.refine`.
+        InputError, BackendError: see `refine.refine`.
     """
     on_host = located.to_host()  # refuses what a broken model gave
     return Segmentation(
@@ -109,16 +129,16 @@ def finish(request: Request, located: Located, threads: int = 1) -> Segmentation
 def refine_located(
     image: Image.Image, located: Located, settings: Settings, threads: int = 1
 ) -> npt.NDArray[np.uint16]:
-    """Labels of an image, uint16 [H, W], from what was located in it, where its arrays are.
+    """Make labels, uint16 [H, W], from the class maps of an image, on the device of the maps.
 
     Args:
-        image: RGB, W x H.
-        located: of the image; that its values are finite is for `Located.to_host` to say.
-        settings: see `refine.refine`.
-        threads: that the CRF may use on the CPU.
+        image: the image in RGB, W x H.
+        located: class maps of the image. `Located.to_host` checks that they are finite.
+        settings: threshold, blur, background and CRF; see `refine.refine`.
+        threads: number of threads that the CRF may use on the CPU.
 
     Raises:
-        InputError, BackendError, ExecutionError: as `refine.refine`.
+        InputError, BackendError, ExecutionError: see `refine.refine`.
     """
     return refine(
         image,
@@ -143,15 +163,15 @@ def save(
     """Write the label image, the overlay and the report of an image into a folder.
 
     Args:
-        result: of the image.
+        result: result of the image.
         image: the image as it was decoded, for the overlay.
-        folder: made if need be.
-        name: of the image, for the report; its stem names the files.
-        settings: that were in force, for the report.
+        folder: folder for the files; it is made if need be.
+        name: name of the image, for the report; its stem names the files.
+        settings: settings that were in force, for the report.
         model: what made the result, as `result.files.describe` returns it, for the report.
 
     Returns:
-        The report, and under "files" the paths of what was written.
+        The report, and the paths of the files under its key "files".
 
     Raises:
         OutputError: a file cannot be written. Nothing half-written is left behind.
@@ -179,17 +199,17 @@ def stream(
     way, and on a GPU no more than two images at once are refined.
 
     Args:
-        method: with its model.
-        pairs: read no faster than results are taken.
-        settings: for all images.
-        pair: the image and the classes of an item.
-        then: is called on a worker with each item, its request with the decoded image, and its
-            segmentation: to write files, or to count. What it returns is the result.
-        present: see `Request`.
-        batch_size: images that go through the model together.
+        method: method with its model.
+        pairs: items, each with an image and its classes; read no faster than results are taken.
+        settings: settings for all images.
+        pair: function that gives the image and the classes of an item.
+        then: function that is called on a worker with each item, its request and its segmentation,
+            to write files or to count. What it returns is the result of the item.
+        present: which classes are looked for; see `Request`.
+        batch_size: number of images that go through the model together.
 
     Returns:
-        For each item its result, or the error with which it failed, alone.
+        The result of each item, in order, or the error of an item that failed.
 
     Raises:
         BackendError: the CRF was asked for and is not installed.
@@ -206,33 +226,33 @@ def stream(
     def located(
         batch: Sequence[tuple[Given, Request | PnpOvssError]],
     ) -> list[tuple[Given, Request | PnpOvssError, Located | PnpOvssError]]:
-        found = locate(method, [request for _, request in batch])
-        return [(*one, located) for one, located in zip(batch, found, strict=True)]
+        results = locate(method, [request for _, request in batch])
+        return [(*one, result) for one, result in zip(batch, results, strict=True)]
 
     def finished(
         one: tuple[Given, Request | PnpOvssError, Located | PnpOvssError],
     ) -> Result | PnpOvssError:
-        item, request, found = one
+        item, request, result = one
         if isinstance(request, PnpOvssError):
             return request
-        if isinstance(found, PnpOvssError):
-            return found
-        return _attempt(lambda: then(item, request, finish(request, found, threads)))
+        if isinstance(result, PnpOvssError):
+            return result
+        return _attempt(lambda: then(item, request, finish(request, result, threads)))
 
     return overlap(pairs, prepared, located, finished, batch_size, workers)
 
 
 def _by_class(located: Located, classes: int) -> npt.NDArray[np.float32]:
-    """Float32 [C, gh, gw]: the map of each class, the largest value of several, zero of none."""
+    """Make one map for each class, float32 [C, gh, gw]: the maximum of several, zeros of none."""
     maps = np.zeros((classes, *located.maps.shape[1:]), np.float32)
     if len(located.maps):
-        own, first = np.unique(located.class_of, return_index=True)
-        maps[own] = np.maximum.reduceat(located.maps, first, axis=0)
+        classes_with_maps, first = np.unique(located.class_of, return_index=True)
+        maps[classes_with_maps] = np.maximum.reduceat(located.maps, first, axis=0)
     return maps
 
 
 def _attempt(function: Callable[[], Result]) -> Result | PnpOvssError:
-    """An image that fails must fail alone: its error takes the place of its result."""
+    """Call a function, and return its error in place of its result: an image fails alone."""
     try:
         return function()
     except PnpOvssError as error:
