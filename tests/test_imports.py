@@ -29,7 +29,7 @@ HEAVY = {
     "transformers",
 }
 LIGHT = ("pnp_ovss.engine", "pnp_ovss.kernels")
-EVALUATE = {"pnp_ovss.engine.evaluation.ablation", "pnp_ovss.engine.evaluation.figures"}
+EVALUATE = {"pnp_ovss.engine.evaluation.attention", "pnp_ovss.engine.evaluation.figures"}
 """What only some options of `evaluate` import, as it takes the extra of that name."""
 MODULES = [
     module.name

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import thresholds
+
 ROOT = Path(__file__).resolve().parent.parent
 DOWNLOAD_LIMIT = 200e6  # bytes, without a GPU
 
@@ -78,10 +80,19 @@ def test_demo_runs_from_the_wheel_in_an_empty_environment(wheel: Path, tmp_path:
     size = sum(path.stat().st_size for path in downloads.iterdir())
     assert size < DOWNLOAD_LIMIT
     run(python, "-m", "pip", "install", "-q", "--no-index", "-f", downloads, f"{wheel}[cpu]")
-    shown = run(tmp_path / "venv" / "bin" / "pnp-ovss", "demo", cwd=tmp_path)
-    assert len(shown.splitlines()) == 3
-    assert len(list((tmp_path / "pnp-ovss-demo").glob("*.overlay.png"))) == 3
-    words = ("evaluate", "stickers", "--images", 2, "--crf", "none")
-    assert "mIoU" in run(tmp_path / "venv" / "bin" / "pnp-ovss", *words)
+    command, empty = tmp_path / "venv" / "bin" / "pnp-ovss", tmp_path / "empty"
+    empty.mkdir()
+    assert len(run(command, "demo", cwd=empty).splitlines()) == 3
+    assert len(list((empty / "pnp-ovss-demo").glob("*.overlay.png"))) == 3
+    evaluate = (command, "evaluate", "stickers", "--pictures", 20)
+    lines = run(*evaluate, cwd=empty).splitlines()
+    assert lines[0] == "stickers, 20 images"
+    (miou,) = [float(line.split()[1]) for line in lines if line.startswith("mIoU")]
+    assert miou > thresholds.STICKERS_MIOU
+    refused = subprocess.run([*map(str, evaluate), "-o", "out"], capture_output=True, cwd=empty)
+    assert refused.returncode == 2
+    assert b"figures need matplotlib" in refused.stderr
+    assert b"pip install 'pnp-ovss[evaluate]'" in refused.stderr
+    assert not (empty / "out").exists()
     assert "torch" not in run(python, "-m", "pip", "list")
     run(python, "-m", "pip", "check")

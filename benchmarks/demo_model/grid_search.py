@@ -7,6 +7,7 @@ without a CRF; then, with the best, one group of settings after the other, the w
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -15,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from pnp_ovss.engine.evaluation import metrics
-from pnp_ovss.engine.evaluation.datasets.base import Dataset
+from pnp_ovss.engine.evaluation import Confusion, Dataset, evaluate
 from pnp_ovss.engine.evaluation.datasets.stickers import sticker_scenes
 from pnp_ovss.engine.evaluation.datasets.stickers.classes import CLASSES
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
-from pnp_ovss.engine.evaluation.evaluate import evaluate, mean_iou
 from pnp_ovss.engine.methods.base import Present
 from pnp_ovss.engine.methods.pnp_ovss.every_map import every_map, layers_and_heads, open_every_map
 from pnp_ovss.engine.pipeline.stages import prepare
@@ -97,7 +96,9 @@ def _rank_heads(
     layers, heads = map(len, layers_and_heads(method))
     neighbors = [tuple(range(a, b)) for a in range(layers) for b in range(a + 1, layers + 1)]
     chosen = [*((head,) for head in range(heads)), tuple(range(heads))]
-    counts: dict[tuple[tuple[int, ...], tuple[int, ...], float], np.ndarray] = {}
+    counts: defaultdict[tuple[tuple[int, ...], tuple[int, ...], float], Confusion] = defaultdict(
+        lambda: Confusion.of(len(dataset.names), dataset.ignore)
+    )
     for index in range(pictures):
         sample = dataset.sample(index)
         request = prepare(method, sample.image, sample.classes, Settings())
@@ -106,11 +107,10 @@ def _rank_heads(
             settings = Settings(threshold=threshold, blur=BLUR, crf=None)
             averaged = maps[np.ix_(own_layers, own_heads)].mean(axis=(0, 1))
             labels = numbers[refine(request.image, averaged, settings)]
-            key = (own_layers, own_heads, threshold)
-            own = metrics.confusion(sample.truth, labels, len(dataset.names))
-            counts[key] = counts.get(key, 0) + own
+            counts[own_layers, own_heads, threshold].add(sample.truth, labels)
     method.close()
-    return sorted(((mean_iou(n, dataset), *key) for key, n in counts.items()), reverse=True)
+    first = dataset.first_class
+    return sorted(((n.mean_iou(first), *key) for key, n in counts.items()), reverse=True)
 
 
 def _export(folder: Path, **selection: Any) -> None:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import numpy as np
-import onnx
-from onnx import numpy_helper
-
-from ..errors import ModelError
-from ..model.folder import ModelFolder, record_of, write_manifest
+from ..precision import PrecisionChoice
+from ..segmenter import Segmenter
 from ..settings import CHOICES, Settings
-
-ONE = "gradient_left_out"
+from .evaluate import Evaluation, Progress, evaluate, silent
+from .extra import require
 
 
 @dataclass(frozen=True)
@@ -26,13 +17,80 @@ class Variant:
 
     Attributes:
         name: what the row adds to the one above, or what it does otherwise.
-        settings: in force.
+        settings: settings in force.
         gradient: whether salience is attention times gradient, or attention alone.
     """
 
     name: str
     settings: Settings
     gradient: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Evaluations of the variants of a method.
+
+    Attributes:
+        stages: evaluation of each variant of `stages`.
+        drop_modes: evaluation of each variant of `drop_modes`.
+    """
+
+    stages: list[tuple[Variant, Evaluation]]
+    drop_modes: list[tuple[Variant, Evaluation]]
+
+
+def ablate(
+    whole: Evaluation,
+    segmenter: Segmenter,
+    *,
+    backend: str = "auto",
+    precision: PrecisionChoice = "auto",
+    batch_size: int = 8,
+    progress: Progress = silent,
+) -> Ablation:
+    """Take the method apart: evaluate it stage by stage, and with each drop mode.
+
+    Args:
+        whole: evaluation with all stages; its images are segmented again with other settings.
+        segmenter: model of that evaluation.
+        backend: backend for the model without its gradient; see `Segmenter.load`.
+        precision: precision of the same.
+        batch_size: number of images that go through the model together.
+        progress: shows how far each variant is.
+
+    Raises:
+        BackendError: onnx is not installed, or the backend or precision cannot be had.
+        ModelError: the gradient cannot be left out of the model.
+    """
+    require("onnx", "the ablation needs")
+    from .attention import attention_only
+
+    done = {(whole.settings, True): whole}
+    with (
+        attention_only(segmenter.model) as folder,
+        Segmenter.load(
+            folder, backend=backend, device=segmenter.device, precision=precision
+        ) as bare,
+    ):
+
+        def run(variant: Variant) -> tuple[Variant, Evaluation]:
+            key = (variant.settings, variant.gradient)
+            if key not in done:
+                done[key] = evaluate(
+                    segmenter if variant.gradient else bare,
+                    whole.dataset,
+                    variant.settings,
+                    present=whole.present,
+                    images=sorted(whole.scores),
+                    batch_size=batch_size,
+                    progress=lambda items, length, label: progress(items, length, variant.name),
+                )
+            return variant, done[key]
+
+        return Ablation(
+            [run(variant) for variant in stages(whole.settings)],
+            [run(variant) for variant in drop_modes(whole.settings)],
+        )
 
 
 def stages(settings: Settings) -> list[Variant]:
@@ -69,44 +127,3 @@ def drop_modes(settings: Settings) -> list[Variant]:
 
 def _several_passes(settings: Settings) -> int:
     return settings.passes if settings.passes > 1 else Settings().passes
-
-
-@contextmanager
-def attention_only(model: ModelFolder) -> Iterator[Path]:
-    """A copy of a model folder in which salience is the attention A, not A * max(G, 0)."""
-    with tempfile.TemporaryDirectory() as room:
-        folder = Path(room)
-        salience = model.graph("salience").file
-        (folder / salience).parent.mkdir()
-        for name in model.manifest.files:
-            shutil.copyfile(model.path / name, folder / name)
-        path = folder / salience
-        graph = onnx.load(path, load_external_data=False)
-        _leave_out_gradient(graph.graph)
-        onnx.save(graph, path)
-        files = {**model.manifest.files, salience: record_of(path)}
-        write_manifest(replace(model.manifest, files=files), folder)
-        yield folder
-
-
-def _leave_out_gradient(graph: onnx.GraphProto) -> None:
-    """Every max(G, 0) becomes 1 in the scale of the graph, which has no other use for Relu."""
-    positive = {node.output[0] for node in graph.node if node.op_type == "Relu"}
-    if not positive:
-        raise ModelError("its graph has no gradient to leave out", "export the model again")
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name in positive:
-                node.input[position] = ONE
-    one = np.asarray(1 / _unscaling(graph), np.float32)
-    graph.initializer.append(numpy_helper.from_array(one, ONE))
-
-
-def _unscaling(graph: onnx.GraphProto) -> float:
-    """What takes the scale of the gradient back: the rows of salience are multiplied by it."""
-    constants = {one.name: one for one in graph.initializer}
-    masks = {node.output[0] for node in graph.node if "attention_mask" in node.input}
-    for node in graph.node:
-        if node.op_type == "Mul" and node.input[0] in masks and node.input[1] in constants:
-            return float(numpy_helper.to_array(constants[node.input[1]]))
-    return 1.0  # a graph of an earlier export, which has no scale

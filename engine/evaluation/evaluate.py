@@ -1,119 +1,225 @@
-"""A model over a data set."""
+"""Run a model over a data set and count."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from ..errors import InputError
 from ..methods.base import Present
+from ..result.files import describe
 from ..segmenter import Segmenter
 from ..settings import Settings
-from . import metrics
-from .datasets.base import Dataset, Sample
+from .datasets.base import Dataset
+from .metrics import BoundaryScores, Confusion
 
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
+Item = TypeVar("Item")
+_FACTS = ("data set", "settings", "present", "model")
 
 
-@dataclass(frozen=True, eq=False)
+class Progress(Protocol):
+    """Something that shows how far a run is, such as a bar."""
+
+    def __call__(self, items: Iterable[Item], length: int, label: str) -> Iterable[Item]:
+        """Wrap `length` items, which come one an image; `label` tells the run."""
+        ...
+
+
+def silent(items: Iterable[Item], length: int, label: str) -> Iterable[Item]:
+    """Show no progress."""
+    return items
+
+
+class _Packed(NamedTuple):
+    """A label map, compressed: a few kilobytes for that of a photograph."""
+
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@dataclass(eq=False)
 class Evaluation:
-    """What was counted over the images of a data set.
+    """Scores of a model on images of a data set, counted image by image.
 
-    Where a data set has no background, that is no class: none of the means below counts it, and
-    pixels that were left to it are missing from the classes they are of.
+    It can be pickled: processes may count an image each and the evaluations be merged. Where a data
+    set has no background, that is no class: none of the means below counts it, and pixels that were
+    left to it are missing from the classes they are of.
 
     Attributes:
-        dataset: what was segmented.
-        counts: int64 [1 + V, 1 + V], pixels of each class (rows) given each label (columns).
-        boundaries: boundary F-score of each class, [1 + V]; nan for one that was never seen.
-        scores: of each image, the mean IoU over the classes in its truth or its labels.
-        labels: of each image, uint16 [H, W], numbered as its truth is.
+        dataset: data set that was segmented.
+        settings: settings in force for every image.
+        present: rule for the names that were given, see `evaluate`.
+        model: model that was run, as `result.files.describe` tells it.
+        confusion: pixels of each class that were given each label, [1 + V, 1 + V].
+        boundaries: boundary F-scores, [1 + V].
+        scores: mean IoU of each image over the classes in its truth or its labels, by its index.
     """
 
     dataset: Dataset
-    counts: np.ndarray
-    boundaries: np.ndarray
-    scores: np.ndarray
-    labels: list[np.ndarray]
+    settings: Settings
+    present: Present = "given"
+    model: dict[str, Any] = field(default_factory=dict)
+    confusion: Confusion = field(init=False)
+    boundaries: BoundaryScores = field(init=False)
+    scores: dict[int, float] = field(init=False, default_factory=dict)
+    _label_maps: dict[int, _Packed] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Start with no image counted."""
+        classes, ignore = len(self.dataset.names), self.dataset.ignore
+        self.confusion = Confusion.of(classes, ignore)
+        self.boundaries = BoundaryScores.of(classes, ignore)
+
+    def add(
+        self, index: int, truth: np.ndarray, labels: np.ndarray, *, keep_labels: bool = False
+    ) -> None:
+        """Count an image.
+
+        Args:
+            index: index of the image in the data set.
+            truth: integers [H, W], numbered as the data set numbers its classes.
+            labels: integers [H, W], numbered as the truth is.
+            keep_labels: keep the label map for figures.
+
+        Raises:
+            InputError: a value is not a class, or the image was counted before.
+        """
+        self._refuse_twice({index})
+        alone = Confusion.of(len(self.dataset.names), self.dataset.ignore)
+        try:
+            alone.add(truth, labels)
+            self.boundaries.add(truth, labels)
+        except InputError as error:
+            where = f"image {index} of {self.dataset.name}"
+            raise InputError(f"{where}: {error.cause}", error.cure) from error
+        self.confusion = self.confusion.merge(alone)
+        self.scores[index] = alone.mean_iou(self.dataset.first_class)
+        if keep_labels:
+            packed = zlib.compress(labels.astype(np.uint16).tobytes(), 1)
+            self._label_maps[index] = _Packed(labels.shape, packed)
+
+    def merge(self, other: Evaluation) -> Evaluation:
+        """Return the scores of both, as if one had counted all images.
+
+        Raises:
+            InputError: they are not of the same data set, settings and model, or both have counted
+                an image.
+        """
+        for name, one, two in zip(_FACTS, self._facts(), other._facts(), strict=True):
+            if one != two:
+                raise InputError(
+                    f"evaluations of different {name}: {one} and {two}",
+                    "merge parts of the same evaluation",
+                )
+        self._refuse_twice(other.scores.keys())
+        merged = replace(self)
+        merged.confusion = self.confusion.merge(other.confusion)
+        merged.boundaries = self.boundaries.merge(other.boundaries)
+        merged.scores = {**self.scores, **other.scores}
+        merged._label_maps = {**self._label_maps, **other._label_maps}
+        return merged
 
     @property
     def miou(self) -> float:
-        """Mean IoU over the classes seen, as a fraction."""
-        return mean_iou(self.counts, self.dataset)
+        """Mean IoU over the classes seen, as a fraction; nan where none was."""
+        return self.confusion.mean_iou(self.dataset.first_class)
 
     @property
     def boundary_f(self) -> float:
-        """Mean boundary F-score over the classes seen, as a fraction."""
-        return float(np.nanmean(self.boundaries[self.dataset.first_class :]))
+        """Mean boundary F-score over the classes seen, as a fraction; nan where none was."""
+        return self.boundaries.mean(self.dataset.first_class)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Part of the pixels that were given their class; nan where none was counted."""
+        return self.confusion.pixel_accuracy()
 
     @property
     def per_class(self) -> dict[str, float | None]:
         """IoU of each class; None where it was never seen."""
-        return self._by_name(metrics.iou(self.counts))
+        return self._by_name(self.confusion.iou())
 
     @property
     def boundary_per_class(self) -> dict[str, float | None]:
         """Boundary F-score of each class; None where it was never seen."""
-        return self._by_name(self.boundaries)
+        return self._by_name(self.boundaries.per_class())
 
     @property
-    def pixel_accuracy(self) -> float:
-        """The part of the pixels that were given their class."""
-        return metrics.pixel_accuracy(self.counts)
+    def with_labels(self) -> list[int]:
+        """Indices of the images whose label maps were kept."""
+        return sorted(self._label_maps)
+
+    def labels(self, index: int) -> np.ndarray:
+        """Return the label map of an image that is in `with_labels`, uint16 [H, W]."""
+        shape, data = self._label_maps[index]
+        return np.frombuffer(zlib.decompress(data), np.uint16).reshape(shape)
 
     def _by_name(self, values: np.ndarray) -> dict[str, float | None]:
         first = self.dataset.first_class
         named = zip(self.dataset.names[first:], values[first:].tolist(), strict=True)
         return {name: None if np.isnan(value) else round(value, 6) for name, value in named}
 
+    def _facts(self) -> tuple[Any, ...]:
+        """What must be the same in parts of one evaluation; each may run on a device of its own."""
+        model = {key: value for key, value in self.model.items() if key != "device"}
+        return self.dataset.name, self.settings, self.present, model
+
+    def _refuse_twice(self, indices: Iterable[int]) -> None:
+        for index in self.scores.keys() & indices:
+            raise InputError(
+                f"image {index} of {self.dataset.name} was counted before", "count each image once"
+            )
+
 
 def evaluate(
     segmenter: Segmenter,
     dataset: Dataset,
-    settings: Settings,
+    settings: Settings | None = None,
     *,
     present: Present = "given",
-    images: int | None = None,
+    images: int | Sequence[int] | None = None,
     batch_size: int = 8,
-    progress: Progress = iter,
+    keep_labels: bool = False,
+    progress: Progress = silent,
 ) -> Evaluation:
-    """Segment the images of a data set and count.
+    """Segment images of a data set and count.
 
     Args:
         segmenter: the model.
-        dataset: what to segment.
-        settings: in force for every image.
+        dataset: the data set.
+        settings: settings in force for every image; by default those the model recommends, with the
+            data set's rule about the background.
         present: "given" names the classes that are in an image, "match" the whole vocabulary.
-        images: how many, from the first, at least one; all by default.
-        batch_size: images that go through the model together.
-        progress: is wrapped around the results, one an image.
+        images: number of images, from the first; or their indices; all by default.
+        batch_size: number of images that go through the model together.
+        keep_labels: keep the label maps, compressed, for the contact sheet.
+        progress: shows how far it is.
+
+    Raises:
+        InputError: the data set has no such images, or the model cannot write a class name.
+        PnpOvssError: an image cannot be segmented; see `Segmenter.segment`.
     """
-    classes = len(dataset.names)
-    counts = np.zeros((classes, classes), np.int64)
-    boundaries = metrics.BoundaryScores.of(classes)
-    scores, labels = [], []
-    samples: list[Sample] = []
+    settings = settings or dataset.adapt(segmenter.settings)
+    indices = dataset.indices(images)
+    segmenter.check_classes(dataset.vocabulary, settings)
+    model = describe(segmenter.model.manifest, segmenter.device)
+    evaluation = Evaluation(dataset, settings, present, model)
+    waiting: deque[tuple[int, np.ndarray]] = deque()
 
     def pairs() -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
-        for index in range(dataset.images if images is None else images):
-            samples.append(sample := dataset.sample(index))
+        for index in indices:
+            sample = dataset.sample(index)
+            waiting.append((index, sample.truth))
             yield sample.image, sample.classes if present == "given" else dataset.vocabulary
 
     results = segmenter.stream(pairs(), batch_size=batch_size, settings=settings, present=present)
-    for result in progress(results):
-        truth = samples.pop(0).truth
-        found = dataset.numbers(result.classes)[result.labels]
-        own = metrics.confusion(truth, found, classes)
-        counts += own
-        boundaries.add(truth, found)
-        scores.append(mean_iou(own, dataset))
-        labels.append(found)
-    return Evaluation(dataset, counts, boundaries.per_class(), np.array(scores), labels)
-
-
-def mean_iou(counts: np.ndarray, dataset: Dataset) -> float:
-    """Mean IoU over the classes of a data set that were seen, from counts [1 + V, 1 + V]."""
-    return float(np.nanmean(metrics.iou(counts)[dataset.first_class :]))
+    for result in progress(results, len(indices), dataset.name):
+        labels = dataset.numbers(result.classes)[result.labels]
+        evaluation.add(*waiting.popleft(), labels, keep_labels=keep_labels)
+    return evaluation

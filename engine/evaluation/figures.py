@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,22 @@ COLUMNS = 5  # images each of the best, the median and the worst
 _DPI = 110
 
 
+def figures(result: Evaluation | Sweep) -> dict[str, Callable[[Path], None]]:
+    """Return for each file name of a result's figures the function that draws it to a path.
+
+    The contact sheet is among them where label maps were kept.
+    """
+    if isinstance(result, Sweep):
+        return {"layers-and-heads.png": partial(layers_and_heads, result)}
+    drawn: dict[str, Callable[[Path], None]] = {"confusion.png": partial(confusion_matrix, result)}
+    if _scored(result):
+        drawn["contact-sheet.png"] = partial(contact_sheet, result)
+    return drawn
+
+
 def confusion_matrix(evaluation: Evaluation, path: Path) -> None:
     """Of the pixels of each class (rows, those in the truth), the part given each label."""
-    counts = evaluation.counts
+    counts = evaluation.confusion.counts
     rows = np.flatnonzero(counts.sum(axis=1))
     columns = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0))
     shares = counts[np.ix_(rows, columns)] / counts[rows].sum(axis=1, keepdims=True)
@@ -43,8 +57,11 @@ def confusion_matrix(evaluation: Evaluation, path: Path) -> None:
 
 
 def contact_sheet(evaluation: Evaluation, path: Path) -> None:
-    """The images with the best, the median and the worst mIoU; truth above, labels below."""
-    order = np.argsort(-evaluation.scores, kind="stable")
+    """The images with the best, the median and the worst mIoU; truth above, labels below.
+
+    They are of those whose label maps were kept.
+    """
+    order = sorted(_scored(evaluation), key=lambda index: -evaluation.scores[index])
     columns = min(COLUMNS, len(order))
     middle = (len(order) - columns) // 2
     groups = {
@@ -57,7 +74,7 @@ def contact_sheet(evaluation: Evaluation, path: Path) -> None:
     for part, (name, indices) in zip(parts, groups.items(), strict=True):
         part.suptitle(name, fontsize=13, weight="bold")
         axes = part.subplots(2, columns, squeeze=False)
-        for column, index in enumerate(indices.tolist()):
+        for column, index in enumerate(indices):
             score = f"#{index}  mIoU {evaluation.scores[index]:.2f}"
             _truth_and_labels(axes[:, column], evaluation, index)
             axes[0, column].set_title(f"{score}\n{axes[0, column].get_title()}", fontsize=8)
@@ -86,6 +103,11 @@ def layers_and_heads(sweep: Sweep, path: Path) -> None:
     figure.savefig(path, dpi=_DPI, format="png")
 
 
+def _scored(evaluation: Evaluation) -> list[int]:
+    """Indices of the images with a label map and a score, which one that is all ignored has not."""
+    return [one for one in evaluation.with_labels if not np.isnan(evaluation.scores[one])]
+
+
 def _heat(axis: Axes, image: Image.Image, salience: np.ndarray) -> None:
     axis.imshow(image.convert("L"), cmap="gray", extent=(0, 1, 0, 1))
     axis.imshow(salience, cmap="inferno", alpha=0.7, extent=(0, 1, 0, 1), interpolation="bilinear")
@@ -95,7 +117,8 @@ def _heat(axis: Axes, image: Image.Image, salience: np.ndarray) -> None:
 def _truth_and_labels(axes: Sequence[Axes], evaluation: Evaluation, index: int) -> None:
     """Overlays of the two, a class in the same color in both, under the names of what is there."""
     sample = evaluation.dataset.sample(index)
-    both = (sample.truth, evaluation.labels[index])
+    truth = np.where(sample.truth == evaluation.dataset.ignore, 0, sample.truth)
+    both = (truth, evaluation.labels(index))
     values = [value for value in np.union1d(*both).tolist() if value]
     compact = np.zeros(len(evaluation.dataset.names), np.uint16)
     compact[values] = np.arange(1, len(values) + 1)

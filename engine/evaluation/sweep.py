@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,26 +12,35 @@ from ..methods.pnp_ovss.every_map import every_map, layers_and_heads
 from ..methods.pnp_ovss.locate import PnpOvss
 from ..pipeline.stages import prepare
 from ..refine import refine
+from ..result.files import describe
 from ..settings import Settings
-from . import metrics
 from .datasets.base import Dataset, Sample
-from .evaluate import Progress, mean_iou
+from .evaluate import Progress, silent
+from .metrics import Confusion
 
 _SHOWN = 3  # classes, as near as can be, in the image that is drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What each layer and head found by itself.
+    """Scores of each layer and head by itself.
 
     Attributes:
-        layers: as numbered in the model.
-        heads: likewise.
-        miou: as fractions, [L, H].
-        sample: the image that `maps` are of.
+        dataset: data set that was segmented.
+        settings: settings in force for every image.
+        model: model that was run, as `result.files.describe` tells it.
+        images: number of images.
+        layers: layers, as numbered in the model, L of them.
+        heads: heads, as numbered in the model, H of them.
+        miou: mean IoU of each as a fraction, float64 [L, H].
+        sample: image that `maps` are of.
         maps: salience of its classes, float32 [L, H, C, gh, gw].
     """
 
+    dataset: Dataset
+    settings: Settings
+    model: dict[str, Any]
+    images: int
     layers: list[int]
     heads: list[int]
     miou: np.ndarray
@@ -40,33 +51,41 @@ class Sweep:
 def sweep(
     method: PnpOvss,
     dataset: Dataset,
-    settings: Settings,
+    settings: Settings | None = None,
     *,
-    images: int | None = None,
-    progress: Progress = iter,
+    images: int | Sequence[int] | None = None,
+    progress: Progress = silent,
 ) -> Sweep:
-    """Segment with one pass of each layer and head, without a CRF.
+    """Segment with each layer and head by itself, in one pass without a CRF, and count.
 
     Args:
-        method: with a model that keeps every map apart, as `open_every_map` loads it.
-        dataset: what to segment, the classes of each image given.
-        settings: for threshold, blur and background.
-        images: how many, from the first; all by default.
-        progress: is wrapped around the images.
+        method: method with a model that keeps every map apart, as `open_every_map` loads it.
+        dataset: data set; the classes of each image are given.
+        settings: threshold, blur and background; by default those the model recommends, with the
+            data set's rule about the background.
+        images: number of images, from the first; or their indices; all by default.
+        progress: shows how far it is.
+
+    Raises:
+        InputError: the data set has no such images, or the model cannot write a class name.
+        ExecutionError: a value of the model is not finite.
     """
+    manifest = method.graphs.manifest
+    settings = replace(settings or dataset.adapt(manifest.settings), passes=1, crf=None)
+    method.encode(dataset.vocabulary, settings)  # refuses a name before any work
+    indices = dataset.indices(images)
     layers, heads = layers_and_heads(method)
-    settings = replace(settings, crf=None)
-    classes = len(dataset.names)
-    counts = np.zeros((len(layers), len(heads), classes, classes), np.int64)
+    counts = [[Confusion.of(len(dataset.names), dataset.ignore) for _ in heads] for _ in layers]
     shown: list[tuple[Sample, np.ndarray]] = []
-    for index in progress(range(dataset.images if images is None else images)):
+    for index in progress(indices, len(indices), dataset.name):
         sample = dataset.sample(index)
         request = prepare(method, sample.image, sample.classes, settings)
         maps = every_map(method, request)
         shown = [min([*shown, (sample, maps)], key=lambda one: abs(len(one[0].classes) - _SHOWN))]
         numbers = dataset.numbers(sample.classes)
-        for place in np.ndindex(maps.shape[:2]):
-            found = numbers[refine(request.image, maps[place], settings)]
-            counts[place] += metrics.confusion(sample.truth, found, classes)
-    miou = np.array([[mean_iou(own, dataset) for own in row] for row in counts])
-    return Sweep(layers, heads, miou, *shown[0])
+        for row, column in np.ndindex(maps.shape[:2]):
+            labels = refine(request.image, maps[row, column], settings)
+            counts[row][column].add(sample.truth, numbers[labels])
+    miou = np.array([[one.mean_iou(dataset.first_class) for one in row] for row in counts])
+    model = describe(manifest, method.device.name)
+    return Sweep(dataset, settings, model, len(indices), layers, heads, miou, *shown[0])

@@ -1,13 +1,16 @@
-"""What a data set is: images with masks."""
+"""What a data set is: images with masks, and the facts that an evaluation needs of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from PIL import Image
+
+from ...errors import InputError
+from ...settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,8 +19,9 @@ class Sample:
 
     Attributes:
         image: RGB.
-        truth: uint16 [H, W], 0 background, i + 1 = the i-th name of the data set's vocabulary.
-        classes: the names of what is in it.
+        truth: integers [H, W] of any dtype: 0 background, i + 1 = the i-th name of the data set's
+            vocabulary, or the data set's `ignore`.
+        classes: names of the classes in the image, out of the vocabulary.
     """
 
     image: Image.Image
@@ -29,13 +33,16 @@ class Sample:
 class Dataset:
     """Images with masks.
 
+    Where `sample` can be pickled, processes can share the images out.
+
     Attributes:
-        name: on the command line.
-        vocabulary: every class of it.
-        background: the rule for its labels, see `Settings.background`: "always" where its truth has
-            a background, "auto" where classes cover it all.
-        images: how many there are.
-        sample: the image at an index.
+        name: name on the command line.
+        vocabulary: names of all V classes.
+        background: rule for the labels, see `Settings.background`: "always" where the truth has a
+            background, "auto" where classes cover it all.
+        images: number of images.
+        sample: function that reads the image at an index; images may differ in size.
+        ignore: value in a truth, such as 255, whose pixels count nowhere; None for no such value.
     """
 
     name: str
@@ -43,17 +50,45 @@ class Dataset:
     background: Literal["always", "auto"]
     images: int
     sample: Callable[[int], Sample]
+    ignore: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each number in a truth stands for."""
+        """Name of each number in a truth, [1 + V]."""
         return ("background", *self.vocabulary)
 
     @property
     def first_class(self) -> int:
-        """The first number that counts in the means: 1 where there is no background, else 0."""
+        """First number that counts in the means: 1 where there is no background, else 0."""
         return 0 if self.background == "always" else 1
 
     def numbers(self, classes: Sequence[str]) -> np.ndarray:
-        """A lookup from labels of a list of names to those of the data set, uint16 [1 + C]."""
+        """Return the number of each label of C names in the data set, uint16 [1 + C]."""
         return np.array([0, *map(self.names.index, classes)], np.uint16)
+
+    def adapt(self, settings: Settings) -> Settings:
+        """Return settings with the data set's rule about the background."""
+        return replace(settings, background=self.background)
+
+    def indices(self, images: int | Sequence[int] | None = None) -> Sequence[int]:
+        """Return the indices of some images.
+
+        Args:
+            images: how many, from the first; or the indices, each once; all by default.
+
+        Raises:
+            InputError: the data set has no such images.
+        """
+        if images is None:
+            return range(self.images)
+        if isinstance(images, int):
+            if not 1 <= images <= self.images:
+                raise InputError(f"{images} images", f"{self.name} has {self.images}")
+            return range(images)
+        wrong = [index for index in images if not 0 <= index < self.images]
+        if wrong or len(set(images)) < len(images):
+            raise InputError(
+                f"image {wrong[0]}" if wrong else "an image is asked for twice",
+                f"the images of {self.name} go from 0 to {self.images - 1}",
+            )
+        return images

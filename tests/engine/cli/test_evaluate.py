@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from benchmarks.demo_model import recipe
+from pnp_ovss.engine import Segmenter
 from pnp_ovss.engine.cli import main
-from pnp_ovss.engine.evaluation.datasets import DATASETS
+from pnp_ovss.engine.evaluation import DATASETS, evaluate, report
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.export import export
 
@@ -42,6 +44,22 @@ def test_a_report_as_json(dataset: str, present: str, capsys: pytest.CaptureFixt
     assert 0 < report["boundary_f"] < 1
     assert report["settings"]["background"] == ("auto" if "context" in dataset else "always")
     assert report["model"]["trained"] is True
+
+
+def test_the_command_reports_what_the_library_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """`--pictures` is what `--images` was called."""
+    words = ["--pictures", "4", "--crf", "none", "--json", "-o", str(tmp_path)]
+    assert main(["evaluate", "stickers", *words]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    dataset = DATASETS["stickers"]
+    with Segmenter.load("demo") as segmenter:
+        settings = replace(dataset.adapt(segmenter.settings), crf=None)
+        told = report(evaluate(segmenter, dataset, settings, images=4))
+    assert list(printed) == list(told)
+    assert printed == json.loads(json.dumps(told))
+    assert json.loads((tmp_path / "report.json").read_text()) == printed
 
 
 def test_the_ablation_has_a_row_for_each_stage_and_drop_mode(

@@ -11,6 +11,7 @@ import torch
 from pnp_ovss.engine import Settings
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.evaluation import ablation
+from pnp_ovss.engine.evaluation.attention import attention_only
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.export.validate import relative_error
@@ -43,7 +44,7 @@ def test_without_its_gradient_salience_is_the_attention(exported: Exported):
     handle.remove()
 
     whole = open_runner(open_model(exported.folder), "salience").run(feeds)
-    with ablation.attention_only(open_model(exported.folder)) as folder:
+    with attention_only(open_model(exported.folder)) as folder:
         assert open_model(folder).manifest.settings == Settings()
         bare = open_runner(open_model(folder), "salience").run(feeds)
     wanted = attentions[0][:, HEAD, :, 1:].numpy()
@@ -61,7 +62,7 @@ def test_a_graph_without_a_gradient_is_an_error(model_copy: Path):
             node.op_type = "Abs"
     onnx.save(graph, path)
     model = ModelFolder(model_copy, manifest)
-    with pytest.raises(ModelError, match="no gradient"), ablation.attention_only(model):
+    with pytest.raises(ModelError, match="no gradient"), attention_only(model):
         pass
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,26 +10,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pnp_ovss.engine import Segmenter, Settings
-from pnp_ovss.engine.evaluation.datasets import DATASETS
-from pnp_ovss.engine.evaluation.datasets.base import Dataset
-from pnp_ovss.engine.evaluation.evaluate import evaluate
-from pnp_ovss.engine.evaluation.sweep import sweep
+from pnp_ovss.engine import InputError, Segmenter, Settings
+from pnp_ovss.engine.evaluation import DATASETS, Dataset, Evaluation, Sample, evaluate, sweep
+from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
 from pnp_ovss.engine.methods.pnp_ovss.every_map import open_every_map
+from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.export import export
 from tests.conftest import IMAGE_SIZE, Exported
 
 SETTINGS = Settings(passes=1, crf=None)
-PICTURES = 5
+IMAGES = 5
+STICKERS = DATASETS["stickers"]
 
 
-class Oracle:
+class Oracle(Segmenter):
     """A segmenter that knows the truth, and has the names in another order than the data set."""
 
     def __init__(self, dataset: Dataset, wrong: str = "") -> None:
         self.dataset, self.wrong = dataset, wrong
+        self.model, self.device = open_model("demo", verify=False), "cpu"
 
-    def stream(self, pairs: Any, **_: Any) -> Iterator[SimpleNamespace]:
+    def check_classes(self, classes: Any, settings: Any = None) -> None:
+        """It can be asked for any."""
+
+    def stream(self, pairs: Any, **_: Any) -> Iterator[Any]:
         for index, (_, names) in enumerate(pairs):
             names = names[::-1]
             lookup = np.zeros(len(self.dataset.names), np.uint16)
@@ -42,11 +48,10 @@ class Oracle:
 @pytest.mark.parametrize("present", ["given", "match"])
 def test_the_truth_scores_one(name: str, present: Any):
     dataset = DATASETS[name]
-    oracle: Any = Oracle(dataset)
-    found = evaluate(oracle, dataset, SETTINGS, present=present, images=PICTURES)
+    found = evaluate(Oracle(dataset), dataset, SETTINGS, present=present, images=IMAGES)
     assert found.miou == found.boundary_f == found.pixel_accuracy == 1
-    assert found.scores.tolist() == [1] * PICTURES
-    seen = {name for i in range(PICTURES) for name in dataset.sample(i).classes}
+    assert found.scores == dict.fromkeys(range(IMAGES), 1)
+    seen = {name for i in range(IMAGES) for name in dataset.sample(i).classes}
     seen |= {"background"} if name == "stickers" else set()
     assert {name for name, iou in found.per_class.items() if iou is not None} == seen
 
@@ -56,22 +61,161 @@ def test_a_class_left_to_the_background_scores_nothing(name: str):
     """Without a background in the data set, that is no class, and nothing else is lost."""
     dataset = DATASETS[name]
     missed = dataset.sample(0).classes[0]
-    oracle: Any = Oracle(dataset, wrong=missed)
-    found = evaluate(oracle, dataset, SETTINGS, images=PICTURES)
+    found = evaluate(Oracle(dataset, wrong=missed), dataset, SETTINGS, images=IMAGES)
     assert found.per_class[missed] == found.boundary_per_class[missed] == 0
     others = {k: v for k, v in found.per_class.items() if k not in (missed, "background")}
     assert {iou for iou in others.values() if iou is not None} == {1}
     assert ("background" in found.per_class) == (name == "stickers")
 
 
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Segmenter]:
+    with Segmenter.load("demo", device="cpu") as segmenter:
+        yield segmenter
+
+
+def assert_same(one: Evaluation, other: Evaluation) -> None:
+    np.testing.assert_array_equal(one.confusion.counts, other.confusion.counts)
+    np.testing.assert_array_equal(one.boundaries.per_class(), other.boundaries.per_class())
+    assert one.scores == other.scores
+    assert (one.miou, one.boundary_f) == (other.miou, other.boundary_f)
+    assert one.with_labels == other.with_labels
+    for index in one.with_labels:
+        np.testing.assert_array_equal(one.labels(index), other.labels(index))
+
+
+def test_parts_that_were_pickled_and_merged_equal_the_whole(demo: Segmenter):
+    """In batches of one, as what shares a batch may move a label."""
+    parts = [
+        evaluate(demo, STICKERS, SETTINGS, images=part, batch_size=1, keep_labels=True)
+        for part in (range(3), range(3, IMAGES))
+    ]
+    first, second = pickle.loads(pickle.dumps(parts))
+    whole = evaluate(demo, STICKERS, SETTINGS, images=IMAGES, batch_size=1, keep_labels=True)
+    assert_same(first.merge(second), whole)
+    assert_same(second.merge(first), whole)
+    assert 0.2 < whole.miou < 1
+    assert first.scores.keys() == {0, 1, 2}  # a merge changes neither part
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"dataset": DATASETS["stickers-context"]}, "data set: stickers and stickers-context"),
+        ({"settings": replace(SETTINGS, blur=0.01)}, "settings"),
+        ({"present": "match"}, "present: given and match"),
+        ({"model": {"checkpoint": "another"}}, "model"),
+    ],
+)
+def test_parts_of_different_evaluations_are_not_merged(change: dict[str, Any], cause: str):
+    facts: dict[str, Any] = {
+        "dataset": STICKERS,
+        "settings": SETTINGS,
+        "present": "given",
+        "model": {"checkpoint": "one"},
+    }
+    with pytest.raises(InputError, match=f"evaluations of different {cause}"):
+        Evaluation(**facts).merge(Evaluation(**{**facts, **change}))
+
+
+def test_parts_may_run_on_different_devices():
+    parts = [Evaluation(STICKERS, SETTINGS, model={"device": f"cuda:{n}"}) for n in (0, 1)]
+    assert not parts[0].merge(parts[1]).scores
+
+
+def test_an_image_is_counted_once():
+    truth = STICKERS.sample(3).truth
+    one, other = Evaluation(STICKERS, SETTINGS), Evaluation(STICKERS, SETTINGS)
+    for part in (one, other):
+        part.add(3, truth, truth)
+    with pytest.raises(InputError, match="image 3 of stickers was counted before"):
+        one.add(3, truth, truth)
+    with pytest.raises(InputError, match="image 3 of stickers was counted before"):
+        one.merge(other)
+    assert one.miou == 1
+
+
+def test_an_error_names_the_image():
+    truth = STICKERS.sample(0).truth.copy()
+    truth[5, 5] = 255
+    evaluation = Evaluation(STICKERS, SETTINGS)
+    with pytest.raises(InputError, match="image 7 of stickers: 255 in the truth is not a class"):
+        evaluation.add(7, truth, truth)
+    assert not evaluation.scores
+    assert not evaluation.boundaries.images.any()
+
+
+def framed(index: int) -> Sample:
+    """Images of different sizes, with a frame, and the background of every other, ignored."""
+    made = scene("stickers", 5, index, (96 + 40 * index, 128))
+    truth = STICKERS.numbers(made.classes)[made.labels].astype(np.uint8)
+    truth[:4], truth[-4:], truth[:, :4], truth[:, -4:] = 255, 255, 255, 255
+    if index % 2:
+        truth[truth == 0] = 255
+    return Sample(made.image, truth, made.classes)
+
+
+FRAMED = Dataset("framed", STICKERS.vocabulary, "always", 4, framed, ignore=255)
+
+
+def test_a_data_set_with_an_ignored_value_and_images_of_different_sizes(demo: Segmenter):
+    result = evaluate(demo, FRAMED, SETTINGS, keep_labels=True)
+    samples = [framed(index) for index in range(4)]
+    assert [result.labels(i).shape for i in range(4)] == [one.truth.shape for one in samples]
+    kept = sum(int((one.truth != 255).sum()) for one in samples)
+    assert result.confusion.counts.sum() == kept
+    perfect = Evaluation(FRAMED, SETTINGS)
+    for index, one in enumerate(samples):
+        perfect.add(index, one.truth, np.where(one.truth == 255, 9, one.truth))
+    assert perfect.miou == perfect.pixel_accuracy == perfect.boundary_f == 1
+
+
+def test_an_image_that_is_all_ignored_has_no_score():
+    everything = np.full((20, 30), 255, np.uint8)
+    evaluation = Evaluation(FRAMED, SETTINGS)
+    evaluation.add(0, everything, np.zeros((20, 30), np.uint16))
+    assert np.isnan([evaluation.scores[0], evaluation.miou, evaluation.boundary_f]).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "cause"),
+    [(501, "501 images"), (0, "0 images"), ([2, 500], "image 500"), ([1, 1], "asked for twice")],
+)
+def test_images_that_are_not_there(images: Any, cause: str, demo: Segmenter):
+    with pytest.raises(InputError, match=cause):
+        evaluate(demo, STICKERS, images=images)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_by_default_the_data_set_says_whether_there_is_a_background(name: str, demo: Segmenter):
+    dataset = DATASETS[name]
+    result = evaluate(demo, dataset, images=1)
+    assert result.settings == replace(demo.settings, background=dataset.background)
+
+
+def test_progress_is_told_of_every_image(demo: Segmenter):
+    told: list[Any] = []
+
+    def progress(items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
+        told.append((length, label))
+        for item in items:
+            told.append(item)
+            yield item
+
+    evaluate(demo, STICKERS, SETTINGS, images=3, progress=progress)
+    assert told[0] == (3, "stickers")
+    assert len(told) == 4
+
+
 def test_a_sweep_gives_what_each_layer_and_head_gives_alone(exported: Exported, tmp_path: Path):
-    dataset = DATASETS["stickers"]
+    dataset = STICKERS
     options: dict[str, Any] = {"image_size": IMAGE_SIZE, "trained": False}
     export(str(exported.checkpoint), tmp_path / "all", all_heads=True, **options)
     export(str(exported.checkpoint), tmp_path / "one", layer=(1,), head=(2,), **options)
-    found = sweep(open_every_map(tmp_path / "all"), dataset, SETTINGS, images=PICTURES)
+    found = sweep(open_every_map(tmp_path / "all"), dataset, SETTINGS, images=IMAGES)
+    assert (found.images, found.settings.crf) == (IMAGES, None)
     with Segmenter.load(tmp_path / "one", device="cpu") as segmenter:
-        alone = evaluate(segmenter, dataset, SETTINGS, images=PICTURES)
+        alone = evaluate(segmenter, dataset, SETTINGS, images=IMAGES)
     assert found.miou.shape == (3, 4)  # the last of four layers has no salience
     assert found.miou[1, 2] == pytest.approx(alone.miou, abs=1e-3)
     assert found.maps.shape[:3] == (3, 4, len(found.sample.classes))

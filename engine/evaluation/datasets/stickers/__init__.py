@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
+
 from ..base import Dataset, Sample
 from . import scenes
 from .classes import CLASSES, STICKERS
@@ -16,16 +20,16 @@ def sticker_scenes(
 ) -> Dataset:
     """Sticker scenes of a kind: by default the validation set."""
     vocabulary = tuple(STICKERS) if kind == "stickers" else CLASSES
-
-    def sample(index: int) -> Sample:
-        scene = scenes.scene(kind, seed, index)
-        return Sample(scene.image, dataset.numbers(scene.classes)[scene.labels], scene.classes)
-
-    dataset = Dataset(
+    return Dataset(
         name=name or kind,
         vocabulary=vocabulary,
         background="always" if kind == "stickers" else "auto",
         images=scenes.VALIDATION_IMAGES,
-        sample=sample,
+        sample=partial(_sample, kind, seed, vocabulary),
     )
-    return dataset
+
+
+def _sample(kind: scenes.Kind, seed: int, vocabulary: tuple[str, ...], index: int) -> Sample:
+    scene = scenes.scene(kind, seed, index)
+    numbers = np.array([0, *(1 + vocabulary.index(one) for one in scene.classes)], np.uint16)
+    return Sample(scene.image, numbers[scene.labels], scene.classes)
