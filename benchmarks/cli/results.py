@@ -40,7 +40,16 @@ class Report:
 
 def reports() -> dict[str, Report]:
     """Tables and plots by subcommand; what they are made with is imported for them alone."""
-    from ..measures import agreement, end_to_end, kernel_times, kernels, scaling, stages, startup
+    from ..measures import (
+        agreement,
+        end_to_end,
+        kernel_times,
+        kernels,
+        memory,
+        scaling,
+        stages,
+        startup,
+    )
 
     return {
         "end-to-end": Report(end_to_end.table, stages.draw),
@@ -50,6 +59,7 @@ def reports() -> dict[str, Report]:
         "scaling": Report(scaling.table, scaling.draw),
         "startup": Report(startup.table),
         "agreement": Report(agreement.table),
+        "memory": Report(memory.table),
     }
 
 

@@ -30,6 +30,7 @@ def test_where_files_go_is_no_part_of_the_command(monkeypatch: pytest.MonkeyPatc
         "scaling",
         "startup",
         "precision",
+        "memory",
         "agreement",
     ],
 )

@@ -1,0 +1,45 @@
+"""Memory of the refinement on a GPU: the engine's code runs on arrays that are only counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from pnp_ovss.engine.refine import refine
+from pnp_ovss.engine.settings import Settings
+from pnp_ovss.kernels import densecrf
+from pnp_ovss.kernels.cpu.densecrf import Profile
+
+from ..harness.counted import CountingArrays
+
+_GRID = 21  # of class maps; their size hardly counts
+
+
+def lattice_vertices(image: Image.Image) -> dict[int, int]:
+    """Vertices of an image's two lattices in the dense CRF, by their number of dimensions."""
+    pixels = np.asarray(image)
+    likely = np.ones((1, *pixels.shape[:2]), np.float32)
+    found = {}
+    for dimensions, other in ((2, "bilateral_compat"), (5, "gaussian_compat")):
+        profile, left_out = Profile(), {other: 0.0}
+        densecrf(pixels, likely, iterations=0, profile=profile, **left_out)
+        found[dimensions] = profile.vertices
+    return found
+
+
+def refinement_memory(width: int, height: int, labels: int, vertices: Mapping[int, int]) -> int:
+    """The most bytes of arrays on a GPU while an image is refined.
+
+    Args:
+        width: of the image.
+        height: of the image.
+        labels: classes, and the background.
+        vertices: see `lattice_vertices`.
+    """
+    image = Image.new("RGB", (width, height))
+    arrays = CountingArrays(vertices)
+    maps = np.zeros((labels - 1, _GRID, _GRID), np.float32)
+    refine(image, maps, Settings(background="always"), device=arrays.device())
+    return arrays.peak
