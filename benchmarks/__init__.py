@@ -1,1 +1,1 @@
-"""Measures the speed and exactness of the engine and of what users would otherwise run."""
+"""Measures the speed and exactness of the engine and of the alternatives in PyTorch."""

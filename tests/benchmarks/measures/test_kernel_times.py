@@ -25,9 +25,9 @@ def words(
     monkeypatch.setattr(models, "prepare", lambda *_, **__: model)
     monkeypatch.setattr(kernel_times, "PICTURES", 2)
     monkeypatch.setattr(kernel_times, "WARM_UP", 1)
-    picture().save(tmp_path / "picture.png")
+    picture().save(tmp_path / "image.png")
     words = ["kernel-times", "--device", "cpu", "--passes", "1", "--rounds", "1"]
-    return [*words, "--picture", str(tmp_path / "picture.png"), "-o", str(tmp_path)]
+    return [*words, "--image", str(tmp_path / "image.png"), "-o", str(tmp_path)]
 
 
 def test_operators_of_pytorch_are_named(
@@ -80,7 +80,7 @@ def test_one_that_cannot_be_had(
 
 def test_bad_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--contender", "lean"]) == 2
-    assert "no contender 'lean'; there are: onnxruntime-fp32," in capsys.readouterr().err
+    assert "unknown contender 'lean'; take one of onnxruntime-fp32," in capsys.readouterr().err
 
 
 class Profile:

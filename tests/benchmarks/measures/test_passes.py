@@ -110,8 +110,8 @@ def test_one_that_never_runs(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model", "random:blip-huge"], "there are: random:blip-tiny,"),
-        (["--contender", "abacus"], "no contender 'abacus'"),
+        (["--model", "random:blip-huge"], "take one of random:blip-tiny,"),
+        (["--contender", "abacus"], "unknown contender 'abacus'"),
         (["--device", "cuda:99"], "cuda:99"),
     ],
 )
