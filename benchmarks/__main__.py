@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: how fast, measured fairly."""
+"""Runs the command line of `python -m benchmarks`."""
 
 from __future__ import annotations
 

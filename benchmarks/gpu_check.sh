@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# What a machine with an NVIDIA GPU has to show in few minutes, unattended and without a network. In stages,
-# what would be missed most first; each writes its results at once, and one that breaks leaves the others.
+# Checks and measures a machine with an NVIDIA GPU in a few minutes, unattended and without a network. It runs in
+# stages, the most important first. Each writes its results at once, and a stage that breaks does not stop the others.
 # benchmarks/gpu_check.md says what each stage records.
 #
 #   benchmarks/gpu_check.sh [--wheels DIR] [--output DIR] [--pack FILE] [--work DIR] [--minutes N] [--no-768] [--cpu]
 #
-#   --wheels DIR   wheels of what is missing (msgspec and platformdirs, say); nothing is downloaded
-#   --output DIR   where results go; by default benchmarks/results/gpu, with --cpu results in --work
-#   --pack FILE    all results as one archive (tar, gzip), made anew after each stage
-#   --work DIR     where checkpoints, exports, packages and notes of what is done are kept; by default
-#                  gpu-check in the folder for temporary files. Run again, the rest is done
-#   --minutes N    for all of it; 9 by default. Nothing is begun after that, and what runs is stopped
-#   --no-768       without 768 px
-#   --cpu          try the script where there is no GPU: a tiny model on the CPU, no tests
+#   --wheels DIR   folder with wheels of missing packages, such as msgspec and platformdirs; nothing is downloaded
+#   --output DIR   folder for results; by default benchmarks/results/gpu, with --cpu the folder results in --work
+#   --pack FILE    archive of all results (tar, gzip), made anew after each stage
+#   --work DIR     folder for checkpoints, exports, packages and notes of finished stages; by default gpu-check in
+#                  the folder for temporary files. A second run does the stages that are not done
+#   --minutes N    minutes for all stages; 9 by default. Then no stage starts, and a running stage is stopped
+#   --no-768       skip the stages at 768 px
+#   --cpu          try the script without a GPU: a tiny model on the CPU, no tests
 #
-# PYTHON names the interpreter; python3 by default. Exit codes: 0 all was done, 1 some was not, 2 bad usage.
+# PYTHON names the interpreter; python3 by default. Exit codes: 0 all is done, 1 some stages are not, 2 bad usage.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3} output='' pack='' work=${TMPDIR:-/tmp}/gpu-check minutes=9 wheels=''
@@ -46,7 +46,7 @@ cd "$root" || exit 2
 logs=$output/logs done=$work/done-$device
 mkdir -p "$logs" "$done" "$work/site" || exit 2
 limit=$(awk "BEGIN { print int(60 * $minutes) }")
-deadline=$limit # of the stages that now run
+deadline=$limit # seconds after which no stage starts; changed below
 SECONDS=0 failed=0
 
 note() { printf '[%4d s] %s\n' "$SECONDS" "$*" | tee -a "$output/stages.txt"; }
@@ -56,7 +56,7 @@ packed() {
 }
 trap packed EXIT
 
-# stage NAME SECONDS COMMAND...: its output goes to logs/NAME.txt. What is done is not done again.
+# stage NAME SECONDS COMMAND...: runs a command, its output goes to logs/NAME.txt. A finished stage is not run again.
 stage() {
     local name=$1 most=$(($2 * slower)) code began=$SECONDS; shift 2
     [[ ! -e $done/$name ]] || return 0
@@ -128,14 +128,14 @@ PYTHON
     echo "CUDA's headers: $headers"
 }
 machine >"$output/machine.txt" 2>&1 &
-# The dense CRF in C++, which the tests compare with, has to be built where it is not yet.
+# The tests compare with the dense CRF in C++, which is built unless the clone has it.
 if ! ls kernels/_densecrf*.so >/dev/null 2>&1; then
     flags=(-std=c++17 -O3 -ffp-contract=fast -fno-math-errno -fvisibility=hidden -Wno-psabi -pthread -shared -fPIC)
     stage densecrf 60 c++ "${flags[@]}" -o kernels/_densecrf.abi3.so kernels/cpu/densecrf.cpp kernels/cpu/loops.cpp
 fi
 
-# 1. Side by side, as nothing is timed: the tests, and what has to be compiled, the two graphs of a model at the
-# same time. It ends early enough for the most important of what is timed.
+# 1. Stages that are not timed, several at the same time: the tests, and the packages of both graphs of each model.
+# The deadline leaves time for the most important timed stages.
 folder() { echo "$work/${model//:/-}-$1"; }
 export_model() { # SIZE
     stage "export-$1" 120 "$python" -m benchmarks prepare --model $model --image-size "$1" --work "$work"
@@ -161,20 +161,20 @@ fi
 { [[ -d $work/demo ]] || cp -r engine/data/demo "$work/demo"; } && packages demo "$work/demo" fp32 &
 (
     export_model $size && packages $size "$(folder $size)" bf16
-    # its export reads the checkpoint that the first one made
+    # this export reads the checkpoint that the first export made
     [[ -z $large ]] || { export_model $large && packages $large "$(folder $large)" bf16; }
 ) &
 wait
 [[ ! -e $logs/tests.txt ]] || tail -25 "$logs/tests.txt" | cut -c1-200
 
-# 2. One by one, timed.
+# 2. Timed stages, one at a time.
 deadline=$limit
 measure() { # NAME SECONDS SUBCOMMAND OPTIONS...: results go to a folder of that name
     local name=$1 most=$2; shift 2
-    [[ -d $output/$name ]] || rm -f "$done/$name" # results went elsewhere
+    [[ -d $output/$name ]] || rm -f "$done/$name" # the results are in another --output
     stage "$name" "$most" "$python" -m benchmarks "$@" --device $device -o "$output/$name"
 }
-passes() { # NAME SECONDS ROUNDS SIZE CONTENDERS...; what was not built is left out, and stays to be done
+passes() { # NAME SECONDS ROUNDS SIZE CONTENDERS...; without contenders that are not built: the stage is then not done
     local name=$1 most=$2 rounds=$3 px=$4 contender left all=1 options=(); shift 4
     for contender; do
         case $contender in

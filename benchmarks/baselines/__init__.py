@@ -1,1 +1,1 @@
-"""Baselines: what users would otherwise run."""
+"""Implements the method in PyTorch: what users would otherwise run."""

@@ -1,4 +1,4 @@
-"""The method in PyTorch for those who care for speed: `torch.compile`, and low precision."""
+"""Runs the method in compiled PyTorch and in low precision, for users who care for speed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from .passes import EagerPasses
 
 
 class CompiledSegmenter(EagerSegmenter):
-    """Segmenter in the lean form, for presets that halve, with the passes compiled.
+    """Segments images in the lean form, with the passes compiled by `torch.compile`.
+
+    Only presets that drop half of the remaining patches in each pass can run.
 
     Args:
-        args: of the base; the model's weights are converted.
-        dtype: of weights and activations.
-        options: of the base.
+        args: Positional arguments of `EagerSegmenter`; the weights of the model are converted.
+        dtype: Dtype of weights and activations.
+        options: Keyword arguments of `EagerSegmenter`.
     """
 
     def __init__(self, *args: Any, dtype: torch.dtype = torch.float32, **options: Any) -> None:
@@ -38,15 +40,25 @@ class CompiledSegmenter(EagerSegmenter):
     def maps(
         self, image: Image.Image, classes: Sequence[str], preset: Preset = PRESETS["paper"]
     ) -> Maps:
-        """K passes of Salience DropOut; the match of each is not kept."""
+        """Run K passes of Salience DropOut.
+
+        Returns:
+            Class maps float32 [C, p, p]; the match probabilities are left empty.
+
+        Raises:
+            ValueError: The preset drops a fixed number of patches in a pass.
+        """
         if preset.drops is not None:
-            raise ValueError("only half of the patches left can be dropped")
-        ids, owned = self._caption(classes, preset)
+            raise ValueError(
+                f"the preset drops {preset.drops} patches in a pass, and compiled passes drop half"
+                " of the remaining ones: take a preset with drops=None"
+            )
+        ids, positions = self._caption(classes, preset)
         class_token = torch.zeros_like(ids, dtype=torch.bool)
-        class_token[:, [token for tokens in owned for token in tokens]] = True
+        class_token[:, [token for tokens in positions for token in tokens]] = True
         with span("preprocess"):
             pixels = self._pixels(image)
         total = self.passes(pixels, ids, torch.ones_like(ids), class_token, preset.passes)[0]
         grid = self.image_size // self.patch
-        maps = torch.stack([total[tokens].mean(dim=0) for tokens in owned])
+        maps = torch.stack([total[tokens].mean(dim=0) for tokens in positions])
         return Maps(maps.reshape(-1, grid, grid).cpu().numpy(), np.zeros(0, np.float32))

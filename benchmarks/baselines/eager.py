@@ -1,7 +1,7 @@
-"""PnP-OVSS in eager PyTorch on Hugging Face's BLIP: the baseline, and the oracle of the tests.
+"""Runs PnP-OVSS in eager PyTorch on Hugging Face's BLIP: the baseline, and the tests' reference.
 
-Written from the description of the method, apart from the engine: it shares no code with it, but
-the spans of the stages, and the dense CRF where pydensecrf2 cannot be imported. One picture at a
+It was written from the description of the method and shares no code with the engine, but for the
+spans of the stages, and the dense CRF where pydensecrf2 cannot be imported. It takes one image at a
 time, in two forms that compute the same numbers:
 
 - `released` does what the authors' script does: it keeps the maps of every layer and head, and
@@ -35,9 +35,20 @@ STD = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings in which the paper and its authors' released code differ."""
+    """Stores settings of the method; those without a default differ in the paper and its code.
 
-    drops: int | None  # patches dropped in a pass; None for half of those left
+    Attributes:
+        drops: Number of patches that a pass drops; None to drop half of the remaining patches.
+        first_pass_weight: Weight of the first pass in the sum of salience.
+        join_words: Whether the words of a class name are joined into one word.
+        sum_last_class: Whether the salience of the last class's tokens is summed, not averaged.
+        drop_mode: Meaning of dropping a patch; the paper's is "pixels".
+        passes: Number K of passes.
+        threshold: Threshold of the class maps, after min-max scaling to [0, 1].
+        blur: Standard deviation of the blur, as a part of the image's longer side.
+    """
+
+    drops: int | None
     first_pass_weight: int
     join_words: bool
     sum_last_class: bool
@@ -55,23 +66,28 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Maps:
-    """class_maps float32 [C, p, p]; match float32 [K], the ITM probability in each pass."""
+    """Stores what the passes compute.
+
+    Attributes:
+        class_maps: Class maps, float32 [C, p, p].
+        match: Match probability (ITM) of each pass, float32 [K].
+    """
 
     class_maps: np.ndarray
     match: np.ndarray
 
 
 class EagerSegmenter:
-    """The method on one model.
+    """Segments images by the method in eager PyTorch.
 
     Args:
-        model: a BLIP image-text-matching model with cross-attention in its text encoder.
-        tokenizer: its fast tokenizer (offsets are needed).
-        image_size: side of the model's input.
-        layers: cross-attention layers whose salience is averaged, from 0.
-        heads: heads likewise.
-        form: "released" or "lean".
-        device: of PyTorch.
+        model: BLIP image-text-matching model with cross-attention in its text encoder.
+        tokenizer: Fast tokenizer of the model; its offsets are needed.
+        image_size: Side of the model's square input, in pixels.
+        layers: Cross-attention layers whose salience is averaged, from 0.
+        heads: Heads of these layers whose salience is averaged, from 0.
+        form: "released" or "lean"; see the module.
+        device: Name of PyTorch's device.
     """
 
     def __init__(
@@ -99,20 +115,25 @@ class EagerSegmenter:
 
     @classmethod
     def load(cls, checkpoint: str | Path, **options: Any) -> EagerSegmenter:
-        """Load a Hugging Face folder or hub id with its tokenizer; `options` as for the class."""
+        """Load a checkpoint and its tokenizer.
+
+        Args:
+            checkpoint: Folder in Hugging Face's format, or id on the hub.
+            options: Keyword arguments of the class.
+        """
         model = BlipForImageTextRetrieval.from_pretrained(checkpoint)
         return cls(model, AutoTokenizer.from_pretrained(checkpoint), **options)
 
     def maps(
         self, image: Image.Image, classes: Sequence[str], preset: Preset = PRESETS["paper"]
     ) -> Maps:
-        """K passes of Salience DropOut."""
+        """Run K passes of Salience DropOut and average the salience of each class's tokens."""
         with span("preprocess"):
             pixels = self._pixels(image)
-        ids, owned = self._caption(classes, preset)
+        ids, positions = self._caption(classes, preset)
         grid = self.image_size // self.patch
         dropped = torch.zeros(grid * grid, dtype=torch.bool, device=self.device)
-        class_tokens = [token for tokens in owned for token in tokens]
+        class_tokens = [token for tokens in positions for token in tokens]
         total = torch.zeros(ids.shape[1], grid * grid, device=self.device)
         match = []
         for index in range(preset.passes):
@@ -129,9 +150,9 @@ class EagerSegmenter:
                 order = scores.masked_fill(dropped, -1).sort(descending=True, stable=True).indices
                 dropped = dropped.clone()
                 dropped[order[:count]] = True
-        rows = [total[tokens].mean(dim=0) for tokens in owned]
+        rows = [total[tokens].mean(dim=0) for tokens in positions]
         if preset.sum_last_class:
-            rows[-1] = total[owned[-1]].sum(dim=0)
+            rows[-1] = total[positions[-1]].sum(dim=0)
         maps = torch.stack(rows).reshape(-1, grid, grid)
         return Maps(maps.cpu().numpy(), np.array(match, np.float32))
 
@@ -144,9 +165,17 @@ class EagerSegmenter:
         background: bool = True,
         crf: bool = True,
     ) -> np.ndarray:
-        """Labels uint16 [H, W]: 0 background (where there is one), i + 1 = classes[i].
+        """Segment an image; `crf_package` names the CRF that runs.
 
-        The CRF is the one that `crf_package` names.
+        Args:
+            image: Image of any size [H, W].
+            classes: Class names.
+            preset: Settings of the method.
+            background: Whether pixels without any class are labeled 0.
+            crf: Whether the dense CRF runs.
+
+        Returns:
+            Labels, uint16 [H, W]: 0 for background, i + 1 for classes[i].
         """
         maps = self.maps(image, classes, preset)
         with span("refine"):
@@ -167,7 +196,7 @@ class EagerSegmenter:
     def _caption(
         self, classes: Sequence[str], preset: Preset
     ) -> tuple[torch.Tensor, list[list[int]]]:
-        """Token ids [1, T], and the positions of each class's word pieces."""
+        """Write the caption: token ids [1, T], and the positions of each class's word pieces."""
         if preset.join_words:
             classes = ["".join(name.replace("-", " ").split()) for name in classes]
         caption = "A picture of"
@@ -179,7 +208,7 @@ class EagerSegmenter:
         encoded = self.tokenizer(caption.lower(), return_offsets_mapping=True)
         ids = list(encoded["input_ids"])
         ids[0] = self._enc_id()
-        owned = [
+        positions = [
             [
                 token
                 for token, (start, end) in enumerate(encoded["offset_mapping"])
@@ -187,11 +216,11 @@ class EagerSegmenter:
             ]
             for first, last in spans
         ]
-        return torch.tensor([ids], device=self.device), owned
+        return torch.tensor([ids], device=self.device), positions
 
     def _enc_id(self) -> int:
-        own = self.tokenizer.get_vocab().get("[ENC]")
-        return self.model.config.text_config.bos_token_id + 1 if own is None else own
+        enc_id = self.tokenizer.get_vocab().get("[ENC]")
+        return self.model.config.text_config.bos_token_id + 1 if enc_id is None else enc_id
 
     def _blank(self, pixels: torch.Tensor, dropped: torch.Tensor) -> torch.Tensor:
         grid = self.image_size // self.patch
@@ -199,7 +228,7 @@ class EagerSegmenter:
         return pixels * functional.interpolate(keep, scale_factor=self.patch, mode="nearest")
 
     def _embeds(self, pixels: torch.Tensor, dropped: torch.Tensor, drop_mode: str) -> torch.Tensor:
-        """What cross-attention sees: of every patch where they are blanked, else of those left."""
+        """Embed the patches that cross-attention sees: all, blanked, or only the remaining ones."""
         encoder = self.model.vision_model
         if drop_mode == "pixels":
             blanked = self._blank(pixels, dropped)
@@ -213,7 +242,7 @@ class EagerSegmenter:
     def _salience(
         self, embeds: torch.Tensor, dropped: torch.Tensor, ids: torch.Tensor, drop_mode: str
     ) -> tuple[float, torch.Tensor]:
-        """Match probability, and salience [T, P], of dropped patches 0."""
+        """Compute the match probability and the salience [T, P]; 0 at dropped patches."""
         released = self.form == "released"
         layers = range(len(self.model.text_encoder.encoder.layer)) if released else self.layers
         with self._attention(layers, detach=not released) as attention, torch.enable_grad():
@@ -247,19 +276,24 @@ class EagerSegmenter:
     def _attention(
         self, layers: Sequence[int], *, detach: bool
     ) -> Iterator[dict[int, torch.Tensor]]:
-        """Cross-attention [1, H, T, 1 + P] of `layers`; gradients stop at the lowest of them."""
-        kept: dict[int, torch.Tensor] = {}
+        """Record the cross-attention [1, H, T, 1 + P] of layers while the block runs.
+
+        Args:
+            layers: Layers of the text encoder, from 0.
+            detach: Whether gradients stop at the lowest of the layers.
+        """
+        attention: dict[int, torch.Tensor] = {}
 
         def hook(layer: int):
-            def keep(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
+            def record(_module, _inputs, output: torch.Tensor) -> torch.Tensor:
                 if detach and layer == min(layers):
                     output = output.detach().requires_grad_()
                 else:
                     output.retain_grad()
-                kept[layer] = output
+                attention[layer] = output
                 return output
 
-            return keep
+            return record
 
         text_layers = self.model.text_encoder.encoder.layer
         handles = [
@@ -267,7 +301,7 @@ class EagerSegmenter:
             for layer in layers
         ]
         try:
-            yield kept
+            yield attention
         finally:
             for handle in handles:
                 handle.remove()
@@ -276,15 +310,25 @@ class EagerSegmenter:
 def refine(
     class_maps: np.ndarray, image: Image.Image, preset: Preset, background: bool
 ) -> np.ndarray:
-    """Threshold, upsample, background, blur: float32 [C (+ 1), H, W], computed in float64."""
+    """Refine class maps: threshold, upsample, add the background, blur. Computes in float64.
+
+    Args:
+        class_maps: Class maps [C, p, p].
+        image: Image, whose size is that of the channels.
+        preset: Settings of the method: threshold and blur.
+        background: Whether a channel for the background comes first.
+
+    Returns:
+        Channels in [0, 1], float32 [C, H, W], or [1 + C, H, W] with the background.
+    """
     size = (image.height, image.width)
-    maps = np.stack([_threshold(one, preset.threshold) for one in class_maps.astype(np.float64)])
+    maps = np.stack([_threshold(m, preset.threshold) for m in class_maps.astype(np.float64)])
     channels = _upsample(maps, size)
     if background:
-        # PyTorch rounds source positions, which leaves traces of 1e-14 beside what is nothing; the
-        # least that is something is 1 / (H W)
-        named = _upsample(np.any(maps, axis=0, keepdims=True).astype(np.float64), size)
-        channels = np.concatenate([(named < 1e-10).astype(np.float64), channels])
+        # PyTorch rounds source positions, which leaves traces of 1e-14 where all classes are 0. The
+        # smallest value of a real foreground is 1 / (H W).
+        foreground = _upsample(np.any(maps, axis=0, keepdims=True).astype(np.float64), size)
+        channels = np.concatenate([(foreground < 1e-10).astype(np.float64), channels])
     sigma = preset.blur * max(size)
     blurred = (gaussian_filter(channel, sigma) for channel in channels)
     return np.stack([_min_max(channel, 1e-5).astype(np.float32) for channel in blurred])
@@ -294,10 +338,10 @@ PYDENSECRF, OWN_CRF = "pydensecrf2", "densecrf"
 
 
 def crf_package() -> str:
-    """Name the package that runs the dense CRF: `PYDENSECRF`, or `OWN_CRF` without that.
+    """Name the package that runs the dense CRF: pydensecrf2, or this one where that is missing.
 
-    It has no wheels, and its sources do not compile for every Python. This package's own gives the
-    same labels in a quarter of the time.
+    pydensecrf2 has no wheels, and its sources do not compile for every Python. The CRF of this
+    package gives the same labels in a quarter of the time.
     """
     try:
         importlib.import_module("pydensecrf.densecrf")
@@ -307,7 +351,7 @@ def crf_package() -> str:
 
 
 def own_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
-    """Run `dense_crf` by this package's own CRF, on one thread."""
+    """Run the dense CRF of this package on one thread; see `dense_crf`."""
     from pnp_ovss.kernels import densecrf
 
     probabilities = torch.from_numpy(channels).softmax(dim=0).numpy()
@@ -324,7 +368,15 @@ def own_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
 
 
 def dense_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
-    """Marginals of the dense CRF by pydensecrf2, float32 [C, H, W]."""
+    """Run the dense CRF of pydensecrf2.
+
+    Args:
+        image: Image of size [H, W].
+        channels: Channels of the labels, float32 [C, H, W].
+
+    Returns:
+        Marginals of the labels, float32 [C, H, W].
+    """
     from pydensecrf import densecrf  # pyright: ignore[reportAttributeAccessIssue]
 
     labels, height, width = channels.shape
@@ -336,9 +388,9 @@ def dense_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
     return np.array(crf.inference(10)).reshape(labels, height, width)
 
 
-def _threshold(class_map: np.ndarray, least: float) -> np.ndarray:
-    """Zero where the min-max-scaled map is below `least`, the map's own values elsewhere."""
-    return np.where(_min_max(class_map) < least, 0, class_map)
+def _threshold(class_map: np.ndarray, threshold: float) -> np.ndarray:
+    """Set the values to 0 whose min-max-scaled values are below the threshold."""
+    return np.where(_min_max(class_map) < threshold, 0, class_map)
 
 
 def _upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -348,7 +400,7 @@ def _upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _min_max(values: np.ndarray, rounding: float = 0) -> np.ndarray:
-    """Scale to [0, 1]; zero where the span is rounding, relative to the largest magnitude."""
+    """Scale values to [0, 1]; to 0 if their span is at most `rounding` of the largest magnitude."""
     span = values.max() - values.min()
     flat = span <= rounding * np.abs(values).max()
     return np.zeros_like(values) if flat else (values - values.min()) / span

@@ -1,8 +1,8 @@
-"""The K passes of Salience DropOut over a batch in eager or compiled PyTorch, on a CPU or a GPU.
+"""Runs the K passes of Salience DropOut over a batch in eager or compiled PyTorch, CPU or GPU.
 
-As `eager.EagerSegmenter` in its lean form, but for a batch, without a loop over pictures or a wait
-between passes: what a user of PyTorch would write who cares for speed. It shares no code with the
-engine but the spans of the stages.
+It computes what `eager.EagerSegmenter` does in its lean form, without a loop over images and
+without a wait between passes: what a user of PyTorch would write for speed. It shares no code with
+the engine but the spans of the stages.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from . import tf32
 
 
 class EagerPasses:
-    """K passes that drop half of the remaining patches each.
+    """Runs K passes, each of which drops half of the remaining patches.
 
     Args:
-        model: resized to the image size that it will see; changed in place.
-        layer: of the cross-attention that is read.
-        head: likewise.
-        dtype: of weights and activations.
-        device: of PyTorch.
-        compiled: by `torch.compile`, the image encoder and the matching branch with its gradient.
+        model: BLIP model, resized to the image size of its inputs; it is changed in place.
+        layer: Layer of the text encoder whose cross-attention gives the salience, from 0.
+        head: Head of that cross-attention, from 0.
+        dtype: Dtype of weights and activations.
+        device: Name of PyTorch's device.
+        compiled: Whether `torch.compile` compiles the image encoder, and the matching branch with
+            its gradient.
     """
 
     def __init__(
@@ -58,14 +59,17 @@ class EagerPasses:
         class_token: torch.Tensor,
         passes: int,
     ) -> torch.Tensor:
-        """Salience summed over the passes, float32 [B, T, P].
+        """Sum the salience over the passes.
 
         Args:
-            pixels: [B, 3, S, S].
-            ids: int64 [B, T].
-            mask: int64 [B, T].
-            class_token: bool [B, T].
-            passes: K.
+            pixels: Normalized pixels, float32 [B, 3, S, S].
+            ids: Token ids of the captions, int64 [B, T].
+            mask: 1 at tokens that are not padding, int64 [B, T].
+            class_token: Whether a token belongs to a class name, bool [B, T].
+            passes: Number K of passes.
+
+        Returns:
+            Salience of each token and patch, float32 [B, T, P].
         """
         batch, _, size, _ = pixels.shape
         grid = size // self.patch
@@ -92,8 +96,8 @@ class EagerPasses:
         self, embeds: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         heads = self.model.config.text_config.num_attention_heads
-        # A zero that is added to the attention: its gradient is the attention's, and nothing below
-        # is differentiated.
+        # Zeros are added to the attention: their gradient is that of the attention, and nothing
+        # below the attention is differentiated.
         zero = torch.zeros(
             len(ids), heads, ids.shape[1], embeds.shape[1], dtype=self.dtype, device=ids.device
         ).requires_grad_()
@@ -110,7 +114,7 @@ class EagerPasses:
     def _matched(
         self, embeds: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor, zero: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The match logits [B], and the attention [B, H, T, 1 + P] that `zero` was added to."""
+        """Compute the match logits [B], and the attention [B, H, T, 1 + P] plus `zero`."""
         with self._added(zero) as attention:
             hidden = self.model.text_encoder(
                 input_ids=ids, attention_mask=mask, encoder_hidden_states=embeds
@@ -119,6 +123,7 @@ class EagerPasses:
 
     @contextmanager
     def _added(self, zero: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+        """Add zeros to the attention of the layer; the list gets the sum when the model runs."""
         attention: list[torch.Tensor] = []
 
         def add(_module: Any, _inputs: Any, output: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The command line of `python -m benchmarks`: one module a subcommand."""
+"""Runs the command line of `python -m benchmarks`; each subcommand is a module."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ from . import (
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def cli() -> None:
-    """Measure this machine. Contenders take turns, because speed drifts: believe the ratios.
+    """Measure the speed and exactness of the engine on this machine.
 
-    Needs the extras `evaluate` and `export`.
+    Speed drifts, so contenders take turns: trust the ratios more than the seconds. Needs the extras
+    `evaluate` and `export`.
     """
 
 
@@ -53,7 +54,7 @@ for _module in (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; return its exit code: 0 done, 1 failed, 2 bad input."""
+    """Run a command line and return its exit code: 0 done, 1 failed, 2 bad input."""
     try:
         return cli.main(arguments, "python -m benchmarks", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -68,5 +69,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Run the process's command line, and exit."""
+    """Run the command line of this process, and exit with its code."""
     sys.exit(main())

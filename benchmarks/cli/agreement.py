@@ -1,4 +1,4 @@
-"""`agreement`: whether a device computes what the CPU does."""
+"""Runs `agreement`, which checks that a device computes what the CPU does."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ DEFAULT = ("aotinductor-fp32", "aotinductor-bf16")
     "--device",
     default="auto",
     show_default=True,
-    help="cpu or cuda:N; auto takes the first GPU, or the CPU where there is none.",
+    help="Device to check: cpu or cuda:N; auto takes the first usable GPU, or else the CPU.",
 )
 @click.option(
     "--contender",
     "names",
     multiple=True,
-    help=f"A backend and a precision; repeatable. By default {' and '.join(DEFAULT)}.",
+    help=f"Backend and precision; repeatable. By default {' and '.join(DEFAULT)}.",
 )
 @click.option(
     "--build/--no-build",
     "build_first",
     default=False,
-    help="Build what a contender runs, for a copy of the demo model in --work.",
+    help="Build a copy of the demo model in --work for each contender that needs a build.",
 )
 @work_option
 @json_option
@@ -47,35 +47,33 @@ def command(
     json_file: Path | None,
     output: Path,
 ) -> int:
-    """The demo model on a device against the CPU: class maps and labels of the sample pictures.
+    """Compare the demo model on a device with the CPU: class maps and labels of the sample images.
 
-    What a contender runs must have been built, or give --build.
+    A contender that needs a build needs it first: give --build, or run `pnp-ovss build demo`.
 
-    Fails if a contender in fp32 is off by over 0.001 in its class maps, or labels over 0.1 % of a
-    picture's pixels otherwise; or if nothing could be compared.
+    Fails if the class maps of a contender in fp32 are off by over 0.001, or if it labels over 0.1 %
+    of an image's pixels otherwise. Fails also if nothing could be compared.
     """
     from ..measures import agreement
 
-    place = usable_devices()[0] if device == "auto" else open_device(device)
+    opened = usable_devices()[0] if device == "auto" else open_device(device)
     with work_folder(work) as folder:
         rows = agreement.measure(
             chosen(names or DEFAULT, ENGINE_SEGMENTERS),
-            device=place.name,
+            device=opened.name,
             folder=folder,
             build_first=build_first,
-            about={"machine": machine(place.name), "command": command_line()},
+            about={"machine": machine(opened.name), "command": command_line()},
             say=say_with_time(),
         )
-        kept = write(rows, "agreement", output, json_file)
-    compared = [row for row in kept if isinstance(row, agreement.AgreementRow)]
-    skipped = [row for row in kept if isinstance(row, Skipped)]
-    complaints = [
-        f"{row.contender} does not agree on {row.picture}" for row in compared if row.is_off
-    ]
-    complaints += [f"{one.contender} broke: {one.skipped}" for one in skipped if one.failed]
+        written = write(rows, "agreement", output, json_file)
+    compared = [row for row in written if isinstance(row, agreement.AgreementRow)]
+    skipped = [row for row in written if isinstance(row, Skipped)]
+    errors = [f"{row.contender} does not agree on {row.picture}" for row in compared if row.is_off]
+    errors += [f"{row.contender} broke: {row.skipped}" for row in skipped if row.failed]
     if not compared:
-        why = "; ".join(dict.fromkeys(one.skipped for one in skipped))
-        complaints.append(f"nothing was compared: {why}")
-    for complaint in complaints:
-        click.echo(f"benchmarks: {complaint}", err=True)
-    return int(bool(complaints))
+        reasons = "; ".join(dict.fromkeys(row.skipped for row in skipped))
+        errors.append(f"nothing was compared: {reasons}")
+    for error in errors:
+        click.echo(f"benchmarks: {error}", err=True)
+    return int(bool(errors))

@@ -1,4 +1,4 @@
-"""`crf`: the dense CRF against pydensecrf2."""
+"""Runs `crf`, which times the dense CRF against pydensecrf2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .results import show
 @rounds_option(9)
 @output_option("crf")
 def command(rounds: int, output: Path) -> None:
-    """The dense CRF against pydensecrf2; needs the extra `crf` too."""
+    """Time the dense CRF against pydensecrf2. Needs the extra `crf` too."""
     from ..measures import crf
 
     rows = recorded(crf.measure(rounds), output / "crf.jsonl")

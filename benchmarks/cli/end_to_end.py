@@ -1,4 +1,4 @@
-"""`end-to-end`: whole segmenters against eager PyTorch."""
+"""Runs `end-to-end`, which times whole segmenters against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -32,28 +32,30 @@ _QUICK_ROUNDS = 3
     "--contender",
     "names",
     multiple=True,
-    help="Repeatable; by default all: PyTorch, and every backend in every precision.",
+    help="Contender to time; repeatable. By default all: PyTorch, and every backend in every"
+    " precision.",
 )
 @click.option(
     "--drop-mode",
     "modes",
     multiple=True,
     type=click.Choice(DROP_MODES),
-    help="Repeatable; of the engine's contenders. By default all; only pixels is the paper's.",
+    help="Drop mode of the engine's contenders; repeatable. By default all; only pixels is the"
+    " paper's.",
 )
 @rounds_option(7)
 @click.option(
     "--refcheck/--no-refcheck",
     default=True,
     show_default=True,
-    help="First compare what each contender finds with `lean`, eager PyTorch; one that is wrong"
-    " is not timed, and the command fails.",
+    help="First compare each contender with `lean`, eager PyTorch. A wrong contender is not timed,"
+    " and the command fails.",
 )
 @click.option(
     "--quick",
     is_flag=True,
-    help="In two minutes, unless told otherwise: BLIP-base at 112 px, 3 rounds, eager PyTorch and"
-    " the engine in fp32, in the paper's drop mode.",
+    help="Take two minutes, by other defaults: BLIP-base at 112 px, 3 rounds, eager PyTorch and the"
+    " engine in fp32, the paper's drop mode.",
 )
 @json_option
 @output_option("end-to-end")
@@ -67,7 +69,7 @@ def command(
     output: Path,
     **options: Any,
 ) -> int:
-    """From a picture's file to its labels' file: PyTorch against the engine on every backend."""
+    """Time PyTorch against the engine on every backend, from the image file to the label file."""
     from ..measures import end_to_end
 
     case = case_of(options, quick=quick)
@@ -75,7 +77,9 @@ def command(
     if quick and not names:
         contenders = [RELEASED, LEAN, *(f"{backend}-fp32" for backend in AUTO)]
     if refcheck and LEAN not in contenders:
-        raise click.UsageError(f"--refcheck compares with {LEAN}: add --contender {LEAN}")
+        raise click.UsageError(
+            f"--refcheck compares with {LEAN}, which was not named: add --contender {LEAN}"
+        )
     if quick and is_default("rounds"):
         rounds = _QUICK_ROUNDS
     say = say_with_time()

@@ -1,4 +1,4 @@
-"""`kernel-times`: the kernels of a picture, one by one."""
+"""Runs `kernel-times`, which times the device kernels of an image one by one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .results import write
 @click.command("kernel-times")
 @case_options
 @click.option(
-    "--contender", "name", required=True, help="A backend and a precision: aotinductor-bf16, say."
+    "--contender", "name", required=True, help="Backend and precision, such as aotinductor-bf16."
 )
 @rounds_option(5)
 @json_option
 @output_option("kernel-times")
 def command(name: str, rounds: int, json_file: Path | None, output: Path, **options: Any) -> int:
-    """Each device kernel's time in the engine, of one picture and of 16 in a batch."""
+    """Time each device kernel of the engine, for one image and for 16 in a batch."""
     from ..measures import kernel_times
 
     case, say = case_of(options), say_with_time()
@@ -41,10 +41,10 @@ def command(name: str, rounds: int, json_file: Path | None, output: Path, **opti
         ),
         say,
     )
-    kept = write(rows, "kernel-times", output, json_file)
-    skipped = [row for row in kept if isinstance(row, Skipped)]
-    if len(skipped) < len(kept) and not any(one.failed for one in skipped):
+    written = write(rows, "kernel-times", output, json_file)
+    skipped = [row for row in written if isinstance(row, Skipped)]
+    if len(skipped) < len(written) and not any(row.failed for row in skipped):
         return 0
-    why = "; ".join(f"{one.device}: {one.skipped}" for one in skipped)
-    click.echo(f"benchmarks: {contender} was not timed: {why}", err=True)
+    reasons = "; ".join(f"{row.device}: {row.skipped}" for row in skipped)
+    click.echo(f"benchmarks: {contender} was not timed: {reasons}", err=True)
     return 1

@@ -1,4 +1,4 @@
-"""`kernels`: what lies between the graphs and after them."""
+"""Runs `kernels`, which times the kernels between and after the graphs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .results import command_line, write
 
 
 @click.command("kernels")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
+@click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda:N.")
 @rounds_option(15)
 @json_option
 @output_option("kernels")
 def command(device: str, rounds: int, json_file: Path | None, output: Path) -> None:
-    """Each kernel of the passes and the refinement against PyTorch and SciPy."""
+    """Time each kernel of the passes and the refinement against PyTorch and SciPy."""
     from ..measures import kernels
 
     about = {"machine": machine(device), "command": command_line()}

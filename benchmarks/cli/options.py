@@ -1,4 +1,4 @@
-"""Options that subcommands share."""
+"""Defines the options that subcommands share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUICK_MODEL, QUICK_SIZE = "random:blip-base", 112
 
 
 def output_option(name: str) -> Callable[..., Any]:
-    """`-o`: the folder of a command's results."""
+    """Make the option `-o`, the folder of a command's results."""
     return click.option(
         "-o",
         "--output",
@@ -37,17 +37,22 @@ def output_option(name: str) -> Callable[..., Any]:
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--json`: the rows in a file of the caller's choice."""
+    """Add the option `--json`, a file for the rows alone."""
     return click.option(
         "--json",
         "json_file",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="Write the rows here, a line of JSON each, and no tables.",
+        help="File for the rows, a line of JSON each; no tables are written.",
     )(function)
 
 
 def rounds_option(default: int, *, timed: bool = True) -> Callable[..., Any]:
-    """`--rounds`: turns of each contender; where `timing` counts them, the least."""
+    """Make the option `--rounds`, the turns of each contender.
+
+    Args:
+        default: Number of rounds by default.
+        timed: Whether `harness.timing` counts the rounds, which then may be more.
+    """
     more = "; where runs take milliseconds, up to ten times as many" if timed else ""
     return click.option(
         "--rounds",
@@ -59,29 +64,29 @@ def rounds_option(default: int, *, timed: bool = True) -> Callable[..., Any]:
 
 
 def say_with_time() -> Callable[[str], None]:
-    """A voice on standard error, with the seconds since now."""
+    """Make a function that prints a line to standard error, with the seconds since this call."""
     began = time.monotonic()
     return lambda text: click.echo(f"{time.monotonic() - began:6.0f} s  {text}", err=True)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Model, picture and device that a command measures, as its options say.
+    """Stores what a command measures: model, image, device and settings.
 
     Attributes:
-        name: of the model, as `models.prepare` takes it.
-        image_size: S.
-        device: "cpu", "cuda:N", or "auto" for every one that can be used, the CPU first.
-        picture: a file.
-        classes: that are looked for in it.
-        passes: K.
-        work: as for `work_folder`.
+        name: Name of the model; see `models.prepare`.
+        image_size: Side of the model's square input, in pixels.
+        device: Device, "cpu" or "cuda:N"; "auto" for all usable devices, the CPU first.
+        image: File of the image.
+        classes: Class names to segment.
+        passes: Number K of passes.
+        work: Folder for what is made; see `work_folder`.
     """
 
     name: str
     image_size: int
     device: str
-    picture: Path
+    image: Path
     classes: tuple[str, ...]
     passes: int
     work: Path | None
@@ -91,25 +96,26 @@ class Case:
         measure: Callable[[PreparedModel, dict[str, Any]], Iterable[AnyRow]],
         say: Callable[[str], None],
     ) -> Iterator[AnyRow]:
-        """Rows of each device.
+        """Measure the rows of each device.
 
         Args:
-            measure: gives them, of the model there and what is to stand in every row.
-            say: is told of each step.
+            measure: Function that yields the rows of a model. Its second argument is the fields
+                that every row repeats: case, model, machine and command.
+            say: Function that is called with a line of text at each step.
 
         Raises:
-            BackendError: there is no such device.
-            ModelError: there is no such shape, or the checkpoint cannot be used.
+            BackendError: The device is missing or cannot be used.
+            ModelError: The shape is unknown, or the checkpoint cannot be read or exported.
         """
         from ..harness.models import prepare
 
-        places = usable_devices()[::-1] if self.device == "auto" else [open_device(self.device)]
+        devices = usable_devices()[::-1] if self.device == "auto" else [open_device(self.device)]
         with work_folder(self.work) as folder:
-            for place in places:
+            for device in devices:
                 model = prepare(
                     self.name,
                     image_size=self.image_size,
-                    device=place.name,
+                    device=device.name,
                     folder=folder,
                     say=say,
                 )
@@ -117,13 +123,13 @@ class Case:
 
     @property
     def task(self) -> Task:
-        """Task that contenders are given."""
-        return Task(self.picture, self.classes, self.passes)
+        """Return the task of the contenders."""
+        return Task(self.image, self.classes, self.passes)
 
     def _about(self, model: PreparedModel) -> dict[str, Any]:
         from ..harness.models import identity
 
-        with Image.open(self.picture) as image:
+        with Image.open(self.image) as image:
             width, height = image.size
         return {
             "case": {
@@ -142,10 +148,10 @@ class Case:
 
 @contextmanager
 def work_folder(work: Path | None) -> Iterator[Path]:
-    """Folder for checkpoints, exports and what is built of them.
+    """Open a folder for checkpoints, exports and builds.
 
     Args:
-        work: that was named; None for one that goes.
+        work: Folder, made if it is missing; None for a temporary folder, deleted at the end.
     """
     if work is not None:
         work.mkdir(parents=True, exist_ok=True)
@@ -156,23 +162,23 @@ def work_folder(work: Path | None) -> Iterator[Path]:
 
 
 def work_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--work`: what is made is kept."""
+    """Add the option `--work`, a folder that the next run uses again."""
     return click.option(
         "--work",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Folder where the checkpoint, its export and what is built of it are kept for the"
-        " next run; by default they go.",
+        help="Folder for the checkpoint, its export and builds, which the next run uses again; by"
+        " default they are deleted.",
     )(function)
 
 
 def model_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--model`: what is measured."""
+    """Add the option `--model`, the model to measure."""
     return click.option(
         "--model",
         default="random:blip-large",
         show_default=True,
-        help="random:blip-tiny, -base or -large (that shape, random weights: time does not depend"
-        " on them), or a checkpoint as for `pnp-ovss export`.",
+        help="Model to measure: random:blip-tiny, random:blip-base or random:blip-large (that"
+        " shape, random weights), or a checkpoint that `pnp-ovss export` takes.",
     )(function)
 
 
@@ -181,26 +187,38 @@ def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
     samples = Path(__file__).parents[2] / "engine" / "data" / "samples"
     options = [
         model_option,
-        click.option("--image-size", default=336, show_default=True, type=click.IntRange(1)),
+        click.option(
+            "--image-size",
+            default=336,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Side of the model's input, in pixels.",
+        ),
         click.option(
             "--device",
             default="auto",
             show_default=True,
-            help="cpu or cuda:N; auto measures the CPU, and then the first GPU if there is one.",
+            help="Device: cpu or cuda:N; auto measures the CPU, and then the first usable GPU.",
         ),
         click.option(
-            "--picture",
+            "--image",
             default=samples / "beach.jpg",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="A file; by default a sample of 640x480 pixels.",
+            help="Image file; by default a sample of 640x480 pixels.",
         ),
         click.option(
             "--classes",
             default="person,boat,umbrella",
             show_default=True,
-            help="Names, separated by commas.",
+            help="Class names, separated by commas.",
         ),
-        click.option("--passes", default=4, show_default=True, type=click.IntRange(1), help="K."),
+        click.option(
+            "--passes",
+            default=4,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Number K of passes.",
+        ),
         work_option,
     ]
     for option in reversed(options):
@@ -209,15 +227,19 @@ def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
-    """The case that options say; `quick` takes a smaller model where none was named.
+    """Make the case of a command's options.
+
+    Args:
+        options: Values of `case_options`, by name.
+        quick: Whether a smaller model and input replace the defaults.
 
     Raises:
-        InputError: the picture cannot be read.
-        ModelError: there is no such shape.
+        InputError: The image cannot be read.
+        ModelError: The shape of the model is unknown.
     """
     from ..harness.models import check_name
 
-    load_rgb(options["picture"])
+    load_rgb(options["image"])
 
     name = QUICK_MODEL if quick and is_default("model") else options["model"]
     check_name(name)
@@ -225,7 +247,7 @@ def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
         name=name,
         device=options["device"],
         image_size=QUICK_SIZE if quick and is_default("image_size") else options["image_size"],
-        picture=options["picture"],
+        image=options["image"],
         classes=tuple(filter(None, (name.strip() for name in options["classes"].split(",")))),
         passes=options["passes"],
         work=options["work"],
@@ -233,33 +255,39 @@ def case_of(options: dict[str, Any], *, quick: bool = False) -> Case:
 
 
 def is_default(option: str) -> bool:
-    """Tell whether an option of the command that runs was left out."""
+    """Tell whether an option of the running command has its default value."""
     source = click.get_current_context().get_parameter_source(option)
     return source is click.core.ParameterSource.DEFAULT
 
 
-def chosen(given: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Contenders that were named, or all.
+def chosen(named: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the contenders that the user named, or else all.
+
+    Args:
+        named: Names that the user gave.
+        known: Names of all contenders of the command.
 
     Raises:
-        click.UsageError: there is no such one.
+        click.UsageError: A name is unknown.
     """
-    unknown = set(given) - set(known)
+    unknown = set(named) - set(known)
     if unknown:
-        raise click.UsageError(f"no contender {min(unknown)!r}; there are: {', '.join(known)}")
-    return list(given or known)
+        raise click.UsageError(
+            f"unknown contender {min(unknown)!r}; take one of {', '.join(known)}"
+        )
+    return list(named or known)
 
 
 def contender_options(
-    name: str, *, rounds: int, all_of_them: str, timed: bool = False
+    name: str, *, rounds: int, default_contenders: str, timed: bool = False
 ) -> Callable[..., Any]:
-    """Add the options of `measure_contenders`.
+    """Make a decorator that adds the options of `measure_contenders`.
 
     Args:
-        name: of the command.
-        rounds: by default.
-        all_of_them: which contenders are measured by default, in words.
-        timed: as for `rounds_option`.
+        name: Name of the command.
+        rounds: Number of rounds by default.
+        default_contenders: Phrase that names the contenders that are measured by default.
+        timed: Whether `harness.timing` counts the rounds, which then may be more.
     """
     options = [
         case_options,
@@ -267,7 +295,7 @@ def contender_options(
             "--contender",
             "names",
             multiple=True,
-            help=f"Repeatable; by default {all_of_them}.",
+            help=f"Contender to measure; repeatable. By default {default_contenders}.",
         ),
         rounds_option(rounds, timed=timed),
         json_option,
@@ -285,13 +313,17 @@ def contender_options(
 def measure_contenders(
     name: str, measure: Callable[..., Iterable[Any]], known: Sequence[str], options: dict[str, Any]
 ) -> int:
-    """Measure the contenders that `contender_options` say; record and show it; the exit code.
+    """Measure the contenders that the user named, record and show the rows.
 
     Args:
-        name: of the command.
-        measure: takes the model, the task and the contenders' names.
-        known: contenders there are.
-        options: of the command.
+        name: Name of the command.
+        measure: Function that takes the model, the task and the names of contenders, and yields
+            rows.
+        known: Names of all contenders of the command.
+        options: Values of `contender_options`, by name.
+
+    Returns:
+        Exit code of the command: 1 if a contender failed.
     """
     case, say = case_of(options), say_with_time()
     contenders = chosen(options["names"], known)

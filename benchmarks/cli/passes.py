@@ -1,4 +1,4 @@
-"""`passes`: the K passes alone, in batches."""
+"""Runs `passes`, which times the K passes alone, in batches."""
 
 from __future__ import annotations
 
@@ -25,19 +25,27 @@ from .results import command_line, complain_of, show
 
 @click.command("passes")
 @model_option
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda:N.")
-@click.option("--image-size", "sizes", multiple=True, type=int, help="Repeatable.  [default: 336]")
-@click.option("--batch", "batches", multiple=True, type=int, help="Repeatable.  [default: 1]")
+@click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda:N.")
+@click.option(
+    "--image-size",
+    "sizes",
+    multiple=True,
+    type=int,
+    help="Side of the model's input in pixels; repeatable.  [default: 336]",
+)
+@click.option(
+    "--batch", "batches", multiple=True, type=int, help="Batch size; repeatable.  [default: 1]"
+)
 @click.option(
     "--contender",
     "names",
     multiple=True,
-    help="eager-fp32, compile-bf16, aotinductor-bf16 and the like; repeatable. By default all:"
-    " PyTorch, and every backend in every precision.",
+    help="Contender to time, such as eager-fp32, compile-bf16 or aotinductor-bf16; repeatable. By"
+    " default all: PyTorch, and every backend in every precision.",
 )
 @rounds_option(5)
 @click.option(
-    "--minutes", type=float, help="Begin nothing after so many; what is skipped is named."
+    "--minutes", type=float, help="Minutes after which no contender starts; the rest are skipped."
 )
 @work_option
 @output_option("passes")
@@ -52,7 +60,7 @@ def command(
     work: Path | None,
     output: Path,
 ) -> int:
-    """The K passes on every backend against PyTorch, from pixels to salience, in batches."""
+    """Time the K passes on every backend against PyTorch, in batches, from pixels to salience."""
     from ..contenders.passes import PASSES_CONTENDERS
     from ..harness.models import check_name
     from ..measures import passes
@@ -78,7 +86,7 @@ def command(
     passes.draw(rows, output / "passes.png")
     code = complain_of(row.get("contender", "all") for row in rows if row.get("failed"))
     if not any("median_s" in row for row in rows):
-        why = "; ".join(dict.fromkeys(row["skipped"] for row in rows if "skipped" in row))
-        click.echo(f"benchmarks: nothing was timed: {why}", err=True)
+        reasons = "; ".join(dict.fromkeys(row["skipped"] for row in rows if "skipped" in row))
+        click.echo(f"benchmarks: nothing was timed: {reasons}", err=True)
         return 1
     return code

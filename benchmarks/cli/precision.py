@@ -1,4 +1,4 @@
-"""`precision`: what low precision costs in exactness."""
+"""Runs `precision`, which measures what low precision costs in exactness."""
 
 from __future__ import annotations
 
@@ -11,41 +11,45 @@ from ..harness.records import machine, recorded
 from .options import output_option
 from .results import command_line
 
-MEASURED = {  # precisions, by engine
+MEASURED = {  # low precisions of each engine
     "eager": ["fp16", "bf16", "autocast fp16", "autocast bf16"],
     "engine": ["fp16", "bf16"],
     "openvino": ["bf16", "int8"],
 }
-PRECISIONS = list(dict.fromkeys(name for own in MEASURED.values() for name in own))
+PRECISIONS = list(dict.fromkeys(name for names in MEASURED.values() for name in names))
 
 
 @click.command("precision")
-@click.option("--scenes", default=200, show_default=True, help="Sticker scenes, from the first.")
+@click.option("--scenes", default=200, show_default=True, help="Number of sticker scenes.")
 @click.option(
     "--engine",
     "engines",
     multiple=True,
     type=click.Choice(list(MEASURED)),
-    help="Repeatable; by default all. Rows of others stay as they were recorded.",
+    help="Engine to measure; repeatable. By default all. Recorded rows of the others remain.",
 )
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     type=click.Choice(PRECISIONS),
-    help="Repeatable; by default all there are of an engine. Rows of others stay likewise.",
+    help="Precision to measure; repeatable. By default all that the engine has. Recorded rows of"
+    " the others remain.",
 )
 @output_option("precision")
 def command(
     scenes: int, engines: tuple[str, ...], precisions: tuple[str, ...], output: Path
 ) -> None:
-    """How far low precision is from float32: eager PyTorch, and the engine's graphs."""
+    """Measure how far low precision is from float32, in eager PyTorch and in the engine."""
     from ..measures import precision
 
-    wanted = set(precisions or PRECISIONS)
+    requested = set(precisions or PRECISIONS)
     for name in engines:
-        if wanted.isdisjoint(MEASURED[name]):
-            raise click.UsageError(f"{name} is measured in {', '.join(MEASURED[name])} alone")
+        if requested.isdisjoint(MEASURED[name]):
+            raise click.UsageError(
+                f"{name} is not measured in {', '.join(precisions)}: take --precision"
+                f" {' or '.join(MEASURED[name])}"
+            )
     path = output / "precision.jsonl"
     others = [
         row
@@ -54,7 +58,9 @@ def command(
         or row.precision not in (precisions or PRECISIONS)
     ]
     about = {"machine": machine(), "command": command_line()}
-    names = engines or [name for name, own in MEASURED.items() if not wanted.isdisjoint(own)]
+    names = engines or [
+        name for name, measurable in MEASURED.items() if not requested.isdisjoint(measurable)
+    ]
     measured = precision.measure(names, precisions, scenes, about)
     rows = recorded(chain(others, measured), path)
     table = precision.table(rows)

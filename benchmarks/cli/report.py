@@ -1,4 +1,4 @@
-"""`report`: tables and plots of what was recorded."""
+"""Runs `report`, which writes the tables and plots of recorded rows."""
 
 from __future__ import annotations
 
@@ -24,40 +24,48 @@ README = Path(__file__).parents[1] / "README.md"
 @click.option(
     "--readme",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Document with a place for the table of end-to-end; by default, of what is in"
-    " benchmarks/results, benchmarks/README.md.",
+    help="Document that gets the table of end-to-end; by default benchmarks/README.md, if --results"
+    " is benchmarks/results.",
 )
 def command(results: Path, readme: Path | None) -> None:
-    """Tables (Markdown) and plots (PNG) beside the recorded rows, and the table in a document."""
+    """Write tables (Markdown) and plots (PNG) of recorded rows, and the table of a document."""
     from ..measures import end_to_end
 
-    known = reports()
-    found = {name: results / name / f"{name}.jsonl" for name in known}
-    found = {name: path for name, path in found.items() if path.exists()}
-    if not found:
+    by_command = reports()
+    files = {name: results / name / f"{name}.jsonl" for name in by_command}
+    recorded = {name: path for name, path in files.items() if path.exists()}
+    if not recorded:
         raise InputError(
-            f"nothing is recorded in '{results}'", "measure first: python -m benchmarks end-to-end"
+            f"no rows are recorded in '{results}'", "measure first: python -m benchmarks end-to-end"
         )
-    for name, path in found.items():
-        known[name].render(path)
+    for name, path in recorded.items():
+        by_command[name].render(path)
         click.echo(path.with_suffix(".md"))
     if readme is None and results.resolve() == RESULTS.resolve():
         readme = README
-    if readme and "end-to-end" in found:
-        table = end_to_end.summary(read(found["end-to-end"]))
+    if readme and "end-to-end" in recorded:
+        table = end_to_end.summary(read(recorded["end-to-end"]))
         readme.write_text(insert(readme.read_text(), "end-to-end", table))
         click.echo(readme)
 
 
 def insert(text: str, name: str, table: str) -> str:
-    """A document with a table in its place, between `<!-- name -->` and `<!-- /name -->`.
+    """Put a table into a document, between `<!-- name -->` and `<!-- /name -->`.
+
+    Args:
+        text: Document in Markdown.
+        name: Name in both comments.
+        table: Table in Markdown, which replaces all text between the comments.
 
     Raises:
-        InputError: the document has no such place.
+        InputError: The document lacks the comments.
     """
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
-    before, found, rest = text.partition(first)
-    _, closed, after = rest.partition(last)
-    if not (found and closed):
-        raise InputError(f"there is no place {first} ... {last}", "put both where the table goes")
+    before, begins, rest = text.partition(first)
+    _, ends, after = rest.partition(last)
+    if not (begins and ends):
+        raise InputError(
+            f"the document has no lines {first} and {last}",
+            "write both where the table belongs, or leave --readme out",
+        )
     return f"{before}{first}\n\n{table}\n\n{last}{after}"

@@ -1,4 +1,4 @@
-"""Rows of a command: recorded, made into tables and plots, and shown."""
+"""Records the rows of a command, makes tables and plots of them, and shows the tables."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _PATH_OPTIONS = ("-o", "--output", "--json", "--work")
 
 @dataclass(frozen=True)
 class Report:
-    """Table and plot of recorded rows.
+    """Makes the table and the plot of recorded rows.
 
     Attributes:
-        table: the rows as Markdown.
-        draw: writes them as a PNG; None where there is nothing to draw.
+        table: Function that writes the rows as a table in Markdown.
+        draw: Function that draws the rows as a PNG file; None for rows without a plot.
     """
 
     table: Callable[[Rows], str]
     draw: Callable[[Rows, Path], None] | None = None
 
     def render(self, path: Path) -> str:
-        """Write `<stem>.md`, and the picture, beside recorded rows; return the text."""
+        """Write `<stem>.md` and any `<stem>.png` next to the file of rows; return the table."""
         rows = read(path)
         text = self.table(rows) + "\n"
         path.with_suffix(".md").write_text(text)
@@ -39,7 +39,7 @@ class Report:
 
 
 def reports() -> dict[str, Report]:
-    """Tables and plots by subcommand; what they are made with is imported for them alone."""
+    """Return the reports by subcommand; only this imports what makes the tables and plots."""
     from ..measures import (
         agreement,
         end_to_end,
@@ -64,42 +64,59 @@ def reports() -> dict[str, Report]:
 
 
 def write(rows: Iterable[AnyRow], name: str, output: Path, json_file: Path | None) -> list[AnyRow]:
-    """Record rows as they come; then write their tables and plots, and show them."""
+    """Record rows as they are measured; then write and show their table, and write their plot.
+
+    Args:
+        rows: Rows; each may take long to measure.
+        name: Subcommand that measures them, a key of `reports`.
+        output: Folder for rows, table and plot.
+        json_file: File for the rows alone, without table and plot; None to use the folder.
+
+    Returns:
+        All rows.
+    """
     path = json_file or output / f"{name}.jsonl"
-    kept = recorded(rows, path)
+    written = recorded(rows, path)
     if json_file is None:
         click.echo(reports()[name].render(path))
-    return kept
+    return written
 
 
 def show(about: dict[str, Any], packages: Sequence[str], table: str, path: Path) -> None:
-    """Write and print a table, under the machine it was measured on."""
+    """Write and print a table, under a line on the machine and the command.
+
+    Args:
+        about: Facts of the machine, from `records.machine`.
+        packages: Packages whose versions are named.
+        table: Table in Markdown.
+        path: File for the text.
+    """
     text = f"{describe(about, *packages)}\n\n`{command_line()}`\n\n{table}\n"
     path.write_text(text)
     click.echo(text)
 
 
 def command_line() -> str:
-    """The command line, without the options that say where files go."""
+    """Return the command line of this process, without the options that name files and folders."""
     words = iter(sys.argv[1:])
-    kept = []
+    shown = []
     for word in words:
         if word in _PATH_OPTIONS:
             next(words, None)
         elif not word.startswith(tuple(f"{name}=" for name in _PATH_OPTIONS)):
-            kept.append(word)
-    return f"python -m benchmarks {shlex.join(kept)}"
+            shown.append(word)
+    return f"python -m benchmarks {shlex.join(shown)}"
 
 
 def write_contenders(rows: Iterable[Any], name: str, output: Path, json_file: Path | None) -> int:
-    """Write rows as `write` does, name the contenders that failed; the exit code of the command."""
-    kept = write(rows, name, output, json_file)
-    return complain_of(row.contender for row in kept if getattr(row, "failed", False))
+    """Write rows (see `write`), name the contenders that failed, and return the exit code."""
+    written = write(rows, name, output, json_file)
+    return complain_of(row.contender for row in written if getattr(row, "failed", False))
 
 
 def complain_of(failed: Iterable[str]) -> int:
-    """Name contenders that broke or are wrong; the exit code of the command."""
+    """Name the contenders that broke or are wrong, and return the exit code of the command."""
     names = ", ".join(dict.fromkeys(failed))
     if names:
-        click.echo(f"benchmarks: broke, or are wrong, and were not timed: {names}", err=True)
+        click.echo(f"benchmarks: not timed, as they broke or are wrong: {names}", err=True)
     return int(bool(names))

@@ -1,4 +1,4 @@
-"""`scaling`: how the time grows."""
+"""Runs `scaling`, which measures how the time of an image grows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .options import contender_options, measure_contenders
 @contender_options(
     "scaling",
     rounds=3,
-    all_of_them="`lean` and every backend in every precision",
+    default_contenders="`lean` and every backend in every precision",
     timed=True,
 )
 def command(**options: Any) -> int:
-    """Seconds a picture by the number of classes, of passes, and of pictures in a batch."""
+    """Time an image by the number of classes, of passes, and of images in a batch."""
     from ..contenders.base import LEAN
     from ..contenders.registry import ENGINE_SEGMENTERS
     from ..measures import scaling

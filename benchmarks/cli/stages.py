@@ -1,4 +1,4 @@
-"""`stages`: where the time of a picture goes."""
+"""Runs `stages`, which measures where the time of an image goes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .options import contender_options, measure_contenders
 
 
 @click.command("stages")
-@contender_options("stages", rounds=5, all_of_them="all")
+@contender_options("stages", rounds=5, default_contenders="all")
 def command(**options: Any) -> int:
-    """Decode, image encoder, matching branch, refinement, CRF: seconds of each, one by one."""
+    """Time each stage by itself: decode, image encoder, matching branch, refinement, CRF."""
     from ..contenders.registry import SEGMENTERS
     from ..measures import stages
 

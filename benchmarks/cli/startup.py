@@ -1,4 +1,4 @@
-"""`startup`: how long the first picture takes."""
+"""Runs `startup`, which measures how long the first image takes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .options import contender_options, measure_contenders
 
 
 @click.command("startup")
-@contender_options("startup", rounds=5, all_of_them="all of the engine's")
+@contender_options("startup", rounds=5, default_contenders="all of the engine's")
 def command(**options: Any) -> None:
-    """From the start of a process to the first labels, cold and warm; and its memory."""
+    """Time the start of a process to its first labels, cold and warm; measure its memory."""
     from ..contenders.registry import ENGINE_SEGMENTERS
     from ..measures import startup
 

@@ -1,1 +1,1 @@
-"""Contenders: the engine on its backends, and PyTorch, each behind the same protocol."""
+"""Runs contenders behind one protocol: the engine on its backends, and PyTorch."""

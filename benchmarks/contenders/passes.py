@@ -1,4 +1,4 @@
-"""Contenders that run the K passes: eager and compiled PyTorch, the engine on each backend."""
+"""Loads the contenders that run the K passes: eager and compiled PyTorch, and the engine."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from ..harness.models import build
 from ..harness.prepared import PreparedModel
 from .base import skipped_if_it_fails
 
-TOKENS = 16  # of a caption
-OWNERS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # three classes of two tokens each
+TOKENS = 16  # length of a caption
+CLASS_TOKENS = [(0, [4, 5]), (1, [6, 7]), (2, [8, 9])]  # class and token positions: 3 classes
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 EAGER_PASSES = [f"eager-{precision}" for precision in DTYPES]
@@ -48,16 +48,19 @@ PASSES_CONTENDERS = [
 ]
 
 Run = Callable[[int], Any]
-"""Runs so many passes, and waits: salience summed over them, float32 [B, T, P], on the device."""
+"""Runs a number of passes and waits for the device.
+
+Returns the salience summed over the passes, float32 [B, T, P], on the device.
+"""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Pictures and captions of a case, on the host.
+    """Stores the images and captions of a case, in the host's memory.
 
     Attributes:
-        pixels: float32 [B, 3, S, S].
-        ids: int64 [B, T].
+        pixels: Normalized pixels, float32 [B, 3, S, S].
+        ids: Token ids of the captions, int64 [B, T].
     """
 
     pixels: np.ndarray
@@ -65,7 +68,13 @@ class Inputs:
 
     @classmethod
     def random(cls, model: BlipForImageTextRetrieval, batch: int, size: int) -> Inputs:
-        """The same ones for every contender."""
+        """Draw inputs at random; the same arguments give the same inputs.
+
+        Args:
+            model: Model, whose vocabulary the ids are drawn from.
+            batch: Number B of images, each with a caption.
+            size: Side S of the images, in pixels.
+        """
         random = np.random.default_rng(batch)
         words: Any = model.config.text_config
         pixels = random.normal(size=(batch, 3, size, size)).astype(np.float32)
@@ -74,13 +83,13 @@ class Inputs:
 
 @dataclass
 class PassesContender:
-    """The K passes of one contender, loaded, to be fed and timed.
+    """Holds one loaded contender that runs the K passes.
 
     Attributes:
-        feed: puts a case on the device; what it gives may be timed.
-        precision: of its arithmetic.
-        read_back: how it really runs.
-        free_before: bytes that were free on the GPU before it was loaded.
+        feed: Function that copies inputs to the device, and returns the function to time.
+        precision: Precision of the contender's arithmetic.
+        read_back: Function that returns facts of how the contender runs: TF32, CUDA graphs.
+        free_before: Free bytes of the GPU before the contender was loaded; None on the CPU.
     """
 
     feed: Callable[[Inputs], Run]
@@ -91,13 +100,13 @@ class PassesContender:
 
 @dataclass
 class PassesLoader:
-    """Loads contenders for a model at one image size, and counts what they take of the GPU.
+    """Loads contenders for a model at one image size, and measures their GPU memory.
 
     Attributes:
-        model: resized to it.
-        exported: its export, for the engine.
-        device: "cpu" or "cuda:N".
-        batches: of the cases to come.
+        model: BLIP model for PyTorch, resized to the image size.
+        exported: Model folder for the engine.
+        device: Device, "cpu" or "cuda:N".
+        batches: Batch sizes that will be run.
     """
 
     model: BlipForImageTextRetrieval
@@ -106,27 +115,27 @@ class PassesLoader:
     batches: Sequence[int]
 
     @classmethod
-    def open(cls, made: PreparedModel, batches: Sequence[int]) -> PassesLoader:
-        """Load a checkpoint and its export."""
-        files, _ = find_checkpoint(made.checkpoint)
-        model, exported = blip.load(files, None).model, open_model(made.folder, verify=False)
+    def open(cls, prepared: PreparedModel, batches: Sequence[int]) -> PassesLoader:
+        """Load a checkpoint and open its export."""
+        files, _ = find_checkpoint(prepared.checkpoint)
+        model, exported = blip.load(files, None).model, open_model(prepared.folder, verify=False)
         blip.resize(model, exported.manifest.preprocess.sides)
-        return cls(model, exported, made.device, batches)
+        return cls(model, exported, prepared.device, batches)
 
     @property
     def size(self) -> int:
-        """S."""
+        """Return the side of the model's input, in pixels."""
         return self.exported.manifest.preprocess.sides[0]
 
     def load(self, name: str, stack: ExitStack) -> PassesContender:
-        """A contender of `PASSES_CONTENDERS`.
+        """Load a contender, and run two passes to see that it works.
 
         Args:
-            name: of it.
-            stack: closes it.
+            name: Name of the contender, of `PASSES_CONTENDERS`.
+            stack: Exit stack that will close the contender.
 
         Raises:
-            SkippedError: it cannot be had here.
+            SkippedError: The contender cannot be loaded or run here.
         """
         kind, _, precision = name.rpartition("-")
         self._empty_caches()
@@ -141,7 +150,15 @@ class PassesLoader:
         return contender
 
     def used_mib(self, contender: PassesContender, run: Callable[[], object]) -> float | None:
-        """MiB of the GPU that a contender takes for a run, its weights and caches included."""
+        """Measure the GPU memory of a contender, its weights and caches included.
+
+        Args:
+            contender: Loaded contender.
+            run: Function that runs the contender.
+
+        Returns:
+            MiB in use after a run; None on the CPU.
+        """
         self._empty_caches()
         run()
         free = self._free_memory()
@@ -150,12 +167,12 @@ class PassesLoader:
         return (contender.free_before - free) / 2**20
 
     def free(self) -> None:
-        """Give back the memory of contenders that are closed, and that nothing holds any more."""
-        gc.collect()  # modules of PyTorch hold themselves
+        """Free the memory of closed contenders that nothing refers to."""
+        gc.collect()  # modules of PyTorch refer to themselves
         self._empty_caches()
 
     def _empty_caches(self) -> None:
-        """Give back what PyTorch and CuPy keep for later."""
+        """Free the memory that PyTorch and CuPy cache."""
         if self.device != "cpu":
             torch.cuda.empty_cache()
             cupy = importlib.import_module("cupy")
@@ -163,14 +180,14 @@ class PassesLoader:
                 cupy.get_default_memory_pool().free_all_blocks()
 
     def _free_memory(self) -> int | None:
-        """Bytes free on the GPU."""
+        """Return the free bytes of the GPU; None on the CPU."""
         if self.device == "cpu":
             return None
         return torch.cuda.mem_get_info(self.device)[0]
 
     def _pytorch(self, precision: str, stack: ExitStack, *, compiled: bool) -> PassesContender:
         if compiled:
-            stack.callback(torch.compiler.reset)  # it keeps what it compiled
+            stack.callback(torch.compiler.reset)  # frees the compiled code
         best = blip.known_best(self.model)
         passes = EagerPasses(
             copy.deepcopy(self.model),
@@ -182,16 +199,16 @@ class PassesLoader:
         )
 
         def feed(inputs: Inputs) -> Run:
-            class_token = np.zeros(inputs.ids.shape, bool)
-            class_token[:, [token for _, own in OWNERS for token in own]] = True
-            pixels, ids, owned = (
+            is_class_token = np.zeros(inputs.ids.shape, bool)
+            is_class_token[:, [token for _, tokens in CLASS_TOKENS for token in tokens]] = True
+            pixels, ids, class_token = (
                 torch.from_numpy(array).to(self.device)
-                for array in (inputs.pixels, inputs.ids, class_token)
+                for array in (inputs.pixels, inputs.ids, is_class_token)
             )
             mask = torch.ones_like(ids)
 
             def run(count: int) -> torch.Tensor:
-                total = passes(pixels, ids, mask, owned, count)
+                total = passes(pixels, ids, mask, class_token, count)
                 if self.device != "cpu":
                     torch.cuda.synchronize(self.device)
                 return total
@@ -218,19 +235,23 @@ class PassesLoader:
         )
         stack.callback(graphs.runners.close)
         read_back = partial(_read_back, graphs)
-        return PassesContender(lambda inputs: _fed(graphs, inputs), precision, read_back)
+        return PassesContender(lambda inputs: _feed(graphs, inputs), precision, read_back)
 
 
 def to_host(total: Any) -> np.ndarray:
-    """Copy what a run gave to the host's memory."""
+    """Copy the salience of a run to the host's memory.
+
+    Args:
+        total: Tensor of PyTorch, or array of CuPy or NumPy.
+    """
     if isinstance(total, torch.Tensor):
         return total.cpu().numpy()
     return total if isinstance(total, np.ndarray) else total.get()
 
 
-def _fed(graphs: Graphs, inputs: Inputs) -> Run:
+def _feed(graphs: Graphs, inputs: Inputs) -> Run:
     device = graphs.device
-    captions = [[CaptionTokens(ids, OWNERS)] for ids in inputs.ids.tolist()]
+    captions = [[CaptionTokens(ids, CLASS_TOKENS)] for ids in inputs.ids.tolist()]
     with device.on_stream():
         pixels = device.xp.asarray(inputs.pixels)
         batch = CaptionBatch.of(graphs.captioner, captions, device)
@@ -252,46 +273,46 @@ def _passes(graphs: Graphs, pixels: Array, captions: CaptionBatch, count: int) -
 
 
 class _ReplayingRunner:
-    """A runner that gives at once what another gave once."""
+    """Runs a graph once, and returns the outputs of that run in every later call."""
 
     def __init__(self, runner: Runner) -> None:
         self.device = runner.device
         self._runner = runner
-        self._given: dict[str, Array] = {}
+        self._outputs: dict[str, Array] = {}
 
     def run(self, feeds: Any, outputs: Any = None) -> dict[str, Array]:
-        self._given = self._given or self._runner.run(feeds, outputs)
-        return self._given
+        self._outputs = self._outputs or self._runner.run(feeds, outputs)
+        return self._outputs
 
     def close(self) -> None:
         pass
 
 
 def _read_back(graphs: Graphs) -> dict[str, Any]:
-    found: dict[str, Any] = {"device": graphs.device.name}
+    facts: dict[str, Any] = {"device": graphs.device.name}
     if graphs.device.stream is not None:
-        found["cuda_graphs"] = [
+        facts["cuda_graphs"] = [
             sum(replayed for _, replayed in getattr(runner, "captured", []))
             for runner in graphs.runners.loaded.values()
         ]
-        found["host_between_passes_ms"] = _host_between_passes(graphs)
-    return found
+        facts["host_between_passes_ms"] = _host_between_passes(graphs)
+    return facts
 
 
 def _host_between_passes(graphs: Graphs, count: int = 100) -> float:
-    """Milliseconds in which the host queues what lies between two runs of the graphs."""
+    """Measure the host's time, in ms, to queue the kernels between two runs of the graphs."""
     size = graphs.manifest.preprocess.sides[0]
-    known = graphs.runners.loaded
-    replaying = Runners(lambda name: _ReplayingRunner(known[name]), graphs.device, list(known))
-    standing = replace(graphs, runners=replaying)
-    captions = [[CaptionTokens(list(range(1, TOKENS + 1)), OWNERS)]]
+    loaded = graphs.runners.loaded
+    runners = Runners(lambda name: _ReplayingRunner(loaded[name]), graphs.device, list(loaded))
+    replaying = replace(graphs, runners=runners)
+    captions = [[CaptionTokens(list(range(1, TOKENS + 1)), CLASS_TOKENS)]]
     with graphs.device.on_stream():
         pixels = graphs.device.xp.zeros((1, 3, size, size), np.float32)
         batch = CaptionBatch.of(graphs.captioner, captions, graphs.device)
-        _passes(standing, pixels, batch, 2)
+        _passes(replaying, pixels, batch, 2)
         graphs.device.stream.synchronize()
         began = time.perf_counter()
-        _passes(standing, pixels, batch, count)
+        _passes(replaying, pixels, batch, count)
         elapsed = time.perf_counter() - began
         graphs.device.stream.synchronize()
     return 1000 * elapsed / count

@@ -1,6 +1,7 @@
-"""Whole segmenters by name, and how to load each.
+"""Loads whole segmenters by name.
 
-PyTorch is imported for its own segmenters alone: whoever measures the engine need not load it.
+PyTorch is imported only for the segmenters that run on it, so that a process of the engine does
+without.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ SEGMENTERS = [*PYTORCH_SEGMENTERS, *ENGINE_SEGMENTERS]
 
 
 def load(name: str, model: PreparedModel) -> TimedSegmenter:
-    """Load a segmenter of `SEGMENTERS`.
+    """Load a segmenter.
+
+    Args:
+        name: Name of the segmenter, of `SEGMENTERS`.
+        model: Model that it loads.
 
     Raises:
-        PnpOvssError: it cannot be had here.
-        ImportError: a package that it needs is missing.
+        PnpOvssError: This machine or this model folder cannot run the segmenter.
+        ImportError: A package of the segmenter is missing.
     """
     if name in PYTORCH_SEGMENTERS:
         from .pytorch import open_pytorch
@@ -37,6 +42,6 @@ def load(name: str, model: PreparedModel) -> TimedSegmenter:
 
 
 def precision_of(name: str) -> str:
-    """Precision of the arithmetic of a segmenter of `SEGMENTERS`."""
+    """Return the precision of a segmenter's arithmetic; `name` is of `SEGMENTERS`."""
     tail = name.rpartition("-")[2]
     return tail if tail in PRECISIONS else "fp32"

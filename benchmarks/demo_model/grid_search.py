@@ -1,7 +1,8 @@
-"""Choosing layers, heads and settings for the demo model, on scenes of a seed of their own.
+"""Chooses layers, heads and settings of the demo model, on scenes of a separate seed.
 
-First every set of neighboring layers, with each head and with all of them averaged, by one pass
-without a CRF; then, with the best, one group of settings after the other, the whole method.
+First it ranks every set of neighboring layers, with each head and with the average of all heads, by
+one pass without a CRF. Then it tries one group of settings after the other, with the best layers
+and heads and the whole method.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pnp_ovss.export import export
 from .recipe import CHECKPOINT
 
 SEED = 7
-BLUR = 0.02  # to begin with
+BLUR = 0.02  # before blur is searched for
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 SHOWN = 10
 
@@ -42,30 +43,33 @@ GROUPS: tuple[list[dict[str, Any]], ...] = (
         for passes, drop in _SCHEDULES
         for threshold in (0.03, 0.05, 0.08, 0.12)
     ],
-    # Together, as the more is blurred, the higher the best threshold. No more than the paper's
-    # blur: it grows with the picture and the reach of the CRF does not, so what more of it gains on
-    # scenes of 256 pixels is lost on larger pictures.
+    # Blur and threshold are searched together, as more blur needs a higher threshold. The paper's
+    # blur is the largest: blur grows with the image and the reach of the CRF does not, so the gain
+    # of more blur on scenes of 256 pixels is lost on larger images.
     [
         {"blur": blur, "threshold": threshold}
         for blur in (0.01, 0.02, 0.03, 0.05)
         for threshold in (0.03, 0.05, 0.08, 0.12)
     ],
 )
-"""Changes to the settings, of which the best of each group is kept, group after group."""
+"""Changes to the settings; the best change of a group applies to all later groups."""
 LEVELS = (0.3, 0.5, 0.7, 0.9)
 
 
-def tune(pictures: int) -> Iterator[str]:
-    """Look for the best; lines that tell of it.
+def tune(images: int) -> Iterator[str]:
+    """Search for the layers, heads and settings with the highest mIoU.
 
     Args:
-        pictures: how many scenes to judge by.
+        images: Number of scenes to judge by.
+
+    Returns:
+        Lines of text: the score of everything that was tried, and last the best choice.
     """
     dataset = sticker_scenes("stickers", SEED)
-    with tempfile.TemporaryDirectory() as room:
-        folder = Path(room)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         _export(folder / "all", all_heads=True)
-        ranked = _rank_heads(folder / "all", dataset, pictures)
+        ranked = _rank_heads(folder / "all", dataset, images)
         for miou, layers, heads, threshold in ranked[:SHOWN]:
             yield f"{miou:.4f}  layers {layers}, heads {heads}, threshold {threshold}"
         _, layers, heads, threshold = ranked[0]
@@ -75,7 +79,7 @@ def tune(pictures: int) -> Iterator[str]:
 
             def score(changes: dict[str, Any], present: Present = "given") -> float:
                 tried = replace(settings, **changes)
-                return evaluate(segmenter, dataset, tried, present=present, images=pictures).miou
+                return evaluate(segmenter, dataset, tried, present=present, images=images).miou
 
             for group in GROUPS:
                 scores = [score(changes) for changes in group]
@@ -89,9 +93,13 @@ def tune(pictures: int) -> Iterator[str]:
 
 
 def _rank_heads(
-    folder: Path, dataset: Dataset, pictures: int
+    folder: Path, dataset: Dataset, images: int
 ) -> list[tuple[float, tuple[int, ...], tuple[int, ...], float]]:
-    """mIoU, layers, heads and threshold of one pass without a CRF, the best first."""
+    """Rank layers, heads and thresholds by the mIoU of one pass without a CRF, the best first.
+
+    Returns:
+        Tuples of mIoU, layers, heads and threshold.
+    """
     method = open_every_map(folder)
     layers, heads = map(len, layers_and_heads(method))
     neighbors = [tuple(range(a, b)) for a in range(layers) for b in range(a + 1, layers + 1)]
@@ -99,7 +107,7 @@ def _rank_heads(
     counts: defaultdict[tuple[tuple[int, ...], tuple[int, ...], float], Confusion] = defaultdict(
         lambda: Confusion.of(len(dataset.names), dataset.ignore)
     )
-    for index in range(pictures):
+    for index in range(images):
         sample = dataset.sample(index)
         request = prepare(method, sample.image, sample.classes, Settings())
         maps, numbers = every_map(method, request), dataset.numbers(sample.classes)

@@ -1,4 +1,4 @@
-"""The demo model before training: BLIP's image-text-matching branch, with its own vocabulary."""
+"""Makes the demo model before training: BLIP for image-text matching, with a small vocabulary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TEXT = {
 
 
 def tokenizer() -> Tokenizer:
-    """An uncased WordPiece tokenizer over the words of the class names, some of them in pieces."""
+    """Make an uncased WordPiece tokenizer of the class names; `PIECES` splits some words."""
     words = sorted({word for name in CLASSES for word in name.split()})
     pieces = [piece for word in words for piece in PIECES.get(word, (word,))]
     return word_piece(
@@ -48,7 +48,11 @@ def tokenizer() -> Tokenizer:
 
 
 def new_blip(words: Tokenizer) -> BlipForImageTextRetrieval:
-    """A small BLIP with fresh weights, for square pictures of any number of whole patches."""
+    """Make a small BLIP with initial weights.
+
+    Args:
+        words: Tokenizer of the model.
+    """
     text = {
         **TEXT,
         "vocab_size": words.get_vocab_size(),
@@ -61,21 +65,29 @@ def new_blip(words: Tokenizer) -> BlipForImageTextRetrieval:
 
 
 def captioner(words: Tokenizer) -> Captioner:
-    """Writes captions as for the model that is exported."""
+    """Make the captioner that the exported model has.
+
+    Args:
+        words: Tokenizer of the model.
+    """
     ids = words.get_vocab()
     first, last, padding = (ids[token] for token in ("[ENC]", "[SEP]", "[PAD]"))
-    room = TEXT["max_position_embeddings"]
+    length = TEXT["max_position_embeddings"]
     return Captioner(
-        words, Text("wordpiece", PROMPT, " ", True, first, last, padding, "[UNK]", room)
+        words, Text("wordpiece", PROMPT, " ", True, first, last, padding, "[UNK]", length)
     )
 
 
 class WordPatchLogits(nn.Module):
-    """How well each patch fits each class name; trained alongside and thrown away.
+    """Scores each patch for each class name; it is trained with the model, and not exported.
 
-    Left to image-text matching alone, a fresh model stays at chance for long. An image-level
-    multi-label loss on these logits starts it off; as the names are read from the very word
-    embeddings that captions are made of, queries and keys begin on common ground.
+    Trained by image-text matching alone, a new model stays at chance for long. A multi-label loss
+    on these logits, for a whole image, gets it started. The names are read from the word embeddings
+    of captions, so that queries and keys of the cross-attention begin alike.
+
+    Args:
+        blip: Model that is trained.
+        words: Tokenizer of the model.
     """
 
     average: torch.Tensor
@@ -86,14 +98,22 @@ class WordPatchLogits(nn.Module):
         vision: Any = blip.config.vision_config
         self.project = nn.Linear(vision.hidden_size, text.hidden_size)
         self.bias = nn.Parameter(torch.tensor(-2.0))
-        owned = [words.encode(name, add_special_tokens=False).ids for name in CLASSES]
         average = torch.zeros(len(CLASSES), words.get_vocab_size())
-        for row, ids in zip(average, owned, strict=True):
+        for row, name in zip(average, CLASSES, strict=True):
+            ids = words.encode(name, add_special_tokens=False).ids
             row[ids] = 1 / len(ids)
         self.register_buffer("average", average, persistent=False)
 
     def forward(self, embeddings: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """[V, D] word embeddings, [B, P, E] patches -> [B, P, C]."""
+        """Score patches.
+
+        Args:
+            embeddings: Word embeddings of the text encoder, float32 [V, D].
+            patches: Patch embeddings of the image encoder, float32 [B, P, E].
+
+        Returns:
+            Logits of each patch and class, float32 [B, P, C].
+        """
         names = nn.functional.layer_norm(self.average @ embeddings, embeddings.shape[1:])
         return self.project(patches) @ names.T / names.shape[1] ** 0.5 + self.bias
 
@@ -101,16 +121,20 @@ class WordPatchLogits(nn.Module):
 def encode_image(
     blip: BlipForImageTextRetrieval,
     pixels: torch.Tensor,
-    kept: torch.Tensor | None = None,
+    patch_indices: torch.Tensor | None = None,
     corner: tuple[int, int] = (0, 0),
 ) -> torch.Tensor:
-    """Image embeddings, [B, 1 + N, E].
+    """Encode images, or some of their patches.
 
     Args:
-        blip: the model.
-        pixels: [B, 3, H, W], normalized, of whole patches; no larger than the model's pictures.
-        kept: the patches to look at, int64 [B, N]; by default all. The others' tokens are left out.
-        corner: where in the grid of positions the picture lies, row and column.
+        blip: Model with the image encoder.
+        pixels: Normalized pixels, float32 [B, 3, H, W]; H and W are multiples of the patch size,
+            and at most the model's image size.
+        patch_indices: Indices of the patches to encode, int64 [B, N]; by default all.
+        corner: Row and column of the first patch in the grid of position embeddings.
+
+    Returns:
+        Embeddings of [CLS] and of the N patches, float32 [B, 1 + N, E].
     """
     vision = blip.vision_model
     shape: Any = blip.config.vision_config
@@ -118,11 +142,12 @@ def encode_image(
     patches = vision.embeddings.patch_embedding(pixels)
     rows, columns = patches.shape[2:]
     positions = vision.embeddings.position_embedding
-    places = positions[:, 1:].unflatten(1, (grid, grid))
-    places = places[:, corner[0] : corner[0] + rows, corner[1] : corner[1] + columns].flatten(1, 2)
-    tokens = patches.flatten(2).transpose(1, 2) + places
-    if kept is not None:
-        tokens = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+    row, column = corner
+    added = positions[:, 1:].unflatten(1, (grid, grid))
+    added = added[:, row : row + rows, column : column + columns].flatten(1, 2)
+    tokens = patches.flatten(2).transpose(1, 2) + added
+    if patch_indices is not None:
+        tokens = tokens.gather(1, patch_indices[..., None].expand(-1, -1, tokens.shape[2]))
     first = (vision.embeddings.class_embedding + positions[:, :1]).expand(len(tokens), -1, -1)
     hidden = vision.encoder(inputs_embeds=torch.cat([first, tokens], dim=1)).last_hidden_state
     return vision.post_layernorm(hidden)
@@ -131,13 +156,16 @@ def encode_image(
 def match_logits(
     blip: BlipForImageTextRetrieval, embeds: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
-    """ITM logits [B, N, 2] of N captions for each picture.
+    """Match each image with its captions.
 
     Args:
-        blip: the model.
-        embeds: [B, 1 + P, E].
-        ids: caption tokens, int64 [B, N, T].
+        blip: Model with the matching branch.
+        embeds: Image embeddings, float32 [B, 1 + P, E].
+        ids: Token ids of N captions of each image, int64 [B, N, T].
         mask: 1 at tokens that are not padding, int64 [B, N, T].
+
+    Returns:
+        ITM logits of each caption, float32 [B, N, 2]; index 1 is a match.
     """
     captions = ids.shape[1]
     hidden = blip.text_encoder(

@@ -1,4 +1,4 @@
-"""Recipe of the demo model: the checkpoint that is kept of a training, and its export."""
+"""Saves the checkpoint of the demo model after training, and exports it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,18 @@ from .model import tokenizer
 CHECKPOINT = Path(__file__).parent / "sticker-blip"
 DEMO = Path(__file__).resolve().parents[2] / "engine" / "data" / "demo"
 
-# Located by `python -m benchmarks.demo_model grid-search`.
+# Chosen by `python -m benchmarks.demo_model grid-search`.
 LAYERS, HEADS = (0, 1), "all"
 SETTINGS = Settings(passes=2, drop_schedule=10, threshold=0.05, blur=0.05, match_threshold=0.7)
 
 
 def keep(model: BlipForImageTextRetrieval, log: Path) -> None:
-    """Save trained weights, as float16, and the log of their training."""
+    """Save trained weights in float16, and the log of the training.
+
+    Args:
+        model: Trained model; its weights are converted in place.
+        log: Log of the training.
+    """
     save_checkpoint(model.half(), tokenizer(), CHECKPOINT)
     shutil.copy(log, CHECKPOINT)
 

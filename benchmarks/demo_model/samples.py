@@ -1,4 +1,4 @@
-"""The pictures that `pnp-ovss demo` shows: stickers laid out by hand."""
+"""Makes the images that `pnp-ovss demo` shows, of stickers that are laid out by hand."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from pnp_ovss.engine.evaluation.datasets.stickers.atlas import stickers
 
 OUTPUT = Path(__file__).resolve().parents[2] / "engine" / "data" / "samples"
 SIZE = (640, 480)
-_PAINTED = (320, 240)  # textures are made for pictures of this scale, and enlarged
+_PAINTED = (320, 240)  # size in which textures are made, before they are enlarged to SIZE
 _QUALITY = 88
 
 
 @dataclass(frozen=True)
 class Sticker:
-    """A sticker in a picture; places and sizes in pixels, the angle in degrees."""
+    """Places a sticker in an image.
+
+    Attributes:
+        name: Class name of the sticker.
+        center: Position of the sticker's center, x and y in pixels.
+        side: Length of the sticker's longer side, in pixels.
+        angle: Rotation of the sticker, in degrees, counterclockwise.
+    """
 
     name: str
     center: tuple[int, int]
@@ -29,8 +36,16 @@ class Sticker:
 
 
 @dataclass(frozen=True)
-class SamplePicture:
-    """A picture: one texture above another (or a background without a name), and stickers."""
+class SampleImage:
+    """Describes a sample image: one texture above another, and stickers on them.
+
+    Attributes:
+        file: File name of the image.
+        description: Description of the image, a sentence.
+        ground: Names of the textures, from the top; empty for a background that is no class.
+        stickers: Stickers of the image, from the lowest layer.
+        seed: Seed of the textures.
+    """
 
     file: str
     description: str
@@ -40,12 +55,12 @@ class SamplePicture:
 
     @property
     def classes(self) -> list[str]:
-        """Classes to look for."""
+        """Return the class names to segment."""
         return [sticker.name for sticker in self.stickers]
 
 
 SAMPLES = (
-    SamplePicture(
+    SampleImage(
         "beach.jpg",
         "A boat sails by a beach, on which a turtle rests beside an umbrella.",
         ("water", "sand"),
@@ -55,7 +70,7 @@ SAMPLES = (
             Sticker("turtle", (270, 375), 170),
         ),
     ),
-    SamplePicture(
+    SampleImage(
         "party.jpg",
         "A teddy bear, a birthday cake and a soccer ball.",
         (),
@@ -66,7 +81,7 @@ SAMPLES = (
         ),
         seed=4,
     ),
-    SamplePicture(
+    SampleImage(
         "picnic.jpg",
         "A picnic in the snow: grapes, hot dog, watermelon; a ladybug has come, too.",
         ("snow",),
@@ -81,7 +96,7 @@ SAMPLES = (
 
 
 def make() -> None:
-    """Write the pictures, and `samples.json`, which says what to look for in each."""
+    """Write the images, and `samples.json` with the class names and description of each."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
     listing = []
     for sample in SAMPLES:
@@ -97,9 +112,9 @@ def make() -> None:
     (OUTPUT / "samples.json").write_bytes(text + b"\n")
 
 
-def draw(sample: SamplePicture) -> Image.Image:
-    """The picture, RGB."""
-    picture = Image.fromarray(_ground(sample)).resize(SIZE, Image.Resampling.BICUBIC)
+def draw(sample: SampleImage) -> Image.Image:
+    """Draw a sample image in RGB."""
+    image = Image.fromarray(_ground(sample)).resize(SIZE, Image.Resampling.BICUBIC)
     cut_outs = stickers()
     for sticker in sample.stickers:
         cut_out = cut_outs[sticker.name]
@@ -109,11 +124,11 @@ def draw(sample: SamplePicture) -> Image.Image:
         cut_out = cut_out.resize(size, Image.Resampling.LANCZOS)
         cut_out = cut_out.rotate(sticker.angle, Image.Resampling.BICUBIC, expand=True)
         left, top = (c - s // 2 for c, s in zip(sticker.center, cut_out.size, strict=True))
-        picture.paste(cut_out, (left, top), cut_out)
-    return picture
+        image.paste(cut_out, (left, top), cut_out)
+    return image
 
 
-def _ground(sample: SamplePicture) -> np.ndarray:
+def _ground(sample: SampleImage) -> np.ndarray:
     width, height = _PAINTED
     rng = np.random.default_rng(sample.seed)
     if not sample.ground:

@@ -1,9 +1,10 @@
-"""Training the demo model from what is in whole pictures: no mask enters any loss.
+"""Trains the demo model from the class names of whole images: no mask enters any loss.
 
-Small pictures first, at the scale of the large ones, until matching has taken off; then large ones,
-each shown as four disjoint quarters of its patches, which costs less than showing it whole and
-makes every part of a thing count; then whole pictures, some of their patches blanked as Salience
-DropOut does. The last two stages do so once more, in halves and whole, with hard negatives.
+The first stage shows small images, with stickers of the same scale as in large ones, until matching
+leaves chance. The second shows large images, each as four disjoint quarters of its patches: this
+costs less than whole images, and makes the model attend to every part of an object. The third shows
+whole images with some patches blanked, as Salience DropOut does. The last two stages do the same in
+halves and whole, with hard negatives.
 """
 
 from __future__ import annotations
@@ -42,28 +43,29 @@ from .model import (
 SEED = 1
 BATCH = 32
 WEIGHT_DECAY = 0.05
-AVERAGE = 0.999  # of the weights, from step to step: what is shipped
-CONTEXT = 0.25  # of the pictures
-SHARPNESS = 3  # of the pooling of patches: 0 would be the mean, infinity the maximum
+AVERAGE = 0.999  # decay of the exponential average of the weights, which is exported
+CONTEXT = 0.25  # part of the images that are context scenes
+SHARPNESS = 3  # sharpness of the pooling of patches: 0 would be the mean, infinity the maximum
 LOG_EVERY, SAVE_EVERY = 20, 200
 CHECKPOINT_FILE, LOG_FILE = "checkpoint.pt", "log.jsonl"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training.
+    """Describes a stage of the training.
 
     Attributes:
-        steps: of the optimizer.
-        side: of the pictures, in pixels.
-        most: classes in a picture at most.
-        parts: a picture is shown as so many disjoint sets of patches, each with its own captions.
-        blanked: up to this part of the patches is blanked.
-        naming: weight of the multi-label loss beside image-text matching.
-        rates: learning rate at its beginning and at its end, linear in between.
-        warm_up: steps over which the learning rate first rises.
-        hard: false captions name what the multi-label loss takes to be there, more often the surer
-            it is (hard negatives, as ALBEF and BLIP choose them); else any class as often.
+        steps: Number of steps of the optimizer.
+        side: Side of the images, in pixels.
+        most: Maximum number of classes in an image.
+        parts: Number of disjoint sets of patches as which an image is shown, each with captions.
+        blanked: Maximum part of the patches that is blanked.
+        naming: Weight of the multi-label loss; that of image-text matching is 1.
+        rates: Learning rates at the first and after the last step, linear in between.
+        warm_up: Number of steps over which the learning rate first rises from 0.
+        hard: Whether false captions are hard negatives: they name an absent class the more often,
+            the more the multi-label loss takes it to be present, as in ALBEF and BLIP. Otherwise
+            all absent classes are named equally often.
     """
 
     steps: int
@@ -77,8 +79,8 @@ class Stage:
     hard: bool = False
 
     @property
-    def pictures(self) -> int:
-        """Scenes a step."""
+    def images(self) -> int:
+        """Return the number of scenes in a step."""
         return BATCH // self.parts
 
 
@@ -93,7 +95,11 @@ STEPS = sum(stage.steps for stage in STAGES)
 
 
 class Batches(Dataset[dict[str, torch.Tensor]]):
-    """The batch of each step: pictures [N, 3, S, S], and the classes in each [N, C]."""
+    """Makes the batch of each step.
+
+    A batch has "pixels", float32 [N, 3, S, S], and "names", whether each class is in each image,
+    bool [N, C].
+    """
 
     def __len__(self) -> int:
         return STEPS
@@ -102,25 +108,29 @@ class Batches(Dataset[dict[str, torch.Tensor]]):
         stage, _ = stage_at(step)
         square = Preprocess((stage.side, stage.side), VISION["patch_size"], MEAN, STD)
         pixels, names = [], []
-        for number in range(stage.pictures):
+        for number in range(stage.images):
             index = step * BATCH + number
             kind = (
                 "context" if np.random.default_rng([SEED, index]).random() < CONTEXT else "stickers"
             )
-            picture = scene(kind, SEED, index, (stage.side, stage.side), stage.most)
-            pixels.append(model_input(picture.image, square))
-            names.append([name in picture.classes for name in CLASSES])
+            drawn = scene(kind, SEED, index, (stage.side, stage.side), stage.most)
+            pixels.append(model_input(drawn.image, square))
+            names.append([name in drawn.classes for name in CLASSES])
         return {"pixels": torch.from_numpy(np.stack(pixels)), "names": torch.tensor(names)}
 
 
 def fingerprint() -> str:
-    """Describe all that decides what a training comes to, beside the code."""
+    """Describe all constants that the result of a training depends on."""
     numbers = (SEED, BATCH, WEIGHT_DECAY, AVERAGE, CONTEXT, SHARPNESS)
     return repr((numbers, STAGES, VISION, TEXT, CLASSES))
 
 
 def stage_at(step: int) -> tuple[Stage, int]:
-    """The stage that a step belongs to, and its number within the stage."""
+    """Return the stage of a step, and the number of the step within the stage.
+
+    Raises:
+        IndexError: The step is past the last stage.
+    """
     for stage in STAGES:
         if step < stage.steps:
             return stage, step
@@ -129,7 +139,7 @@ def stage_at(step: int) -> tuple[Stage, int]:
 
 
 def learning_rate(step: int) -> float:
-    """Learning rate of a step of the optimizer."""
+    """Return the learning rate of a step."""
     stage, number = stage_at(step)
     first, last = stage.rates
     rate = first + (last - first) * number / stage.steps
@@ -137,7 +147,7 @@ def learning_rate(step: int) -> float:
 
 
 class Training(nn.Module):
-    """The model, what is thrown away after training, and the optimizer."""
+    """Holds the model, the layers that only the training needs, and the optimizer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +168,15 @@ class Training(nn.Module):
         self.average = {name: value.clone() for name, value in self.blip.state_dict().items()}
 
     def step(self, number: int, batch: dict[str, torch.Tensor]) -> dict[str, float]:
-        """One step of the optimizer; what there is to log of it."""
+        """Run one step of the optimizer.
+
+        Args:
+            number: Number of the step.
+            batch: Batch of the step, from `Batches`.
+
+        Returns:
+            Losses "matching" and "naming", and "right", the part of captions judged right.
+        """
         stage, _ = stage_at(number)
         torch.manual_seed(SEED + number)
         embeds = self._embeds(stage, batch["pixels"])
@@ -184,27 +202,28 @@ class Training(nn.Module):
     def _captions(
         self, number: int, names: torch.Tensor, mistaken: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Captions of each part of a picture: ids and mask [B, 4, T], true [B, 4].
+        """Draw captions of each part of an image: ids and mask [B, 4, T], true [B, 4].
 
         Args:
-            number: of the step.
-            names: the classes that are there, bool [B, C].
-            mistaken: how likely each class seems to be there, logits [B, C], for hard negatives.
+            number: Number of the step.
+            names: Whether each class is in the image, bool [B, C].
+            mistaken: Logits that each class is in the image, [B, C], for hard negatives; None to
+                name all absent classes equally often.
         """
         rng = np.random.default_rng([SEED, number])
         odds = torch.ones(names.shape) if mistaken is None else mistaken.exp()
-        told = [
+        sampled = [
             caption
-            for there, own in zip(names.numpy(), odds.double().numpy(), strict=True)
-            for caption in captions.sample(rng, there, own)
+            for present, class_odds in zip(names.numpy(), odds.double().numpy(), strict=True)
+            for caption in captions.sample(rng, present, class_odds)
         ]
-        written = [caption for classes, _ in told for caption in self.captioner.write(classes)]
-        shape = (len(names), captions.PER_PICTURE, -1)
+        written = [caption for classes, _ in sampled for caption in self.captioner.write(classes)]
+        shape = (len(names), captions.PER_IMAGE, -1)
         ids, mask = (torch.from_numpy(array).view(shape) for array in self.captioner.pad(written))
         return (
             ids,
             mask,
-            torch.tensor([true for _, true in told], dtype=torch.int64).view(shape[:2]),
+            torch.tensor([true for _, true in sampled], dtype=torch.int64).view(shape[:2]),
         )
 
     def _embeds(self, stage: Stage, pixels: torch.Tensor) -> torch.Tensor:
@@ -213,16 +232,22 @@ class Training(nn.Module):
         row, column = torch.randint(whole - grid + 1, (2,)).tolist()
         order = torch.rand(len(pixels), grid * grid).argsort(dim=1)
         if stage.parts > 1:
-            kept = order.unflatten(1, (stage.parts, -1)).flatten(0, 1)
+            patch_indices = order.unflatten(1, (stage.parts, -1)).flatten(0, 1)
             pixels = pixels.repeat_interleave(stage.parts, dim=0)
-            return encode_image(self.blip, pixels, kept, (row, column))
+            return encode_image(self.blip, pixels, patch_indices, (row, column))
         share = torch.rand(len(pixels), 1) * stage.blanked
         seen = (order >= share * grid * grid).float().unflatten(1, (1, grid, grid))
         pixels = pixels * nn.functional.interpolate(seen, scale_factor=patch)
         return encode_image(self.blip, pixels, None, (row, column))
 
     def save(self, file: Path, step: int, seconds: float) -> None:
-        """Write a checkpoint, all or nothing."""
+        """Write a checkpoint; an interruption leaves the last one.
+
+        Args:
+            file: File of the checkpoint.
+            step: Number of steps that are done.
+            seconds: Time of the training, in seconds.
+        """
         state = {
             "recipe": fingerprint(),
             "model": self.state_dict(),
@@ -235,15 +260,21 @@ class Training(nn.Module):
         os.replace(part, file)
 
     def restore(self, file: Path) -> tuple[int, float]:
-        """Read a checkpoint; the step to go on with, and the seconds spent before.
+        """Read a checkpoint.
+
+        Args:
+            file: File of the checkpoint.
+
+        Returns:
+            Number of the next step, and the seconds of the training so far.
 
         Raises:
-            click.ClickException: it is of another recipe.
+            click.ClickException: The checkpoint was trained with other constants.
         """
         state = torch.load(file, weights_only=True)
         if state["recipe"] != fingerprint():
             raise click.ClickException(
-                f"'{file}' is of another recipe: remove it, or give another --folder"
+                f"'{file}' was trained by another recipe: remove it, or give another --folder"
             )
         self.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -252,19 +283,19 @@ class Training(nn.Module):
 
 
 def pool(logits: torch.Tensor) -> torch.Tensor:
-    """Patch logits [B, P, C] to picture logits [B, C]: a soft maximum."""
+    """Pool patch logits [B, P, C] to image logits [B, C], by a soft maximum."""
     count = torch.tensor(logits.shape[1])
     return (torch.logsumexp(SHARPNESS * logits, dim=1) - count.log()) / SHARPNESS
 
 
 def train(folder: Path) -> BlipForImageTextRetrieval:
-    """Train, or go on with a training that was interrupted.
+    """Train the demo model, or resume an interrupted training.
 
     Args:
-        folder: where checkpoint and log are kept.
+        folder: Folder of the checkpoint and the log.
 
     Returns:
-        The model with its averaged weights.
+        Trained model with averaged weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log = folder / CHECKPOINT_FILE, folder / LOG_FILE
@@ -281,7 +312,7 @@ def train(folder: Path) -> BlipForImageTextRetrieval:
             recent.append(training.step(number, batch))
             done, seconds = number + 1, time.monotonic() - began
             if done % LOG_EVERY == 0:
-                means = {key: float(np.mean([one[key] for one in recent])) for key in recent[0]}
+                means = {key: float(np.mean([row[key] for row in recent])) for key in recent[0]}
                 with log.open("ab") as file:
                     line = {"step": done, "seconds": round(seconds), **means}
                     file.write(msgspec.json.encode(line) + b"\n")
@@ -293,11 +324,11 @@ def train(folder: Path) -> BlipForImageTextRetrieval:
 
 
 def _cut(log: Path, step: int) -> None:
-    """Drop what was logged after a checkpoint, as those steps come again."""
+    """Cut the log after a step, as all later steps are run again."""
     lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
-    kept = [line for line in lines if line.endswith(b"\n") and _step(line) <= step]
+    earlier = [line for line in lines if line.endswith(b"\n") and _step(line) <= step]
     part = log.with_suffix(".part")
-    part.write_bytes(b"".join(kept))
+    part.write_bytes(b"".join(earlier))
     os.replace(part, log)
 
 

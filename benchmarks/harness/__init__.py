@@ -1,1 +1,1 @@
-"""Tools of every measure: clocks, records, tables, models."""
+"""Provides what every measure needs: clocks, recorded rows, tables, models."""

@@ -1,4 +1,4 @@
-"""Models to measure: a checkpoint, or the shape of one with random weights; and its export."""
+"""Prepares models to measure: a checkpoint, given or with random weights, and its export."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ RANDOM = "random:"
 
 
 def check_name(name: str) -> None:
-    """Refuse the name of a shape that there is none of.
+    """Refuse an unknown shape of random weights.
+
+    Args:
+        name: "random:" and a key of `SHAPES`, or any checkpoint.
 
     Raises:
-        ModelError: there is no such shape.
+        ModelError: The name begins with "random:", and the shape is unknown.
     """
     if name.startswith(RANDOM) and name.removeprefix(RANDOM) not in SHAPES:
         known = ", ".join(RANDOM + shape for shape in SHAPES)
-        raise ModelError(f"unknown model {name!r}", f"there are: {known}, or name a checkpoint")
+        raise ModelError(f"unknown model {name!r}", f"take one of {known}, or a checkpoint")
 
 
 def prepare(
     name: str, *, image_size: int, device: str, folder: Path, say: Callable[[str], None]
 ) -> PreparedModel:
-    """A checkpoint and its export, made in a folder unless they are there.
+    """Make a checkpoint and its export, unless the folder has them already.
 
     Args:
-        name: "random:" and a key of `SHAPES`, which `check_name` sees to, or a checkpoint as for
-            `export`.
-        image_size: S.
-        device: where it will run.
-        folder: for what is made.
-        say: is told of each step.
+        name: "random:" and a key of `SHAPES` (see `check_name`), or a checkpoint that
+            `pnp_ovss.export.export` takes.
+        image_size: Side of the model's square input, in pixels.
+        device: Device that the model will run on, "cpu" or "cuda:N".
+        folder: Folder for the checkpoint and the export.
+        say: Function that is called with a line of text at each step.
 
     Raises:
-        ModelError: the checkpoint cannot be used.
+        ModelError: The checkpoint cannot be read or exported.
     """
     checkpoint = name
     stem = name.replace(":", "-").replace("/", "--").strip("-.")
@@ -76,19 +79,19 @@ def build(
     batches: Sequence[int],
     tokens: Sequence[int],
 ) -> None:
-    """Build what a backend runs, in the model's folder, unless it is there.
+    """Build a model for a backend, unless its folder has that build already.
 
     Args:
-        model: the model folder.
-        backend: a key of `BUILDERS`.
-        precision: of the arithmetic.
-        device: that it is to run on.
-        batches: pictures, or captions, in a call.
-        tokens: of a caption.
+        model: Model folder, which also stores the build.
+        backend: Backend that needs a build, a key of `BUILDERS`.
+        precision: Precision of the arithmetic, such as "bf16".
+        device: Device that the build will run on, "cpu" or "cuda:N".
+        batches: Batch sizes that the build serves: images, or captions, in a call.
+        tokens: Caption lengths that the build serves, in tokens.
 
     Raises:
-        PnpOvssError: it cannot be built here.
-        ImportError: a package is missing that builds it.
+        PnpOvssError: This machine cannot build the model for the backend.
+        ImportError: A package that builds for the backend is missing.
     """
     builder = importlib.import_module(f"pnp_ovss.export.build.{BUILDERS[backend]}")
     options: dict[str, Any] = {"batches": list(batches), "tokens": list(tokens)}
@@ -98,7 +101,7 @@ def build(
 
 
 def identity(name: str, model: PreparedModel) -> dict[str, str]:
-    """The model in a row of results: its name, and sha256 of graphs and weights."""
+    """Identify a model in recorded rows: by its name, and the sha256 of each graph with weights."""
     opened = open_model(model.folder, verify=False)
     digests = {graph: builds.graph_sha256(opened, graph) for graph in ("vision", "salience")}
     return {"name": name, **{f"{graph}_sha256": digest for graph, digest in digests.items()}}

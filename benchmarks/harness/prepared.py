@@ -1,4 +1,4 @@
-"""A model that is ready to be measured, without a word on how it was made."""
+"""Defines a model that is ready to be measured; it imports nothing that makes one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A checkpoint and its export, as every segmenter loads them.
+    """Names a checkpoint and its export, which segmenters load, and the device to run on.
 
     Attributes:
-        checkpoint: for PyTorch, a folder or a name of the Hugging Face hub.
-        folder: its export.
-        device: "cpu" or "cuda:N".
+        checkpoint: Checkpoint for PyTorch: a folder, or an id on the Hugging Face hub.
+        folder: Model folder that was exported from the checkpoint.
+        device: Device to run on, "cpu" or "cuda:N".
     """
 
     checkpoint: str

@@ -1,4 +1,7 @@
-"""BLIP models of any shape with random weights: time and exactness do not depend on training."""
+"""Makes BLIP models of any shape with random weights.
+
+Time and exactness do not depend on training.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ BLIP_BASE = {
     "text": {"num_attention_heads": 12},
 }
 
-# Of the weights of BLIP-large's shape: salience is then neither nowhere nor everywhere.
+# With this seed, a model of BLIP-large's shape has salience on some patches and not on all.
 SEED = 1
 SHAPES = {"blip-tiny": BLIP_TINY, "blip-base": BLIP_BASE, "blip-large": BLIP_LARGE}
 
@@ -62,12 +65,12 @@ def random_blip(
     *,
     seed: int = 0,
 ) -> BlipForImageTextRetrieval:
-    """A model whose attention and gradients are far from uniform, as a trained one's are.
+    """Make a model whose attention and gradients are far from uniform, as in a trained model.
 
     Args:
-        vision: fields of `BlipVisionConfig`.
-        text: fields of `BlipTextConfig`.
-        seed: of the weights.
+        vision: Fields of `BlipVisionConfig`.
+        text: Fields of `BlipTextConfig`.
+        seed: Seed of the weights.
     """
     import torch
     from transformers import BlipConfig, BlipForImageTextRetrieval
@@ -86,7 +89,13 @@ def random_blip(
 
 
 def save_checkpoint(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, folder: Path) -> None:
-    """A Hugging Face folder, as `pnp-ovss export` takes it; there is none until it is whole."""
+    """Save a model and its tokenizer as a checkpoint that `pnp-ovss export` takes.
+
+    Args:
+        model: BLIP model.
+        tokenizer: WordPiece tokenizer of the model.
+        folder: Folder to make, in Hugging Face's format; it appears once it is complete.
+    """
     partial = folder.with_name(f"{folder.name}.partial")
     model.save_pretrained(partial)
     transformers_tokenizer(tokenizer).save_pretrained(partial)
@@ -94,14 +103,14 @@ def save_checkpoint(model: BlipForImageTextRetrieval, tokenizer: Tokenizer, fold
 
 
 def transformers_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer as Hugging Face's models use it, with [CLS] and [SEP] around."""
+    """Wrap a WordPiece tokenizer for Transformers; it puts captions between [CLS] and [SEP]."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     wrapped = Tokenizer.from_str(tokenizer.to_str())
     wrapped.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]",
-        special_tokens=[(t, wrapped.token_to_id(t)) for t in ("[CLS]", "[SEP]")],
+        special_tokens=[(name, wrapped.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=wrapped,

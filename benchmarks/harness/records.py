@@ -1,4 +1,4 @@
-"""Results on disk, a row a line of JSON, and the machine they were measured on."""
+"""Records results on disk, each row a line of JSON, and describes the machine."""
 
 from __future__ import annotations
 
@@ -35,39 +35,50 @@ Rows = list[dict[str, Any]]
 
 
 def recorded(rows: Iterable[AnyRow], path: Path) -> list[AnyRow]:
-    """The rows, each written as a line of JSON as soon as it is measured.
+    """Record each row as a line of JSON as soon as it is measured.
 
-    Until the last one they are in `<name>.partial`: what stops halfway leaves the file as it was.
+    Rows go to `<name>.partial`, which replaces the file after the last row. A measurement that
+    stops halfway leaves the file unchanged.
+
+    Args:
+        rows: Rows; each may take long to measure.
+        path: File of the rows.
+
+    Returns:
+        All rows.
 
     Raises:
-        InputError: there are none.
+        InputError: No row was measured.
     """
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
-    kept = []
+    written = []
     for row in rows:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as file:
             file.write(msgspec.json.encode(row) + b"\n")
-        kept.append(row)
-    if not kept:
-        raise InputError("nothing of what was named can be measured", "name something else")
+        written.append(row)
+    if not written:
+        raise InputError(
+            f"nothing was measured for '{path}'", "name other contenders, or leave the option out"
+        )
     partial.replace(path)
-    return kept
+    return written
 
 
 def read(path: Path) -> Rows:
-    """Rows that were recorded."""
+    """Read recorded rows."""
     return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Describe this machine: processor, GPU, versions of Python and packages, date."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    fields = {key.strip(): value.strip() for key, _, value in (one.partition(":") for one in lines)}
+    """Collect facts of this machine: processor, GPU, versions of Python and packages, date."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
     flags = fields.get("flags", "").split()
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "processor": fields.get("model name", platform.processor()),
         "processors": processors(),
         "instructions": [flag for flag in _CPU_FLAGS if flag in flags],
@@ -79,20 +90,26 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     if device != "cpu":
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name(device)
-        found["cuda"] = torch.version.cuda
-    return found
+        facts["gpu"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
 
 
-def describe(found: dict[str, Any], *packages: str) -> str:
-    """A machine in a line, with the versions of some packages; by default all."""
-    own = found["packages"]
-    versions = ", ".join(f"{name} {own[name]}" for name in packages or own if name in own)
-    instructions = f" ({', '.join(found['instructions'])})" if found["instructions"] else ""
-    place = f"{found['processor']}, {found['processors']} processors{instructions}"
-    if "gpu" in found:
-        place = f"{found['gpu']}, CUDA {found['cuda']}; {place}"
-    return f"{place}, Python {found['python']}, {versions}, {found['date']}"
+def describe(facts: dict[str, Any], *packages: str) -> str:
+    """Describe a machine in one line.
+
+    Args:
+        facts: Facts of the machine, from `machine`.
+        packages: Packages whose versions are named; by default all.
+    """
+    installed = facts["packages"]
+    shown = [name for name in packages or installed if name in installed]
+    versions = ", ".join(f"{name} {installed[name]}" for name in shown)
+    instructions = f" ({', '.join(facts['instructions'])})" if facts["instructions"] else ""
+    hardware = f"{facts['processor']}, {facts['processors']} processors{instructions}"
+    if "gpu" in facts:
+        hardware = f"{facts['gpu']}, CUDA {facts['cuda']}; {hardware}"
+    return f"{hardware}, Python {facts['python']}, {versions}, {facts['date']}"
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Parts of Markdown tables that several measures share."""
+"""Writes the parts of Markdown tables that several measures share."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from .records import Rows, describe
 
 
 def heading(row: dict[str, Any]) -> str:
-    """Heading of a table: what was measured, on what, and the command that repeats it."""
+    """Write the heading of a table: model, device, image, machine and command."""
     case, model = row["case"], row["model"]
     weights = " (that shape, random weights)" if model["name"].startswith("random:") else ""
     return (
         f"{model['name'].removeprefix('random:')}{weights}, {case['image_size']} px, on"
-        f" {case['device']}; a picture of {case['width']}x{case['height']},"
+        f" {case['device']}; an image of {case['width']}x{case['height']},"
         f" {len(case['classes'])} classes, K = {case['passes']}, preset `paper`.\n\n"
         f"{describe(row['machine'])}\n\n`{row['command']}`"
     )
 
 
 def or_dash(value: float | None, style: str) -> str:
-    """A number, if there is one."""
+    """Format a number, or a dash for None."""
     return "-" if value is None else format(value, style)
 
 
 def not_timed(rows: Rows) -> str:
-    """List what was skipped, reason by reason; empty where nothing was."""
+    """List the contenders that were skipped, by reason; an empty string if none was."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if "skipped" in row:
@@ -35,12 +35,12 @@ def not_timed(rows: Rows) -> str:
 
 
 def note_on_crf(timed: Rows) -> str:
-    """Say whose CRF was not pydensecrf2; empty where all of PyTorch's contenders had that."""
-    own = [row for row in timed if row.get("read_back", {}).get("crf") == "densecrf"]
-    if not own:
+    """Name the contenders of PyTorch that ran without pydensecrf2; an empty string if none did."""
+    without = [row for row in timed if row.get("read_back", {}).get("crf") == "densecrf"]
+    if not without:
         return ""
-    names = ", ".join(row["contender"] for row in own)
+    names = ", ".join(row["contender"] for row in without)
     return (
-        f"{names}: with this package's own CRF, as pydensecrf2 cannot be imported here. It"
+        f"{names}: with the CRF of this package, as pydensecrf2 cannot be imported here. It"
         " takes a quarter of the time, so the ratios are smaller than they would be."
     )

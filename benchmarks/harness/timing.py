@@ -1,7 +1,8 @@
-"""Fair timing on a machine whose speed drifts: contenders take turns.
+"""Times contenders fairly on a machine whose speed drifts: they take turns.
 
-The rounds that are asked for are the least: as long as all runs together have taken less than
-`ENOUGH_S`, there are more, up to `MOST_TIMES` as many. Three runs of a few milliseconds say little.
+The number of rounds that is asked for is the minimum, as three runs of a few milliseconds say
+little. Rounds are added until all runs together have taken `ENOUGH_S` seconds, up to `MOST_TIMES`
+as many rounds as were asked for.
 """
 
 from __future__ import annotations
@@ -20,31 +21,43 @@ _RESAMPLINGS = 5000
 def interleaved(
     contenders: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, np.ndarray]:
-    """Seconds of each contender in each round, float64 [N], after one run to warm up.
+    """Time contenders in turns, after one run of each to warm up.
 
     Args:
-        contenders: what to time; in each round they run one after the other, in this order.
-        rounds: how often at least; N is more where runs are short, and the same for all.
+        contenders: Functions to time; in each round they run one after the other, in this order.
+        rounds: Minimum number of rounds; see the module.
+
+    Returns:
+        Seconds of each contender in each of N rounds, float64 [N].
     """
-    return in_turns({name: _clocked(one) for name, one in contenders.items()}, rounds)
+    return in_turns({name: _clocked(run) for name, run in contenders.items()}, rounds)
 
 
 def in_turns(
     contenders: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: bool = True
 ) -> dict[str, np.ndarray]:
-    """Time as `interleaved` does, of contenders that tell seconds themselves and may be warm."""
+    """Time contenders in turns that measure their time themselves.
+
+    Args:
+        contenders: Functions that run a contender and return its seconds.
+        rounds: Minimum number of rounds; see the module.
+        warm_up: Whether each contender first runs once without being counted.
+
+    Returns:
+        Seconds of each contender in each of N rounds, float64 [N].
+    """
     if warm_up:
         for contender in contenders.values():
             contender()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    together = 0.0
+    total = 0.0
     for number in range(MOST_TIMES * rounds):
-        if number >= rounds and together >= ENOUGH_S:
+        if number >= rounds and total >= ENOUGH_S:
             break
         for name, contender in contenders.items():
             seconds[name].append(contender())
-            together += seconds[name][-1]
-    return {name: np.array(own) for name, own in seconds.items()}
+            total += seconds[name][-1]
+    return {name: np.array(values) for name, values in seconds.items()}
 
 
 def _clocked(contender: Callable[[], object]) -> Callable[[], float]:
@@ -57,13 +70,21 @@ def _clocked(contender: Callable[[], object]) -> Callable[[], float]:
 
 
 def paired_ratio(slower: np.ndarray, faster: np.ndarray) -> dict[str, float]:
-    """Ratio of times, round by round: the median, and what 9 in 10 rounds lie between."""
+    """Divide times round by round.
+
+    Args:
+        slower: Seconds of each round, float64 [N].
+        faster: Seconds of another contender in the same rounds, float64 [N].
+
+    Returns:
+        Median, 5th and 95th percentile of the ratios: "median", "p05", "p95".
+    """
     low, middle, high = np.percentile(slower / faster, [5, 50, 95])
     return {"median": float(middle), "p05": float(low), "p95": float(high)}
 
 
 def bootstrap_interval(slower: np.ndarray, faster: np.ndarray) -> tuple[float, float]:
-    """Interval of the median ratio of paired rounds, in 95 of 100 resamplings of the rounds."""
+    """Estimate the 95 % bootstrap interval of the median ratio; see `paired_ratio`."""
     ratios = slower / faster
     drawn = np.random.default_rng(0).integers(0, len(ratios), (_RESAMPLINGS, len(ratios)))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
@@ -71,7 +92,7 @@ def bootstrap_interval(slower: np.ndarray, faster: np.ndarray) -> tuple[float, f
 
 
 def longest_wait(work: Callable[[], object]) -> float:
-    """Longest time that another Python thread had to wait while `work` ran, in seconds."""
+    """Measure how long another Python thread had to wait at most while `work` ran, in seconds."""
     done = threading.Event()
     gaps = [0.0]
 

@@ -1,1 +1,1 @@
-"""Measures, one a file: each yields rows, and makes a table and a plot of them."""
+"""Measures speed and exactness, one figure a file: each yields rows, a table and a plot."""

@@ -1,7 +1,7 @@
-"""What a device makes of the demo model, against the CPU in fp32: the sample pictures, to labels.
+"""Compares the demo model on a device with the CPU in fp32, on the sample images.
 
-There is no clock in it. The CPU runs ONNX Runtime in fp32 and the CRF in C++; the device runs each
-contender, and the CRF too. The settings are the demo model's own.
+Nothing is timed. The CPU runs ONNX Runtime in fp32 and the CRF in C++; the device runs each
+contender, and the CRF too. The settings are those of the demo model's manifest.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from ..contenders.base import LIMITS, Skipped, SkippedError, skipped_if_it_fails
 from ..harness.models import build
 from ..harness.records import Rows, describe
 
-LABELS_LIMIT = 1e-3  # of a picture's pixels, in fp32
+LABELS_LIMIT = 1e-3  # part of an image's pixels that may have another label, in fp32
 
 
 class AgreementRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A contender on a picture, against the CPU.
+    """Records how far a contender is from the CPU on an image.
 
     Attributes:
-        contender: backend and precision.
-        device: that it ran on.
-        picture: its file's name.
-        maps_error: largest difference of the class maps, relative to their largest value.
-        other_labels: part of the pixels with another label, after the CRF.
-        other_labels_without_crf: likewise, of the refined maps.
-        machine: processor, versions.
-        command: that repeats it.
+        contender: Backend and precision of the contender.
+        device: Device that the contender ran on, "cpu" or "cuda:N".
+        picture: File name of the image.
+        maps_error: Largest difference of the class maps, relative to their largest value.
+        other_labels: Part of the pixels with another label, after the CRF.
+        other_labels_without_crf: Part of the pixels with another label, without the CRF.
+        machine: Facts of the machine: processor, versions, date.
+        command: Command that repeats the measurement.
     """
 
     contender: str
@@ -55,20 +55,20 @@ class AgreementRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_off(self) -> bool:
-        """Whether it is in fp32 and does not agree; in lower precisions no limit is set."""
+        """Tell whether the row is over a limit; only fp32 has limits."""
         labels = max(self.other_labels, self.other_labels_without_crf)
         agrees = self.maps_error <= LIMITS["fp32"] and labels <= LABELS_LIMIT
         return self.contender.endswith("-fp32") and not agrees
 
 
 class _SampleResult(NamedTuple):
-    """What comes of a sample picture, in a run with the CRF and another one without.
+    """Stores the results of a sample image, in a run with the CRF and in a second run without it.
 
     Attributes:
-        maps: class maps of the first run, float32 [C, gh, gw].
-        maps_again: those of the second.
-        labels: of the first, uint16 [H, W].
-        labels_without_crf: of the second.
+        maps: Class maps of the first run, float32 [C, gh, gw].
+        maps_again: Class maps of the second run, float32 [C, gh, gw].
+        labels: Labels of the first run, uint16 [H, W].
+        labels_without_crf: Labels of the second run, uint16 [H, W].
     """
 
     maps: np.ndarray
@@ -86,23 +86,23 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[AgreementRow | Skipped]:
-    """A row for each contender and sample picture.
+    """Measure a row for each contender and sample image.
 
     Args:
-        names: of `registry.ENGINE_SEGMENTERS`.
-        device: "cpu" or "cuda:N".
-        folder: for a copy of the demo model beside which builds lie, or are made. Where there is
-            no copy and nothing is built, those of the user's cache are taken.
-        build_first: build what a contender runs, unless it is there.
-        about: fields of every row.
-        say: is told of each step.
+        names: Names of the contenders, of `registry.ENGINE_SEGMENTERS`.
+        device: Device, "cpu" or "cuda:N".
+        folder: Folder for a copy of the demo model and its builds. Without a copy in it, and
+            without `build_first`, the demo model runs with the builds in the user's cache.
+        build_first: Whether missing builds of the contenders are made.
+        about: Fields that every row repeats: machine and command.
+        say: Function that is called with a line of text at each step.
     """
     copy = folder / DEMO
     if build_first and not copy.exists():
         shutil.copytree(find_model(DEMO), copy)
     model = copy if copy.exists() else DEMO
     say("the CPU in fp32")
-    wanted = _segment_samples(model, "onnxruntime", "cpu", "fp32")
+    expected = _segment_samples(model, "onnxruntime", "cpu", "fp32")
     for name in names:
         backend, _, precision = name.rpartition("-")
         try:
@@ -118,21 +118,23 @@ def measure(
                         tokens=CAPTION_LENGTHS,
                     )
                 say(f"{name} on {device}")
-                found = _segment_samples(model, backend, device, precision)
+                results = _segment_samples(model, backend, device, precision)
         except SkippedError as error:
             yield Skipped(name, device, str(error), failed=error.failed)
             continue
-        for (path, _), own, other in zip(samples(), found, wanted, strict=True):
+        for (path, _), result, exact in zip(samples(), results, expected, strict=True):
             yield AgreementRow(
                 contender=name,
                 device=device,
                 picture=path.name,
                 maps_error=max(
-                    relative_error(own.maps, other.maps),
-                    relative_error(own.maps_again, other.maps),
+                    relative_error(result.maps, exact.maps),
+                    relative_error(result.maps_again, exact.maps),
                 ),
-                other_labels=_other(own.labels, other.labels),
-                other_labels_without_crf=_other(own.labels_without_crf, other.labels_without_crf),
+                other_labels=_difference(result.labels, exact.labels),
+                other_labels_without_crf=_difference(
+                    result.labels_without_crf, exact.labels_without_crf
+                ),
                 **about,
             )
 
@@ -144,30 +146,36 @@ def _segment_samples(
         settings = segmenter.settings
         results = []
         for path, classes in samples():
-            # Twice: a GPU may replay the second time what it recorded.
-            whole, bare = (
+            # Both runs are compared: in the second a GPU may replay what it recorded in the first.
+            with_crf, without_crf = (
                 segmenter.segment(path, classes, settings=replace(settings, crf=crf))
                 for crf in ("densecrf", None)
             )
             results.append(
-                _SampleResult(whole.class_maps, bare.class_maps, whole.labels, bare.labels)
+                _SampleResult(
+                    with_crf.class_maps,
+                    without_crf.class_maps,
+                    with_crf.labels,
+                    without_crf.labels,
+                )
             )
     return results
 
 
-def _other(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.mean(found != wanted))
+def _difference(labels: np.ndarray, expected: np.ndarray) -> float:
+    """Return the part of the pixels with another label."""
+    return float(np.mean(labels != expected))
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown."""
+    """Write the rows as Markdown."""
     compared = [row for row in rows if "maps_error" in row]
     skipped = [f"- {row['contender']}: {row['skipped']}" for row in rows if "skipped" in row]
     parts = []
     if compared:
         about = compared[0]
         lines = [
-            "| contender | device | picture | maps off by | other labels | without CRF |",
+            "| contender | device | image | maps off by | other labels | without CRF |",
             "|---|---|---|---:|---:|---:|",
             *(
                 f"| {row['contender']} | {row['device']} | {row['picture']}"
@@ -178,7 +186,7 @@ def table(rows: Rows) -> str:
         ]
         parts = [
             f"{describe(about['machine'])}\n\n`{about['command']}`",
-            "The demo model on the sample pictures, against ONNX Runtime in fp32 and the CRF on the"
+            "The demo model on the sample images, against ONNX Runtime in fp32 and the CRF on the"
             " CPU.",
             "\n".join(lines),
         ]

@@ -1,4 +1,4 @@
-"""The dense CRF against pydensecrf2: how fast, where the time goes, and how it grows."""
+"""Times the dense CRF against pydensecrf2: its parts, and by size, labels and threads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,14 @@ PARTS = {
 
 
 def measure(rounds: int) -> Iterator[dict[str, Any]]:
-    """Rows: ours against pydensecrf2 by size and labels, then threads, images at once, stalls."""
+    """Measure the rows of the dense CRF.
+
+    First against pydensecrf2 by image size and number of labels; then several threads, two images
+    at once, and the wait of another Python thread.
+
+    Args:
+        rounds: Minimum number of turns of each contender; see `harness.timing`.
+    """
     cases = {(*size, FEW) for size in SIZES} | {(*SIZE, labels) for labels in LABELS}
     for width, height, labels in sorted(cases | {(*LARGE, MANY)}):
         yield _against_pydensecrf(width, height, labels, rounds)
@@ -49,25 +56,36 @@ def measure(rounds: int) -> Iterator[dict[str, Any]]:
 
 
 def problem(width: int, height: int, labels: int) -> tuple[np.ndarray, np.ndarray]:
-    """A photograph, uint8 [H, W, 3], and smooth probabilities, float32 [C, H, W]."""
+    """Make an input of the CRF.
+
+    Args:
+        width: Width W of the image, in pixels.
+        height: Height H of the image, in pixels.
+        labels: Number C of labels.
+
+    Returns:
+        Sample image, uint8 [H, W, 3], and smooth probabilities, float32 [C, H, W].
+    """
     folder = resources.files("pnp_ovss.engine") / "data" / "samples"
-    with Image.open(str(folder / "beach.jpg")) as image:
-        picture = np.array(image.convert("RGB").resize((width, height)))
+    with Image.open(str(folder / "beach.jpg")) as sample:
+        image = np.array(sample.convert("RGB").resize((width, height)))
     coarse = np.random.default_rng(labels).random((labels, 6, 8), np.float32)
     channels = [np.asarray(Image.fromarray(c).resize((width, height), 2)) for c in coarse]
-    return picture, reference.softmax(np.stack(channels))
+    return image, reference.softmax(np.stack(channels))
 
 
 def _against_pydensecrf(width: int, height: int, labels: int, rounds: int) -> dict[str, Any]:
-    picture, likely = problem(width, height, labels)
+    image, probabilities = problem(width, height, labels)
     profiles, results = [], {}
 
     def ours() -> None:
         profiles.append(Profile())
-        results["ours"] = densecrf(picture, likely, profile=profiles[-1])
+        results["ours"] = densecrf(image, probabilities, profile=profiles[-1])
 
     def theirs() -> None:
-        results["theirs"] = pydensecrf_worker.infer(picture, likely, crf.ITERATIONS, crf.KERNELS)
+        results["theirs"] = pydensecrf_worker.infer(
+            image, probabilities, crf.ITERATIONS, crf.KERNELS
+        )
 
     seconds = interleaved({"ours": ours, "theirs": theirs}, rounds)
     labeled = [marginals.argmax(axis=0) for marginals in results.values()]
@@ -90,11 +108,11 @@ def _against_pydensecrf(width: int, height: int, labels: int, rounds: int) -> di
 
 
 def _threads(threads: int, rounds: int) -> dict[str, Any]:
-    picture, likely = problem(*LARGE, FEW)
+    image, probabilities = problem(*LARGE, FEW)
     seconds = interleaved(
         {
-            "one": lambda: densecrf(picture, likely),
-            "several": lambda: densecrf(picture, likely, threads=threads),
+            "one": lambda: densecrf(image, probabilities),
+            "several": lambda: densecrf(image, probabilities, threads=threads),
         },
         rounds,
     )
@@ -107,13 +125,13 @@ def _threads(threads: int, rounds: int) -> dict[str, Any]:
 
 
 def _two_images(rounds: int) -> dict[str, Any]:
-    picture, likely = problem(*SIZE, MANY)
-    images = 4
+    image, probabilities = problem(*SIZE, MANY)
+    images, inputs = [image] * 4, [probabilities] * 4
     with ThreadPoolExecutor(2) as pool:
         seconds = interleaved(
             {
-                "one": lambda: [densecrf(picture, likely) for _ in range(images)],
-                "two": lambda: list(pool.map(densecrf, [picture] * images, [likely] * images)),
+                "one": lambda: list(map(densecrf, images, inputs)),
+                "two": lambda: list(pool.map(densecrf, images, inputs)),
             },
             rounds,
         )
@@ -124,17 +142,17 @@ def _two_images(rounds: int) -> dict[str, Any]:
 
 
 def _stall() -> dict[str, Any]:
-    """The longest time another Python thread had to wait, beside one that only sleeps."""
-    picture, likely = problem(*LARGE, MANY)
+    """Measure the longest wait of another Python thread, during a sleep and during the CRF."""
+    image, probabilities = problem(*LARGE, MANY)
     waits = {
         "idle": longest_wait(lambda: time.sleep(1)),
-        "densecrf": longest_wait(lambda: densecrf(picture, likely)),
+        "densecrf": longest_wait(lambda: densecrf(image, probabilities)),
     }
     return {"what": "longest wait of another thread", "seconds": waits}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Write the rows as Markdown."""
     lines = [
         "| pixels | labels | densecrf | pydensecrf2 | ratio (9 in 10 rounds) | build | splat, first"
         " | slice, softmax, splat | slice, last | blur | read, write | same labels |",
@@ -165,13 +183,13 @@ def table(rows: list[dict[str, Any]]) -> str:
         elif row["what"] == "longest wait of another thread":
             waits = {name: f"{1000 * wait:.1f} ms" for name, wait in row["seconds"].items()}
             lines.append(
-                f"- {row['what']}: {waits['densecrf']}; beside an idle one {waits['idle']}"
+                f"- {row['what']}: {waits['densecrf']}; while nothing else runs {waits['idle']}"
             )
     return "\n".join(lines)
 
 
 def draw(rows: list[dict[str, Any]], output: Path) -> None:
-    """A plot of the rows, PNG."""
+    """Draw the rows as a PNG file."""
     compared = [row for row in rows if row["what"] == "against pydensecrf2"]
     by_size = [row for row in compared if row["labels"] == FEW]
     by_labels = [row for row in compared if (row["width"], row["height"]) == SIZE]
@@ -213,8 +231,8 @@ def _stack(axes: Axes, rows: list[dict[str, Any]]) -> None:
     names = [f"{row['width']}x{row['height']}\n{row['labels']} labels" for row in rows]
     bottom = np.zeros(len(rows))
     for label in dict.fromkeys(PARTS.values()):
-        own = [name for name, of in PARTS.items() if of == label]
-        height = np.array([sum(row["parts_s"][name] for name in own) for row in rows])
+        parts = [name for name, shown in PARTS.items() if shown == label]
+        height = np.array([sum(row["parts_s"][name] for name in parts) for row in rows])
         height /= [sum(row["parts_s"].values()) for row in rows]
         axes.bar(names, height, bottom=bottom, label=label)
         bottom += height

@@ -1,10 +1,10 @@
-"""What a graph in low precision computes on a GPU, found on a CPU.
+"""Emulates on a CPU what a graph in low precision computes on a GPU.
 
-ONNX Runtime's CPU provider multiplies no bfloat16 matrices, and rounds the sums of float16 ones as
-it adds. A tensor core multiplies numbers of low precision exactly, adds in float32, and the result
-is rounded once. So every node in low precision becomes one in float32 whose result is rounded, by
-being cast and cast back; its inputs are then numbers that low precision holds. What a GPU does
-otherwise is the order of additions, and that it skips the rounding between nodes it fuses.
+ONNX Runtime's CPU provider multiplies no bfloat16 matrices, and rounds the sums of float16 matrices
+after each addition. A tensor core multiplies numbers of low precision exactly, adds in float32, and
+rounds the result once. So every node in low precision becomes a node in float32 whose result is
+rounded, by a cast to low precision and a cast back. Two differences from a GPU remain: the order of
+additions, and the rounding between nodes, which a GPU skips where it fuses them.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pnp_ovss.export.graphs.precision import FLOAT, LOW, MOVES, convert
 
 
 def open_emulated(model: ModelFolder, precision: Precision, folder: Path) -> Graphs:
-    """The graphs of a model in a precision.
+    """Open the graphs of a model in an emulated precision, on ONNX Runtime.
 
     Args:
-        model: a model folder.
-        precision: in "fp32" nothing is emulated.
-        folder: where the graphs are written.
+        model: Model folder.
+        precision: Precision to emulate; in "fp32" nothing is emulated.
+        folder: Folder for the converted graphs.
     """
 
     def load(graph: str) -> OnnxRuntimeRunner:
@@ -47,10 +47,13 @@ def open_emulated(model: ModelFolder, precision: Precision, folder: Path) -> Gra
 
 
 def emulate(model: ir.Model) -> ir.Model:
-    """A graph in mixed precision as one that computes the same numbers in float32.
+    """Convert a graph in mixed precision to float32, with the same rounding.
 
     Args:
-        model: what `precision.convert` gave. It is changed, and returned.
+        model: Graph that `export.graphs.precision.convert` returned; it is changed in place.
+
+    Returns:
+        The same graph.
     """
     ShapeInferencePass()(model)
     for weight in model.graph.initializers.values():
@@ -65,7 +68,7 @@ def emulate(model: ir.Model) -> ir.Model:
 
 
 def _round(node: ir.Node, value: ir.Value) -> None:
-    """Give those who use a node's result its rounding, as float32."""
+    """Round the result of a node to its low precision, as float32, for all nodes that use it."""
     if node.op_type in MOVES:
         value.dtype = FLOAT
         return

@@ -1,4 +1,4 @@
-"""Arithmetic that a pass takes, and how much of it a processor does in a second."""
+"""Counts the arithmetic of a pass, and measures the processor's rate of matrix products."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from pnp_ovss.export.models import blip
 
 from ..baselines import tf32
 
-_SIDE = {"cpu": 512, "cuda": 8192}  # of the matrices that are multiplied
-_SECONDS = 0.3
+_SIDE = {"cpu": 512, "cuda": 8192}  # rows and columns of the matrices
+_SECONDS = 0.3  # of multiplications
 
 
 def flops_of_pass(model: BlipForImageTextRetrieval, image_size: int, tokens: int) -> float:
-    """FLOP of the matrix products in one pass over one picture: two a multiplication and addition.
+    """Count the FLOP of one pass over one image; a multiplication and an addition are two.
 
-    The image encoder, the matching branch over a caption of `tokens`, and its gradient down to the
-    default layer; products with matrices of weights and those inside attention.
+    Counted are the matrix products with weights and inside attention: of the image encoder, of the
+    matching branch, and of its gradient down to the default layer.
+
+    Args:
+        model: BLIP model.
+        image_size: Side of the model's square input, in pixels.
+        tokens: Length of the caption, in tokens.
     """
     vision: Any = model.config.vision_config
     text: Any = model.config.text_config
@@ -31,10 +36,10 @@ def flops_of_pass(model: BlipForImageTextRetrieval, image_size: int, tokens: int
     image += vision.num_hidden_layers * (
         seen * (4 * width**2 + 2 * width * vision.intermediate_size) + 2 * seen**2 * width
     )
-    own = text.hidden_size
-    of_tokens = tokens * (6 * own**2 + 2 * own * text.intermediate_size)
-    of_attention = 2 * tokens * (tokens + seen) * own
-    of_image = 2 * seen * width * own
+    hidden = text.hidden_size
+    of_tokens = tokens * (6 * hidden**2 + 2 * hidden * text.intermediate_size)
+    of_attention = 2 * tokens * (tokens + seen) * hidden
+    of_image = 2 * seen * width * hidden
     layers = text.num_hidden_layers
     forward = layers * (of_tokens + of_attention + of_image)
     backward = (layers - layer) * of_tokens + 2 * (layers - layer - 1) * of_attention
@@ -42,7 +47,12 @@ def flops_of_pass(model: BlipForImageTextRetrieval, image_size: int, tokens: int
 
 
 def matrix_rate(dtype: torch.dtype, device: str) -> float:
-    """FLOP/s of large matrix products, those of float32 not in TF32."""
+    """Measure the FLOP/s of large matrix products; TF32 is off.
+
+    Args:
+        dtype: Dtype of the matrices.
+        device: Device, "cpu" or "cuda:N".
+    """
     tf32.refuse()
     kind = torch.device(device).type
     side = _SIDE[kind]

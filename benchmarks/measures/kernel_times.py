@@ -1,9 +1,9 @@
-"""What the engine has a device do: the time of each kernel of one picture, and of a stream.
+"""Times each kernel that the engine runs on a device, for one image and for a batch.
 
-Timing contract: from the picture's file to labels in memory, CRF included, the model loaded and
-warm. Wall time is that of runs that are not watched. The kernels are those of one more run, watched
-by PyTorch's profiler: on a GPU by way of CUPTI, which sees what any library queued, and what graphs
-replay; on the CPU PyTorch's own operators, of which most backends have none.
+Timing contract: from the image file to labels in memory, CRF included, the model loaded and warm.
+Wall time is measured without the profiler. The kernels are those of one more run under PyTorch's
+profiler. On a GPU it uses CUPTI, which sees the kernels of all libraries and of replayed graphs. On
+the CPU it sees only PyTorch's operators, and most backends run none.
 """
 
 from __future__ import annotations
@@ -24,14 +24,20 @@ from ..harness.records import Rows
 from ..harness.tables import heading
 from ..harness.timing import interleaved
 
-PICTURES = 16  # of the stream, in one batch
+IMAGES = 16  # in the batch
 WARM_UP = 3
-LARGEST = 30  # kernels of a table
-_NAME = 110  # letters of one
+LARGEST = 30  # kernels in a table
+_NAME = 110  # characters of a kernel's name in a table
 
 
 class Kernel(NamedTuple):
-    """A kernel of a run: how often it ran, and seconds in all."""
+    """Stores the time of a kernel in a run.
+
+    Attributes:
+        name: Name of the kernel.
+        calls: Number of calls.
+        seconds: Time of all calls, in seconds.
+    """
 
     name: str
     calls: int
@@ -39,7 +45,12 @@ class Kernel(NamedTuple):
 
 
 class KernelProfile(NamedTuple):
-    """Kernels of a run, those that took longest first, and seconds in which any was running."""
+    """Stores the kernels of a run.
+
+    Attributes:
+        kernels: Kernels, the longest first.
+        busy_s: Time in which at least one kernel was running, in seconds.
+    """
 
     kernels: list[Kernel]
     busy_s: float
@@ -54,15 +65,15 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any] | Skipped]:
-    """Rows of one picture and of a stream: one of the whole, then one for each kernel.
+    """Measure one image and a batch: for each a row of the whole run, then a row for each kernel.
 
     Args:
-        model: to load.
-        task: what is done.
-        name: of `registry.ENGINE_SEGMENTERS`.
-        rounds: runs that are timed, at least; see `timing`.
-        about: fields of the rows of the whole.
-        say: is told of each step.
+        model: Model to load.
+        task: Task of the contender.
+        name: Name of the contender, of `registry.ENGINE_SEGMENTERS`.
+        rounds: Minimum number of timed runs; see `harness.timing`.
+        about: Fields that the rows of whole runs repeat: case, model, machine and command.
+        say: Function that is called with a line of text at each step.
     """
     try:
         with skipped_if_it_fails():
@@ -74,8 +85,8 @@ def measure(
                     run()
                 seconds = interleaved({what: run}, rounds)[what]
                 low, middle, high = np.percentile(seconds, [5, 50, 95]).tolist()
-                found = profile_kernels(run, model.device)
-                whole = sum(kernel.seconds for kernel in found.kernels)
+                profiled = profile_kernels(run, model.device)
+                device_s = sum(kernel.seconds for kernel in profiled.kernels)
                 yield {
                     "what": what,
                     "contender": name,
@@ -83,19 +94,19 @@ def measure(
                     "p05_s": low,
                     "p95_s": high,
                     "rounds": len(seconds),
-                    "device_s": whole,
-                    "idle_share": max(0.0, 1 - found.busy_s / middle),
+                    "device_s": device_s,
+                    "idle_share": max(0.0, 1 - profiled.busy_s / middle),
                     "read_back": segmenter.read_back(),
                     **about,
                 }
-                for kernel in found.kernels:
+                for kernel in profiled.kernels:
                     yield {
                         "what": what,
                         "device": model.device,
                         "name": kernel.name,
                         "calls": kernel.calls,
                         "total_ms": 1000 * kernel.seconds,
-                        "share": kernel.seconds / whole if whole else 0.0,
+                        "share": kernel.seconds / device_s if device_s else 0.0,
                     }
     except SkippedError as error:
         yield Skipped(name, model.device, str(error), failed=error.failed)
@@ -103,45 +114,45 @@ def measure(
 
 def _runs(segmenter: TimedSegmenter, task: Task) -> dict[str, Callable[[], object]]:
     return {
-        "one picture": partial(segmenter.segment, task),
-        f"{PICTURES} pictures in a batch": partial(segmenter.stream, task, PICTURES, PICTURES),
+        "one image": partial(segmenter.segment, task),
+        f"{IMAGES} images in a batch": partial(segmenter.stream, task, IMAGES, IMAGES),
     }
 
 
 def profile_kernels(run: Callable[[], object], device: str) -> KernelProfile:
-    """Kernels that a run has a device do.
+    """Profile the kernels of a run.
 
     Args:
-        run: waits for the device itself.
-        device: "cpu" or "cuda:N".
+        run: Function that runs the contender and waits for the device.
+        device: Device, "cpu" or "cuda:N".
     """
     on_gpu = device != "cpu"
     activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
     events: list[Any] = []
-    for _ in range(2):  # CUPTI misses kernels while it starts: the first time does not count
+    for _ in range(2):  # CUPTI misses kernels while it starts: the first run does not count
         if on_gpu:
             torch.cuda.synchronize(device)
-        with profile(activities=[activity]) as found:
+        with profile(activities=[activity]) as profiler:
             run()
             if on_gpu:
                 torch.cuda.synchronize(device)
-        every: Iterable[Any] = found.events() or []
-        events = [event for event in every if event.device_type.name == activity.name]
+        recorded: Iterable[Any] = profiler.events() or []
+        events = [event for event in recorded if event.device_type.name == activity.name]
     calls: dict[str, int] = defaultdict(int)
     micros: dict[str, float] = defaultdict(float)
     for event in events:
         calls[event.name] += 1
-        # An operator of the CPU holds those that it calls; a kernel holds none.
-        own = event.time_range.elapsed_us() if on_gpu else event.self_cpu_time_total
-        micros[event.name] += own
-    kernels = [Kernel(name, calls[name], 1e-6 * own) for name, own in micros.items()]
+        # The span of a CPU operator includes the operators that it calls; a kernel calls none.
+        elapsed = event.time_range.elapsed_us() if on_gpu else event.self_cpu_time_total
+        micros[event.name] += elapsed
+    kernels = [Kernel(name, calls[name], 1e-6 * elapsed) for name, elapsed in micros.items()]
     kernels.sort(key=lambda kernel: -kernel.seconds)
     spans = [(event.time_range.start, event.time_range.end) for event in events]
     return KernelProfile(kernels, 1e-6 * covered(spans))
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Time that lies in any of some spans, which may overlap."""
+    """Measure the length of the union of spans, each from a start to an end."""
     total, until = 0.0, float("-inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, until))
@@ -150,15 +161,20 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown: of each device, of one picture and of the stream, the largest."""
+    """Write the longest kernels as Markdown, a table for each device, one image and the batch."""
     parts: list[str] = []
     for row in rows:
         if "skipped" in row:
             parts.append(f"Not timed on {row['device']}: {row['contender']}: {row['skipped']}")
         elif "median_s" in row:
             device = row["case"]["device"]
-            own = [one for one in rows if one.get("device") == device and "total_ms" in one]
-            parts.append(_of_run(row, [one for one in own if one["what"] == row["what"]]))
+            kernels = [
+                kernel
+                for kernel in rows
+                if "total_ms" in kernel
+                and (kernel["device"], kernel["what"]) == (device, row["what"])
+            ]
+            parts.append(_of_run(row, kernels))
     timed = [row for row in rows if "median_s" in row]
     return "\n\n".join([*([heading(timed[0])] if timed else []), *parts])
 
@@ -180,17 +196,18 @@ def _of_run(row: dict[str, Any], kernels: Rows) -> str:
         "| kernel | calls | ms | share |",
         "|---|---:|---:|---:|",
     ]
-    for one in kernels[:LARGEST]:
-        name = one["name"].replace("|", "/").replace("`", "'")
+    for kernel in kernels[:LARGEST]:
+        name = kernel["name"].replace("|", "/").replace("`", "'")
         shown = name if len(name) <= _NAME else f"{name[:_NAME]}..."
         lines.append(
-            f"| `{shown}` | {one['calls']} | {one['total_ms']:.3f} | {100 * one['share']:.1f} % |"
+            f"| `{shown}` | {kernel['calls']} | {kernel['total_ms']:.3f}"
+            f" | {100 * kernel['share']:.1f} % |"
         )
-    left = kernels[LARGEST:]
-    if left:
+    others = kernels[LARGEST:]
+    if others:
         lines.append(
-            f"| {len(left)} others | {sum(one['calls'] for one in left)}"
-            f" | {sum(one['total_ms'] for one in left):.3f}"
-            f" | {100 * sum(one['share'] for one in left):.1f} % |"
+            f"| {len(others)} others | {sum(kernel['calls'] for kernel in others)}"
+            f" | {sum(kernel['total_ms'] for kernel in others):.3f}"
+            f" | {100 * sum(kernel['share'] for kernel in others):.1f} % |"
         )
     return "\n".join([title, "", *lines])

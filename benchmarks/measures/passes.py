@@ -1,9 +1,9 @@
-"""The K passes of Salience DropOut: every backend that is installed against PyTorch.
+"""Times the K passes of Salience DropOut on every installed backend against PyTorch.
 
 Timing contract: from normalized pixels and token ids to the accumulated salience, all on the
 device; the clock stops when the device is done. No decoding, no refinement, no CRF. All contenders
-of a case see the same pixels and captions. One at a time is loaded beside eager PyTorch in fp32,
-with which it takes turns, and is freed before the next; those that are quickly loaded come first.
+of a case get the same pixels and captions. Each contender takes turns with eager PyTorch in fp32,
+which remains loaded; no other contender is in memory then. Contenders that load quickly come first.
 """
 
 from __future__ import annotations
@@ -45,29 +45,36 @@ _LATE = "the time was up"
 
 @dataclass
 class PassesCase:
-    """A batch of pictures that all contenders at an image size are given.
+    """Stores a batch of inputs that all contenders get, and the salience they are compared with.
 
     Attributes:
-        inputs: the pictures and captions.
-        reference: eager PyTorch in fp32 on them, if it runs here.
-        wanted: its salience of one pass, float32 [B, T, P].
-        errors: of contenders so far, relative to the largest value of that.
+        inputs: Images and captions.
+        reference: Eager PyTorch in fp32 on these inputs; None if it does not run here.
+        expected: Salience of one pass of the reference, float32 [B, T, P]; None without reference.
+        errors: Error of each contender so far, relative to the largest value of `expected`.
     """
 
     inputs: Inputs
     reference: Run | None = None
-    wanted: np.ndarray | None = None
+    expected: np.ndarray | None = None
     errors: dict[str, float] = field(default_factory=dict)
 
     @property
     def batch(self) -> int:
-        """B."""
+        """Return the batch size B."""
         return len(self.inputs.ids)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Settings of all contenders: see `measure`; `rates` are FLOP/s, by precision."""
+    """Stores what all contenders share.
+
+    Attributes:
+        rates: FLOP/s of matrix products in each precision.
+        rounds: Minimum number of rounds.
+        until: Time of `time.monotonic` after which nothing starts.
+        say: Function that is called with a line of text at each step.
+    """
 
     rates: Mapping[str, float]
     rounds: int
@@ -75,10 +82,10 @@ class _Plan:
     say: Callable[[str], None]
 
     def begin(self, step: str) -> None:
-        """Say what comes next.
+        """Announce a step.
 
         Raises:
-            SkippedError: there is no time for it.
+            SkippedError: The time is up.
         """
         if time.monotonic() > self.until:
             raise SkippedError(_LATE)
@@ -98,39 +105,39 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
-    """Rows: of each contender in each case, or that it was skipped, and why.
+    """Measure a row for each contender in each case; a skipped contender has a row with the reason.
 
     Args:
-        model: its name, as `models.prepare` takes it.
-        device: "cpu" or "cuda:N".
-        sizes: of the model's input.
-        batches: pictures in a batch.
-        names: contenders, of `passes.PASSES_CONTENDERS`.
-        rounds: turns of each, at least; see `timing`.
-        folder: for the checkpoint, its exports and builds.
-        until: of `time.monotonic`; what has not begun by then is skipped.
-        about: fields of the first row, which says where this is measured.
-        say: is told of each step.
+        model: Name of the model; see `harness.models.prepare`.
+        device: Device, "cpu" or "cuda:N".
+        sizes: Sides of the model's square input, in pixels.
+        batches: Batch sizes.
+        names: Names of contenders, of `contenders.passes.PASSES_CONTENDERS`.
+        rounds: Minimum number of turns of each contender; see `harness.timing`.
+        folder: Folder for the checkpoint, its exports and builds.
+        until: Time of `time.monotonic`; a contender that has not started by then is skipped.
+        about: Fields of the first row, machine and command.
+        say: Function that is called with a line of text at each step.
     """
     plan = _Plan({}, rounds, until, say)
     for size in sizes:
         if time.monotonic() > until:
             yield {"image_size": size, **_skipped(SkippedError(_LATE))}
             continue
-        made = prepare(model, image_size=size, device=device, folder=folder, say=say)
+        prepared = prepare(model, image_size=size, device=device, folder=folder, say=say)
         if not plan.rates:
             plan = replace(plan, rates=_matrix_rates(names, device))
             tflops = {name: rate / 1e12 for name, rate in plan.rates.items()}
             yield {"what": "matrix rate", "tflops": tflops, **about}
-        of_model = {"model": identity(model, made)}
-        loader = PassesLoader.open(made, batches)
+        model_field = {"model": identity(model, prepared)}
+        loader = PassesLoader.open(prepared, batches)
         for row in _at_size(loader, names, plan):
-            yield row | of_model if "median_s" in row else row
+            yield row | model_field if "median_s" in row else row
         loader.free()
 
 
 def _matrix_rates(names: Sequence[str], device: str) -> dict[str, float]:
-    """FLOP/s of matrix products in each precision of the contenders."""
+    """Measure the FLOP/s of matrix products in each precision of the contenders."""
     precisions = {name.rpartition("-")[2] for name in names}
     return {name: matrix_rate(DTYPES[name], device) for name in sorted(precisions)}
 
@@ -140,20 +147,20 @@ def _skipped(error: SkippedError) -> dict[str, Any]:
 
 
 def _at_size(loader: PassesLoader, names: Sequence[str], plan: _Plan) -> Iterator[dict[str, Any]]:
-    """Rows of all contenders at one image size, one contender after the other."""
+    """Measure all contenders at one image size, one contender after the other."""
     cases = [
         PassesCase(Inputs.random(loader.model, batch, loader.size)) for batch in loader.batches
     ]
-    with ExitStack() as kept:
+    with ExitStack() as reference_stack:
         for name in sorted(dict.fromkeys(names), key=_cost):
-            with ExitStack() as own:
-                stack = kept if name == REFERENCE else own
+            with ExitStack() as contender_stack:
+                stack = reference_stack if name == REFERENCE else contender_stack
                 yield from _contender(loader, name, stack, cases, plan)
             loader.free()
 
 
 def _cost(name: str) -> int:
-    """Rank of a contender by what it costs to load; the reference comes first."""
+    """Rank a contender by the cost to load it; the reference comes first."""
     if name == REFERENCE:
         return 0
     if name in EAGER_PASSES:
@@ -166,7 +173,7 @@ def _cost(name: str) -> int:
 def _contender(
     loader: PassesLoader, name: str, stack: ExitStack, cases: Sequence[PassesCase], plan: _Plan
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one contender at one image size; nothing holds it once they have been read."""
+    """Measure one contender at one image size; after the last row nothing refers to it."""
     about = {"contender": name, "image_size": loader.size}
     try:
         plan.begin(f"{loader.size} px: loading {name}")
@@ -189,18 +196,19 @@ def _timed(
     """Measure a contender in a case, in turns with the reference.
 
     Raises:
-        SkippedError: it fails, or is wrong.
+        SkippedError: The contender fails or is wrong.
     """
     with skipped_if_it_fails():
         run = contender.feed(case.inputs)
         used_mib = loader.used_mib(contender, lambda: run(PASSES))
-        total = to_host(run(1))  # by now it is replayed, where a CUDA graph is recorded
+        # One pass is compared, as later passes depend on which patches were dropped. The runs above
+        # have recorded any CUDA graph, so that this one replays it.
+        salience = to_host(run(1))
         if name == REFERENCE:
-            case.wanted = total
-        if case.wanted is not None:
-            # Of one pass, as later ones hang on which patches go.
-            off = np.abs(total - case.wanted).max() / np.abs(case.wanted).max()
-            case.errors[name] = float(off)
+            case.expected = salience
+        if case.expected is not None:
+            error = np.abs(salience - case.expected).max() / np.abs(case.expected).max()
+            case.errors[name] = float(error)
         if _is_wrong(name, contender.precision, case.errors):
             raise SkippedError(f"wrong: off by {case.errors[name]:.1e}", failed=True)
         runs = {name: partial(run, PASSES)}
@@ -210,17 +218,17 @@ def _timed(
         if name == REFERENCE:
             case.reference = run
         read_back = contender.read_back()
-    own = seconds[name]
+    times = seconds[name]
     ratios = {}
     if REFERENCE in seconds:
-        ratios[REFERENCE] = paired_ratio(seconds[REFERENCE], own)
-    low, middle, high = np.percentile(own, [5, 50, 95]).tolist()
+        ratios[REFERENCE] = paired_ratio(seconds[REFERENCE], times)
+    low, middle, high = np.percentile(times, [5, 50, 95]).tolist()
     work = flops_of_pass(loader.model, loader.size, TOKENS) * PASSES * case.batch
     return {
         "median_s": middle,
         "p05_s": low,
         "p95_s": high,
-        "rounds": len(own),
+        "rounds": len(times),
         "pictures_per_s": case.batch / middle,
         "ratios": ratios,
         "tflops": work / middle / 1e12,
@@ -239,7 +247,7 @@ def _is_wrong(name: str, precision: str, errors: Mapping[str, float]) -> bool:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Write the rows as Markdown."""
     rates = next((row["tflops"] for row in rows if row.get("what") == "matrix rate"), {})
     timed = [row for row in rows if "median_s" in row]
     compiled = {_case_of(row): row for row in timed if row["contender"] == COMPILED}
@@ -247,7 +255,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "Matrix products: "
         + ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in rates.items()),
         "",
-        f"| px | batch | contender | {PASSES} passes | rounds | pictures/s | times {REFERENCE}"
+        f"| px | batch | contender | {PASSES} passes | rounds | images/s | times {REFERENCE}"
         f" | times {COMPILED} | of the matrix rate | error | MiB | graphs | host, ms a pass |",
         "|" + "---|" * 13,
     ]
@@ -267,7 +275,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines += [
             "",
             f"Times {COMPILED}: not timed in turns with it, but the quotient of both ratios to"
-            f" {REFERENCE}; where that was not timed, of both medians.",
+            f" {REFERENCE}, or of both medians if {REFERENCE} was not timed.",
         ]
     skipped = [row for row in rows if "skipped" in row]
     if skipped:
@@ -284,10 +292,10 @@ def _case_of(row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _to_compiled(row: Mapping[str, Any], compiled: Mapping[str, Any] | None) -> float | None:
-    """Ratio to compiled PyTorch, if that was timed in the same case."""
+    """Compute the ratio to compiled PyTorch; None if that was not timed in the same case."""
     if compiled is None:
         return None
-    ratios = [one["ratios"].get(REFERENCE) for one in (row, compiled)]
+    ratios = [timed["ratios"].get(REFERENCE) for timed in (row, compiled)]
     if None in ratios:
         return compiled["median_s"] / row["median_s"]
     return ratios[0]["median"] / ratios[1]["median"]
@@ -300,7 +308,7 @@ def _ratio(ratio: Mapping[str, float] | None) -> str:
 
 
 def draw(rows: Iterable[dict[str, Any]], output: Path) -> None:
-    """Pictures a second by batch, a panel for each image size, PNG."""
+    """Draw images per second by batch size, a panel for each input size, as a PNG file."""
     timed = [row for row in rows if "median_s" in row]
     sizes = sorted({row["image_size"] for row in timed})
     names = list(dict.fromkeys(row["contender"] for row in timed))
@@ -308,18 +316,18 @@ def draw(rows: Iterable[dict[str, Any]], output: Path) -> None:
     panels = figure.subplots(1, max(1, len(sizes)), squeeze=False)[0]
     for axes, size in zip(panels, sizes, strict=False):
         for number, name in enumerate(names):
-            own = [r for r in timed if (r["contender"], r["image_size"]) == (name, size)]
-            batches = [row["batch"] for row in own]
+            points = [r for r in timed if (r["contender"], r["image_size"]) == (name, size)]
+            batches = [row["batch"] for row in points]
             axes.loglog(
                 batches,
-                [row["pictures_per_s"] for row in own],
+                [row["pictures_per_s"] for row in points],
                 marker="osv^D"[number % 5],
                 linestyle="--" if name in (*EAGER_PASSES, COMPILED) else "-",
                 label=name,
             )
             axes.set_xticks(batches, [str(batch) for batch in batches])
         axes.minorticks_off()
-        axes.set(xlabel="pictures in a batch", ylabel=f"pictures a second, {PASSES} passes")
+        axes.set(xlabel="images in a batch", ylabel=f"images per second, {PASSES} passes")
         axes.set_title(f"{size} px")
     if names:
         panels[0].legend(fontsize=8)

@@ -1,7 +1,7 @@
-"""What low precision costs: eager PyTorch and the engine, each against itself in float32.
+"""Measures the error of low precision: eager PyTorch and the engine, against themselves in fp32.
 
-There is no GPU in it. PyTorch and OpenVINO compute in low precision on the CPU; the graphs that
-builds for GPUs are made from are emulated, see `emulation`.
+No GPU is used. PyTorch and OpenVINO compute in low precision on the CPU. The graphs that builds for
+GPUs are made from are emulated; see `emulation`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ..harness.records import describe
 from .emulation import open_emulated
 
 NOTE = (
-    "The demo model on sticker scenes, each against itself in float32. eager: Hugging Face's BLIP"
-    " and autograd, weights and activations converted, or torch.autocast. engine: the exported"
-    " graphs converted by `export/graphs/precision.py`; their low precision is emulated on the CPU"
+    "The demo model on sticker scenes, each engine against itself in float32. eager: Hugging Face's"
+    " BLIP and autograd, weights and activations converted, or torch.autocast. engine: the exported"
+    " graphs, converted by `export/graphs/precision.py`. Their low precision is emulated on the CPU"
     " (`benchmarks/measures/emulation.py`), it has not been measured on a GPU. openvino: the engine"
-    " on OpenVINO, as `--precision` has it, not emulated. Salience error: of the class"
-    " maps of one pass, the largest difference relative to the largest value. Labels: after all"
-    " passes and the CRF, where a rounding that drops another patch shows as a few per cent."
+    " on OpenVINO with `--precision`, not emulated. Salience error: the largest difference of the"
+    " class maps of one pass, relative to their largest value. Labels: after all passes and the"
+    " CRF. A rounding that drops another patch changes a few per cent of them."
 )
 
 EXACT = "fp32"
@@ -56,16 +56,17 @@ PRESET = Preset(
 
 
 class Row(msgspec.Struct, frozen=True):
-    """How far an engine in a precision is from itself in float32, scene by scene.
+    """Records how far an engine in a low precision is from itself in float32, scene by scene.
 
     Attributes:
-        engine: a key of `ENGINES`.
-        precision: "fp16", "bf16" or "int8"; or of eager PyTorch "autocast fp16", "autocast bf16".
-        salience: largest difference of the class maps of one pass, relative to the largest value.
-        labels: part of the pixels with another label, after all passes, refinement and CRF.
-        match: difference of the ITM match probability of one pass.
-        machine: processor, versions.
-        command: that repeats it.
+        engine: Name of the engine, a key of `ENGINES`.
+        precision: Precision: "fp16", "bf16" or "int8"; for eager PyTorch also "autocast fp16" and
+            "autocast bf16".
+        salience: Largest difference of the class maps of one pass, relative to the largest value.
+        labels: Part of the pixels with another label, after all passes, refinement and CRF.
+        match: Difference of the match probability (ITM) of one pass.
+        machine: Facts of the machine: processor, versions, date.
+        command: Command that repeats the measurement.
     """
 
     engine: str
@@ -78,7 +79,13 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class SceneResult(NamedTuple):
-    """What is made of a scene: maps [C, gh, gw] and match of one pass, and labels [H, W]."""
+    """Stores the results of a scene.
+
+    Attributes:
+        maps: Class maps of one pass, float32 [C, gh, gw].
+        match: Match probability (ITM) of one pass.
+        labels: Labels after all passes, uint16 [H, W].
+    """
 
     maps: np.ndarray
     match: float
@@ -91,19 +98,19 @@ SegmentScene = Callable[[Sample], SceneResult]
 def measure(
     names: Iterable[str], precisions: Collection[str], scenes: int, about: Mapping[str, Any]
 ) -> Iterator[Row]:
-    """Rows of engines on the first of the sticker scenes.
+    """Measure a row for each engine and low precision, on the first sticker scenes.
 
     Args:
-        names: of `ENGINES`.
-        precisions: of them that are compared with "fp32"; none for all.
-        scenes: how many.
-        about: fields of every row.
+        names: Names of engines, of `ENGINES`.
+        precisions: Low precisions to compare with "fp32"; empty for all that an engine has.
+        scenes: Number of scenes.
+        about: Fields that every row repeats: machine and command.
     """
     samples = [DATASETS["stickers"].sample(index) for index in range(scenes)]
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             openers = ENGINES[name](Path(folder))
-            chosen = {key: one for key, one in openers.items() if key in (EXACT, *precisions)}
+            chosen = {key: opener for key, opener in openers.items() if key in (EXACT, *precisions)}
             for row in compare(name, chosen if precisions else openers, samples):
                 yield msgspec.structs.replace(row, **about)
 
@@ -111,39 +118,39 @@ def measure(
 def compare(
     name: str, openers: Mapping[str, Callable[[], SegmentScene]], samples: Sequence[Sample]
 ) -> Iterator[Row]:
-    """Rows of an engine.
+    """Compare each low precision of an engine with float32.
 
     Args:
-        name: of the engine.
-        openers: opens it in each precision, `EXACT` among them.
-        samples: the scenes.
+        name: Name of the engine.
+        openers: Functions that open the engine, by precision; `EXACT` is one of the keys.
+        samples: Scenes.
     """
     exact = openers[EXACT]()
-    wanted = [exact(sample) for sample in samples]
+    expected = [exact(sample) for sample in samples]
     for precision, opener in openers.items():
         if precision == EXACT:
             continue
         segment_scene = opener()
-        found = [segment_scene(sample) for sample in samples]
-        pairs = list(zip(found, wanted, strict=True))
+        results = [segment_scene(sample) for sample in samples]
+        pairs = list(zip(results, expected, strict=True))
         yield Row(
             name,
             precision,
-            salience=[_round(relative_error(f.maps, w.maps)) for f, w in pairs],
-            labels=[_round(np.mean(f.labels != w.labels)) for f, w in pairs],
-            match=[_round(abs(f.match - w.match)) for f, w in pairs],
+            salience=[_round(relative_error(r.maps, e.maps)) for r, e in pairs],
+            labels=[_round(np.mean(r.labels != e.labels)) for r, e in pairs],
+            match=[_round(abs(r.match - e.match)) for r, e in pairs],
         )
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown, and where they were measured."""
+    """Write the rows as Markdown, with the machine and the command of each."""
     lines = [
         "| | precision | scenes | salience error: median, mean, largest"
         " | pixels with another label: median, mean | scenes with over 1 % of them"
         " | match probability: mean, largest |",
         "|" + "---|" * 7,
     ]
-    places: dict[tuple[str, str], list[str]] = {}
+    measurements: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         salience, labels, match = map(np.array, (row.salience, row.labels, row.match))
         lines.append(
@@ -153,26 +160,26 @@ def table(rows: Sequence[Row]) -> str:
             f" | {np.sum(labels > 0.01)}: {np.mean(labels > 0.01):.1%}"
             f" | {match.mean():.1e}, {match.max():.1e} |"
         )
-        place = describe(row.machine, *_PACKAGES), row.command
-        places.setdefault(place, []).append(f"{row.engine} {row.precision}")
-    measured = [
+        key = describe(row.machine, *_PACKAGES), row.command
+        measurements.setdefault(key, []).append(f"{row.engine} {row.precision}")
+    sources = [
         f"{', '.join(names)}: {machine}; `{command}`"
-        for (machine, command), names in places.items()
+        for (machine, command), names in measurements.items()
     ]
-    return "\n\n".join([NOTE, "\n".join(lines), *measured])
+    return "\n\n".join([NOTE, "\n".join(lines), *sources])
 
 
 def read(path: Path) -> list[Row]:
-    """The rows that were stored, one a line."""
+    """Read recorded rows."""
     return [msgspec.json.decode(line, type=Row) for line in path.read_bytes().splitlines()]
 
 
 def eager(weights: torch.dtype, autocast: torch.dtype | None = None) -> SegmentScene:
-    """Eager PyTorch.
+    """Open eager PyTorch in a precision.
 
     Args:
-        weights: what the whole model is converted to.
-        autocast: what PyTorch is to choose where it thinks fit.
+        weights: Dtype of weights and activations.
+        autocast: Dtype of `torch.autocast`; None to run without it.
     """
     model = EagerSegmenter.load(
         recipe.CHECKPOINT, image_size=SIDE, layers=recipe.LAYERS, heads=range(4)
@@ -181,9 +188,9 @@ def eager(weights: torch.dtype, autocast: torch.dtype | None = None) -> SegmentS
 
     def segment_scene(sample: Sample) -> SceneResult:
         with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
-            one = model.maps(sample.image, sample.classes, replace(PRESET, passes=1))
+            first_pass = model.maps(sample.image, sample.classes, replace(PRESET, passes=1))
             labels = model.segment(sample.image, sample.classes, PRESET)
-        return SceneResult(one.class_maps, float(one.match[0]), labels)
+        return SceneResult(first_pass.class_maps, float(first_pass.match[0]), labels)
 
     return segment_scene
 
@@ -198,22 +205,26 @@ EAGER: dict[str, Callable[[], SegmentScene]] = {
 
 
 def engine(folder: Path) -> dict[str, Callable[[], SegmentScene]]:
-    """The demo model's graphs, written to a folder."""
+    """Return functions that open the engine on emulated graphs, by precision.
 
-    def opened(precision: Precision) -> SegmentScene:
+    Args:
+        folder: Folder for the converted graphs.
+    """
+
+    def open_in(precision: Precision) -> SegmentScene:
         model = open_model("demo")
         return _scene_by_scene(Segmenter(model, PnpOvss(open_emulated(model, precision, folder))))
 
-    return {precision: partial(opened, precision) for precision in get_args(Precision)}
+    return {precision: partial(open_in, precision) for precision in get_args(Precision)}
 
 
 def openvino() -> dict[str, Callable[[], SegmentScene]]:
-    """The engine on OpenVINO."""
+    """Return functions that open the engine on OpenVINO, by precision."""
 
-    def opened(precision: PrecisionChoice) -> SegmentScene:
+    def open_in(precision: PrecisionChoice) -> SegmentScene:
         return _scene_by_scene(Segmenter.load("demo", backend="openvino", precision=precision))
 
-    return {precision: partial(opened, precision) for precision in ("fp32", "bf16", "int8")}
+    return {precision: partial(open_in, precision) for precision in ("fp32", "bf16", "int8")}
 
 
 ENGINES: dict[str, Callable[[Path], Mapping[str, Callable[[], SegmentScene]]]] = {
@@ -226,9 +237,9 @@ ENGINES: dict[str, Callable[[Path], Mapping[str, Callable[[], SegmentScene]]]] =
 def _scene_by_scene(segmenter: Segmenter) -> SegmentScene:
     def segment_scene(sample: Sample) -> SceneResult:
         once = replace(SETTINGS, passes=1, crf=None)
-        one = segmenter.segment(sample.image, sample.classes, settings=once)
+        first_pass = segmenter.segment(sample.image, sample.classes, settings=once)
         all_passes = segmenter.segment(sample.image, sample.classes, settings=SETTINGS)
-        return SceneResult(one.class_maps, float(one.match[0]), all_passes.labels)
+        return SceneResult(first_pass.class_maps, float(first_pass.match[0]), all_passes.labels)
 
     return segment_scene
 

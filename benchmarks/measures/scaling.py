@@ -1,7 +1,7 @@
-"""How the time of a picture grows with classes, passes, and pictures in a batch.
+"""Measures how the time of an image grows with classes, passes, and images in a batch.
 
-Timing contract: pictures of a stream, from the file to labels in memory, CRF included, the model
-loaded and warm; seconds are for a picture. All contenders of a case take turns.
+Timing contract: a stream of images, from the file to labels in memory, CRF included, the model
+loaded and warm; seconds are for one image. All contenders of a case take turns.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AXES: dict[str, tuple[int, ...]] = {
     "passes": (1, 2, 4, 8),
     "batch": (1, 2, 4),
 }
-_BATCHES = 2  # of a stream, so that one is refined while the next one runs
+_BATCHES = 2  # batches in a stream, so that one is refined while the model runs on the next
 
 
 def measure(
@@ -39,15 +39,15 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any] | Skipped]:
-    """A row for each contender at each point of each axis; elsewhere the task is as given.
+    """Measure a row for each contender at each value of each axis.
 
     Args:
-        model: that they load.
-        task: what they do.
-        names: of `registry.SEGMENTERS`.
-        rounds: turns of each, at least; see `timing`.
-        about: fields of every row.
-        say: is told of each step.
+        model: Model that the contenders load.
+        task: Task of the contenders, which changes along one axis at a time.
+        names: Names of segmenters, of `registry.SEGMENTERS`.
+        rounds: Minimum number of turns of each contender; see `harness.timing`.
+        about: Fields that every row repeats: case, model, machine and command.
+        say: Function that is called with a line of text at each step.
     """
     with loaded(names, model, task, say) as (workers, skipped):
         yield from skipped
@@ -55,17 +55,17 @@ def measure(
             for value in values:
                 say(f"{axis} = {value}")
                 batch = value if axis == "batch" else 1
-                pictures = _BATCHES * batch if axis == "batch" else 1
-                own = _varied(task, axis, value)
+                images = _BATCHES * batch if axis == "batch" else 1
+                varied = _varied(task, axis, value)
                 runs = {
-                    worker.name: partial(worker.stream, own, pictures, batch) for worker in workers
+                    worker.name: partial(worker.stream, varied, images, batch) for worker in workers
                 }
                 for name, seconds in in_turns(runs, rounds).items():
                     yield {
                         "contender": name,
                         "axis": axis,
                         "value": value,
-                        "seconds": float(np.median(seconds)) / pictures,
+                        "seconds": float(np.median(seconds)) / images,
                         "rounds": len(seconds),
                         **about,
                     }
@@ -78,19 +78,19 @@ def _varied(task: Task, axis: str, value: int) -> Task:
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown, a table for each axis."""
+    """Write the rows as Markdown, a table for each axis."""
     timed = [row for row in rows if "seconds" in row]
     if not timed:
-        return "Nothing could be timed."
+        return "No contender could be timed."
     parts = [heading(timed[0])]
     for axis, values in AXES.items():
-        own = {(r["contender"], r["value"]): r["seconds"] for r in timed if r["axis"] == axis}
-        names = dict.fromkeys(name for name, _ in own)
+        seconds = {(r["contender"], r["value"]): r["seconds"] for r in timed if r["axis"] == axis}
+        names = dict.fromkeys(name for name, _ in seconds)
         lines = [
-            f"| seconds a picture, by {axis} | " + " | ".join(map(str, values)) + " |",
+            f"| seconds an image, by {axis} | " + " | ".join(map(str, values)) + " |",
             "|---|" + "---:|" * len(values),
             *(
-                f"| {name} | " + " | ".join(f"{own[name, value]:.2f}" for value in values) + " |"
+                f"| {name} | " + " | ".join(f"{seconds[name, v]:.2f}" for v in values) + " |"
                 for name in names
             ),
         ]
@@ -99,25 +99,25 @@ def table(rows: Rows) -> str:
 
 
 def draw(rows: Rows, output: Path) -> None:
-    """A panel for each axis, PNG."""
+    """Draw a panel for each axis, as a PNG file."""
     timed = [row for row in rows if "seconds" in row]
     names = list(dict.fromkeys(row["contender"] for row in timed))
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     panels = figure.subplots(1, len(AXES))
     for axes, (axis, values) in zip(panels, AXES.items(), strict=True):
         for number, name in enumerate(names):
-            own = [r for r in timed if (r["contender"], r["axis"]) == (name, axis)]
+            points = [r for r in timed if (r["contender"], r["axis"]) == (name, axis)]
             axes.loglog(
-                [row["value"] for row in own],
-                [row["seconds"] for row in own],
+                [row["value"] for row in points],
+                [row["seconds"] for row in points],
                 marker="osv^D"[number % 5],
                 label=name,
             )
         axes.set_xticks(values, [str(value) for value in values])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.set(xlabel={"batch": "pictures in a batch"}.get(axis, axis))
-    panels[0].set(ylabel="seconds a picture")
+        axes.set(xlabel={"batch": "images in a batch"}.get(axis, axis))
+    panels[0].set(ylabel="seconds an image")
     if names:
         panels[0].legend(fontsize=8)
     figure.savefig(output, dpi=110)

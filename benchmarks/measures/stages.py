@@ -1,7 +1,8 @@
-"""Where the time of a picture goes, contender by contender.
+"""Measures the time of each stage of an image, contender by contender.
 
-Timing contract: as `end_to_end`, but watched: on a GPU each stage waits for the device, so that
-together they take longer than a run that is not watched. The median of each stage is shown.
+Timing contract: that of `end_to_end`, with a clock at each stage. On a GPU each stage waits for the
+device, so that all stages together take longer than a normal run. The median of each stage is
+shown.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STAGES = (
     "write",
     "other",
 )
-"""Stages in the order in which a picture takes them, as tables and plots show them."""
+"""Stages in the order in which an image takes them, as tables and plots show them."""
 
 
 def measure(
@@ -43,15 +44,15 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any] | Skipped]:
-    """A row for each contender, one after the other.
+    """Measure a row for each contender, one contender after the other.
 
     Args:
-        model: that they load.
-        task: what they do.
-        names: of `registry.SEGMENTERS`.
-        rounds: runs of each.
-        about: fields of every row.
-        say: is told of each step.
+        model: Model that the contenders load.
+        task: Task of the contenders.
+        names: Names of segmenters, of `registry.SEGMENTERS`.
+        rounds: Number of runs of each contender.
+        about: Fields that every row repeats: case, model, machine and command.
+        say: Function that is called with a line of text at each step.
     """
     for name in names:
         with loaded([name], model, task, say) as (workers, skipped):
@@ -60,47 +61,44 @@ def measure(
                 watched = [worker.watch(task) for _ in range(rounds)]
                 yield {
                     "contender": name,
-                    "stages": _medians([one.stages for one in watched]),
-                    "peak_memory_mib": max(one.peak_memory_mib for one in watched),
+                    "stages": _medians([run.stages for run in watched]),
+                    "peak_memory_mib": max(run.peak_memory_mib for run in watched),
                     "read_back": worker.read_back(),
                     **about,
                 }
 
 
 def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Median seconds of each stage; one that a run did not have took none."""
+    """Compute the median seconds of each stage; a stage that is missing in a run took 0."""
     names = dict.fromkeys(name for run in runs for name in run)
     return {name: float(np.median([run.get(name, 0) for run in runs])) for name in names}
 
 
 def table(rows: Rows) -> str:
-    """The stages of each contender as Markdown."""
+    """Write the stages of each contender as Markdown."""
     timed = [row for row in rows if "stages" in row]
     if not timed:
         return not_timed(rows)
-    there = [name for name in STAGES if any(row["stages"].get(name, 0) > 5e-4 for row in timed)]
+    shown = [name for name in STAGES if any(row["stages"].get(name, 0) > 5e-4 for row in timed)]
     lines = [
-        "| contender | " + " | ".join(f"{name}, ms" for name in there) + " | together, ms |",
-        "|---|" + "---:|" * (len(there) + 1),
+        "| contender | " + " | ".join(f"{name}, ms" for name in shown) + " | total, ms |",
+        "|---|" + "---:|" * (len(shown) + 1),
     ]
     for row in timed:
-        own = [1000 * row["stages"].get(name, 0) for name in there]
-        together = 1000 * sum(row["stages"].values())
-        lines.append(
-            f"| {row['contender']} | "
-            + " | ".join(f"{one:.0f}" for one in own)
-            + f" | {together:.0f} |"
-        )
+        cells = [f"{1000 * row['stages'].get(name, 0):.0f}" for name in shown]
+        total = 1000 * sum(row["stages"].values())
+        lines.append(f"| {row['contender']} | " + " | ".join(cells) + f" | {total:.0f} |")
     note = (
-        "Vision and salience are those of all K passes; PyTorch's back-propagation counts to the"
-        " salience, through the image encoder too in `released`. Only the engine scores each class."
+        "Vision and salience are summed over all K passes. Salience includes PyTorch's"
+        " back-propagation, in `released` also that through the image encoder. Only the engine"
+        " scores each class."
     )
     parts = [heading(timed[0]), "\n".join(lines), note, note_on_crf(timed), not_timed(rows)]
     return "\n\n".join(filter(None, parts))
 
 
 def draw(rows: Rows, output: Path) -> None:
-    """Draw stacked bars, PNG: the time of each stage of each contender."""
+    """Draw the stages of each contender as stacked bars, a PNG file."""
     timed = [row for row in rows if "stages" in row]
     figure = Figure(figsize=(9, 1.2 + 0.34 * max(1, len(timed))), layout="constrained")
     axes = figure.subplots()
@@ -116,9 +114,9 @@ def draw(rows: Rows, output: Path) -> None:
             axes.barh(names, seconds, left=left, label=stage, color=f"C{number}")
             left += seconds
     axes.invert_yaxis()
-    axes.set(xlabel="seconds a picture")
-    for name, whole in zip(names, left, strict=True):
-        axes.annotate(f" {whole:.2f}", (whole, name), va="center", fontsize=8)
+    axes.set(xlabel="seconds an image")
+    for name, total in zip(names, left, strict=True):
+        axes.annotate(f" {total:.2f}", (total, name), va="center", fontsize=8)
     axes.margins(x=0.08)
     axes.legend(fontsize=8, loc="lower right")
     figure.savefig(output, dpi=110)

@@ -1,8 +1,8 @@
-"""From the start of a process to its first labels, and what it holds of memory then.
+"""Times a process from its start to its first labels, and measures its memory.
 
-Timing contract: the clock starts before the process does, and stops when it says that it is done.
-Cold: the system holds none of the model's files, as after a restart; but for that, of Python and
-its libraries all is warm. Of memory, what is shared was seen with a second process beside it.
+Timing contract: the clock starts before the process does, and stops when the process prints that it
+is done. In a cold start none of the model's files is in the page cache, as after a restart; Python
+and its libraries are. Shared memory is measured while a second process runs the same model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ..harness.tables import heading
 HELP = "from pnp_ovss.engine.cli import main; main(['--help'])"
 IMPORT = "from pnp_ovss.engine import Segmenter"
 _SHORT = {"pnp-ovss --help": HELP, IMPORT: IMPORT}
-_FIRST = """
+_FIRST_IMAGE = """
 import json, sys
 from pnp_ovss.engine import PnpOvssError, Segmenter
-given = json.loads(sys.argv[1])
-picture, classes = given.pop("picture"), given.pop("classes")
+options = json.loads(sys.argv[1])
+image, classes = options.pop("image"), options.pop("classes")
 try:
-    segmenter = Segmenter.load(**given, verify=False)
-    segmenter.segment(picture, classes)
+    segmenter = Segmenter.load(**options, verify=False)
+    segmenter.segment(image, classes)
 except PnpOvssError as error:
     print(" ".join(str(error).split()), flush=True)
 else:
@@ -52,70 +52,78 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
-    """A row for the command line, the import, and the first picture on each backend.
+    """Measure a row for the command line, the import, and the first image on each backend.
 
     Args:
-        model: that is loaded.
-        task: what is segmented.
-        names: of `registry.ENGINE_SEGMENTERS`.
-        rounds: processes of each.
-        about: fields of every row.
-        say: is told of each step.
+        model: Model that the processes load.
+        task: Task of the processes.
+        names: Names of contenders, of `registry.ENGINE_SEGMENTERS`.
+        rounds: Number of warm processes of each row.
+        about: Fields that every row repeats: case, model, machine and command.
+        say: Function that is called with a line of text at each step.
     """
     for what, code in _SHORT.items():
         say(what)
         seconds = [seconds_of(code) for _ in range(rounds)]
         yield {"what": what, "warm_s": float(np.median(seconds)), **about}
     for name in names:
-        say(f"first picture, {name}")
+        what = f"first image, {name}"
+        say(what)
         backend, _, precision = name.rpartition("-")
-        given = {
+        options = {
             "model": str(model.folder),
             "backend": backend,
             "precision": precision,
             "device": model.device,
-            "picture": str(task.picture),
+            "image": str(task.picture),
             "classes": list(task.classes),
         }
-        yield {"what": f"first picture, {name}", **_first(model.folder, given, rounds), **about}
+        yield {"what": what, **_first_image(model.folder, options, rounds), **about}
 
 
 def seconds_of(code: str) -> float:
-    """Seconds of a Python process from its start to its end; it must not fail."""
+    """Time a Python process from its start to its end, in seconds.
+
+    Args:
+        code: Program in Python.
+
+    Raises:
+        subprocess.CalledProcessError: The program failed.
+    """
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     return time.perf_counter() - began
 
 
-def _first(folder: Path, given: Mapping[str, Any], rounds: int) -> dict[str, Any]:
+def _first_image(folder: Path, options: Mapping[str, Any], rounds: int) -> dict[str, Any]:
     forget(folder)
-    with _process(given) as (_, said, cold):
-        if said != "done":
-            return {"skipped": said}
+    with _process(options) as (_, answer, cold):
+        if answer != "done":
+            return {"skipped": answer}
     warm = []
     for _ in range(rounds):
-        with _process(given) as (_, _, seconds):
+        with _process(options) as (_, _, seconds):
             warm.append(seconds)
-    with _process(given) as (one, _, _), _process(given):
-        memory = _memory(one.pid)
+    with _process(options) as (process, _, _), _process(options):
+        memory = _memory(process.pid)
     return {"cold_s": cold, "warm_s": float(np.median(warm)), **memory}
 
 
 @contextmanager
-def _process(given: Mapping[str, Any]) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
-    """One that segmented its first picture, what it said, and its seconds until then."""
+def _process(options: Mapping[str, Any]) -> Iterator[tuple[subprocess.Popen[str], str, float]]:
+    """Run a process up to its first labels: the process, the line it printed, its seconds."""
     began = time.perf_counter()
-    words = [sys.executable, "-c", _FIRST, json.dumps(given)]
+    words = [sys.executable, "-c", _FIRST_IMAGE, json.dumps(options)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(words, **pipes, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
-        said = process.stdout.readline().strip()
-        yield process, said, time.perf_counter() - began
+        answer = process.stdout.readline().strip()
+        yield process, answer, time.perf_counter() - began
         process.communicate()
 
 
 def forget(folder: Path) -> None:
-    """Let the system drop what it holds of the files, where it can be told to."""
+    """Drop the files of a folder from the page cache, where the system allows it."""
     if not hasattr(os, "posix_fadvise"):
         return
     for path in filter(Path.is_file, folder.rglob("*")):
@@ -125,7 +133,7 @@ def forget(folder: Path) -> None:
 
 
 def _memory(process: int) -> dict[str, float]:
-    """MiB that are resident, and those of them that another process uses as well."""
+    """Measure the resident memory of a process, and its part shared with others, in MiB."""
     try:
         text = Path(f"/proc/{process}/smaps_rollup").read_text()
     except OSError:  # not on Linux
@@ -137,9 +145,9 @@ def _memory(process: int) -> dict[str, float]:
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown."""
+    """Write the rows as Markdown."""
     lines = [
-        "| | cold, s | warm, s | resident, MiB | of it shared with a second process, MiB |",
+        "| | cold, s | warm, s | resident, MiB | shared with a second process, MiB |",
         "|---|---:|---:|---:|---:|",
     ]
     for row in rows:

@@ -22,8 +22,8 @@ def test_half_of_the_captions_are_true_and_a_false_one_names_one_thing_that_is_a
     seed: int, present: list[str]
 ):
     told = captions.sample(np.random.default_rng(seed), among(present), EVENLY)
-    assert len(told) == captions.PER_PICTURE
-    assert sum(is_true for _, is_true in told) == captions.PER_PICTURE // 2
+    assert len(told) == captions.PER_IMAGE
+    assert sum(is_true for _, is_true in told) == captions.PER_IMAGE // 2
     for named, is_true in told:
         assert 1 <= len(named) == len(set(named)) <= len(present)
         assert len(set(named) - set(present)) == (0 if is_true else 1)

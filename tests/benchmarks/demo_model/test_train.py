@@ -65,8 +65,8 @@ def test_training_is_told_captions_and_names_and_nothing_of_where(step: int):
     stage, _ = train.stage_at(step)
     batch = train.Batches()[step]
     assert batch.keys() == {"pixels", "names"}
-    assert batch["pixels"].shape == (stage.pictures, 3, stage.side, stage.side)
-    assert batch["names"].shape == (stage.pictures, len(CLASSES))
+    assert batch["pixels"].shape == (stage.images, 3, stage.side, stage.side)
+    assert batch["names"].shape == (stage.images, len(CLASSES))
 
 
 @pytest.mark.parametrize("mistaken", [None, torch.zeros(3, len(CLASSES))])
@@ -76,7 +76,7 @@ def test_captions_are_written_and_told_true_from_false(mistaken: torch.Tensor | 
     names[:, CLASSES.index("hot dog")] = True
     ids, mask, true = training._captions(7, names, mistaken)
     assert ids.shape == mask.shape
-    assert ids.shape[:2] == true.shape == (3, captions.PER_PICTURE)
+    assert ids.shape[:2] == true.shape == (3, captions.PER_IMAGE)
     (written,) = training.captioner.write(["hot dog"])
     for row, own, is_true in zip(
         ids.flatten(0, 1), mask.flatten(0, 1), true.flatten(), strict=True
@@ -84,23 +84,23 @@ def test_captions_are_written_and_told_true_from_false(mistaken: torch.Tensor | 
         assert (row[own.bool()].tolist() == written.ids) == is_true
 
 
-def test_parts_of_a_picture_are_disjoint_and_whole_together(monkeypatch: pytest.MonkeyPatch):
+def test_parts_of_an_image_are_disjoint_and_whole_together(monkeypatch: pytest.MonkeyPatch):
     training = train.Training()
     seen = []
 
-    def spy(_blip, pixels, kept, _corner):
-        seen.append(kept)
-        return torch.zeros(len(pixels), 1 + kept.shape[1], 192)
+    def spy(_blip, pixels, patch_indices, _corner):
+        seen.append(patch_indices)
+        return torch.zeros(len(pixels), 1 + patch_indices.shape[1], 192)
 
     monkeypatch.setattr(train, "encode_image", spy)
     training._embeds(train.STAGES[1], torch.zeros(2, 3, 256, 256))
-    (kept,) = seen
-    assert kept.shape == (8, 64)
-    for picture in kept.view(2, -1):
-        assert sorted(picture.tolist()) == list(range(256))
+    (patch_indices,) = seen
+    assert patch_indices.shape == (8, 64)
+    for image in patch_indices.view(2, -1):
+        assert sorted(image.tolist()) == list(range(256))
 
 
-def test_a_whole_picture_is_encoded_as_transformers_does():
+def test_a_whole_image_is_encoded_as_transformers_does():
     torch.manual_seed(0)
     blip = new_blip(tokenizer()).eval()
     pixels = torch.randn(2, 3, 256, 256)

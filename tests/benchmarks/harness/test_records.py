@@ -43,7 +43,7 @@ def test_what_never_begins_leaves_nothing(tmp_path: Path) -> None:
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     recorded([{"row": 9}], path)
-    with pytest.raises(InputError, match="nothing of what was named can be measured"):
+    with pytest.raises(InputError, match="nothing was measured for"):
         recorded([], path)
     assert read(path) == [{"row": 9}]
 

@@ -154,7 +154,7 @@ def test_the_report_goes_into_the_readme(
     assert readme.read_text() == text
     readme.write_text("no place")
     assert main(words) == 2
-    assert "there is no place <!-- end-to-end -->" in capsys.readouterr().err
+    assert "the document has no lines <!-- end-to-end -->" in capsys.readouterr().err
 
 
 def test_other_results_leave_the_readme_alone(
@@ -201,11 +201,11 @@ def test_one_that_is_wrong_is_not_timed(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--contender", "abacus"], "no contender 'abacus'; there are: released, lean,"),
+        (["--contender", "abacus"], "unknown contender 'abacus'; take one of released, lean,"),
         (["--contender", "onnxruntime-fp32"], "--refcheck compares with lean"),
-        (["--model", "random:blip-huge"], "there are: random:blip-tiny,"),
-        (["--picture", "none.jpg"], "does not exist"),
-        (["--picture", __file__], "is no image"),
+        (["--model", "random:blip-huge"], "take one of random:blip-tiny,"),
+        (["--image", "none.jpg"], "does not exist"),
+        (["--image", __file__], "is no image"),
         (["--rounds", "0"], "is not in the range"),
     ],
 )
@@ -225,7 +225,7 @@ def test_nothing_is_timed_where_there_is_nothing_to_compare_with(
         broken, TASK, names, rounds=1, refcheck=True, about=about(model), say=lambda _: None
     )
     assert next(rows).failed  # type: ignore[union-attr]
-    with pytest.raises(ExecutionError, match="there is no lean to compare with: "):
+    with pytest.raises(ExecutionError, match=r"lean, which .* did not run: "):
         list(rows)
 
 
@@ -239,7 +239,7 @@ def test_without_pydensecrf_the_tables_say_so(
     (staged,) = stages.measure(model, TASK, ["lean"], **run)
     rows = [msgspec.to_builtins(one) for one in (row, staged)]
     assert [one["read_back"]["crf"] for one in rows] == ["densecrf", "densecrf"]
-    said = "lean: with this package's own CRF, as pydensecrf2 cannot be imported here."
+    said = "lean: with the CRF of this package, as pydensecrf2 cannot be imported here."
     for text in (
         end_to_end.table(rows[:1]),
         end_to_end.summary(rows[:1]),

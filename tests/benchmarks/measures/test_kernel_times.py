@@ -23,11 +23,11 @@ def words(
     """A command line that is quick; what it names goes to `tmp_path`."""
     model = PreparedModel(str(exported.checkpoint), exported.folder, "cpu")
     monkeypatch.setattr(models, "prepare", lambda *_, **__: model)
-    monkeypatch.setattr(kernel_times, "PICTURES", 2)
+    monkeypatch.setattr(kernel_times, "IMAGES", 2)
     monkeypatch.setattr(kernel_times, "WARM_UP", 1)
-    picture().save(tmp_path / "picture.png")
+    picture().save(tmp_path / "image.png")
     words = ["kernel-times", "--device", "cpu", "--passes", "1", "--rounds", "1"]
-    return [*words, "--picture", str(tmp_path / "picture.png"), "-o", str(tmp_path)]
+    return [*words, "--image", str(tmp_path / "image.png"), "-o", str(tmp_path)]
 
 
 def test_operators_of_pytorch_are_named(
@@ -45,11 +45,11 @@ def test_operators_of_pytorch_are_named(
     assert main([*words, "--contender", "onnxruntime-fp32"]) == 0
     rows = read(tmp_path / "kernel-times.jsonl")
     whole, stream = (row for row in rows if "median_s" in row)
-    assert (whole["what"], stream["what"]) == ("one picture", "2 pictures in a batch")
+    assert (whole["what"], stream["what"]) == ("one image", "2 images in a batch")
     assert whole["rounds"] >= 1
     assert 0 < whole["idle_share"] < 1
     own = [row for row in rows if "calls" in row]
-    assert {row["what"] for row in own} == {"one picture"}
+    assert {row["what"] for row in own} == {"one image"}
     (product,) = (row for row in own if row["name"] == "aten::mm")
     assert product["calls"] == 3
     assert 0 < product["total_ms"] <= 1000 * whole["device_s"]
@@ -57,7 +57,7 @@ def test_operators_of_pytorch_are_named(
     times = [row["total_ms"] for row in own]
     assert times == sorted(times, reverse=True)
     text = (tmp_path / "kernel-times.md").read_text()
-    assert "## onnxruntime-fp32 on cpu, one picture" in text
+    assert "## onnxruntime-fp32 on cpu, one image" in text
     assert "| `aten::mm` | 3 | " in text
 
 
@@ -80,7 +80,7 @@ def test_one_that_cannot_be_had(
 
 def test_bad_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--contender", "lean"]) == 2
-    assert "no contender 'lean'; there are: onnxruntime-fp32," in capsys.readouterr().err
+    assert "unknown contender 'lean'; take one of onnxruntime-fp32," in capsys.readouterr().err
 
 
 class Profile:
@@ -127,7 +127,7 @@ def test_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_largest_are_shown_and_the_rest_is_summed() -> None:
     case = {"device": "cuda:0", "image_size": 96, "width": 6, "height": 4, "classes": []}
     whole = {
-        "what": "one picture",
+        "what": "one image",
         "contender": "aotinductor-bf16",
         "median_s": 0.01,
         "p05_s": 0.01,
@@ -142,7 +142,7 @@ def test_the_largest_are_shown_and_the_rest_is_summed() -> None:
         "command": "python -m benchmarks kernel-times",
     }
     kernels = [
-        {"what": "one picture", "device": "cuda:0", "name": f"void k{number}<a|b>"}
+        {"what": "one image", "device": "cuda:0", "name": f"void k{number}<a|b>"}
         | {"calls": 2, "total_ms": 1.0, "share": 1 / 32}
         for number in range(32)
     ]

@@ -15,7 +15,7 @@ ABOUT = {"machine": machine(), "command": "python -m benchmarks kernels"}
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    monkeypatch.setattr(kernels, "PICTURE_SIZES", ((60, 40),))
+    monkeypatch.setattr(kernels, "IMAGE_SIZES", ((60, 40),))
     return list(kernels.measure("cpu", 2, ABOUT))
 
 
@@ -40,7 +40,7 @@ def test_every_kernel_is_compared_and_timed(rows: list[dict[str, Any]]) -> None:
 
 
 def test_one_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "PICTURE_SIZES", ((60, 40),))
+    monkeypatch.setattr(kernels, "IMAGE_SIZES", ((60, 40),))
     softmax = CPU.kernels.softmax
     monkeypatch.setattr(CPU.kernels, "softmax", lambda channels: 1.01 * softmax(channels))
     wrong = [row for row in kernels.measure("cpu", 1, ABOUT) if "skipped" in row]

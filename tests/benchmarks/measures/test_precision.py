@@ -28,4 +28,4 @@ def test_a_precision_that_an_engine_has_not(
 ) -> None:
     words = ["precision", "--engine", "eager", "--precision", "int8", "-o", str(tmp_path)]
     assert main(words) == 2
-    assert "eager is measured in fp16, bf16, autocast fp16" in capsys.readouterr().err
+    assert "eager is not measured in int8: take --precision fp16 or bf16" in capsys.readouterr().err

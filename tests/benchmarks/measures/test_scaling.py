@@ -41,6 +41,6 @@ def test_a_row_for_each_point(
     }
     assert all(row["contender"] == NAMES[0] and row["seconds"] > 0 for row in timed)
     assert [row["contender"] for row in rows if "skipped" in row] == NAMES[1:]
-    assert "| seconds a picture, by passes | 1 | 8 |" in scaling.table(rows)
+    assert "| seconds an image, by passes | 1 | 8 |" in scaling.table(rows)
     scaling.draw(rows, tmp_path / "scaling.png")
     assert (tmp_path / "scaling.png").stat().st_size > 1000

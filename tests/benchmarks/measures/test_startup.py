@@ -25,7 +25,7 @@ def test_budgets(code: str, budget: float) -> None:
     assert min(startup.seconds_of(code) for _ in range(7)) < budget
 
 
-def test_the_first_picture(exported: Exported, tmp_path: Path) -> None:
+def test_the_first_image(exported: Exported, tmp_path: Path) -> None:
     model = PreparedModel(str(exported.checkpoint), exported.folder, "cpu")
     task = Task(SAMPLES / "beach.jpg", ("person", "boat"))
     case = {"image_size": 96, "device": "cpu", "width": 640, "height": 480}
@@ -43,7 +43,7 @@ def test_the_first_picture(exported: Exported, tmp_path: Path) -> None:
     assert first["warm_s"] > imported["warm_s"] > 0
     assert first["cold_s"] > 0
     assert first["resident_mib"] > first["shared_mib"] > 0
-    assert "| first picture, onnxruntime-fp32 |" in startup.table(rows)
+    assert "| first image, onnxruntime-fp32 |" in startup.table(rows)
     assert shown["what"] == "pnp-ovss --help"
 
 
