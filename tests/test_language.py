@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("export", "kernels")
+ROOMS = ("benchmarks", "engine", "export", "kernels")
 LONGEST = 30  # words of a sentence
-SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z\[])|\n\s*\n|\n\s*(?:- |\w+: )")
+SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z\[\"'(>])|\n\s*\n|\n\s*(?:- |\w+: )")
 NO_VERB = re.compile(r"(A|An|The|Of|What|Whether|How|Those)\b|\W")  # begins no imperative
 BANNED = re.compile(
     r"\b(likewise|beside|as above|pictures?|colours?|centred?|neighbours?|behaviour"
@@ -26,7 +26,7 @@ def faults(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             continue
-        prose = re.sub(r"`[^`]*`", "Code", ast.get_docstring(node) or "")
+        prose = re.sub(r"^ *(>>>|\.\.\.).*|`[^`]*`", "Code", ast.get_docstring(node) or "", flags=re.M)
         name = getattr(node, "name", "module")
         if isinstance(node, ast.FunctionDef) and not name.startswith("_"):
             is_property = "property" in map(ast.unparse, node.decorator_list)

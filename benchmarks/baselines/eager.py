@@ -1,8 +1,8 @@
 """Runs PnP-OVSS in eager PyTorch on Hugging Face's BLIP: the baseline, and the tests' reference.
 
-It was written from the description of the method and shares no code with the engine, but for the
-spans of the stages, and the dense CRF where pydensecrf2 cannot be imported. It takes one image at a
-time, in two forms that compute the same numbers:
+It was written from the description of the method. It shares no code with the engine but the spans
+of the stages, and the dense CRF where pydensecrf2 cannot be imported. It takes one image at a time,
+in two forms that compute the same numbers:
 
 - `released` does what the authors' script does: it keeps the maps of every layer and head, and
   back-propagates through the whole model, the image encoder included;

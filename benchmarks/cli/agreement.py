@@ -69,7 +69,7 @@ def command(
         written = write(rows, "agreement", output, json_file)
     compared = [row for row in written if isinstance(row, agreement.AgreementRow)]
     skipped = [row for row in written if isinstance(row, Skipped)]
-    errors = [f"{row.contender} does not agree on {row.picture}" for row in compared if row.is_off]
+    errors = [f"{row.contender} does not agree on {row.image}" for row in compared if row.is_off]
     errors += [f"{row.contender} broke: {row.skipped}" for row in skipped if row.failed]
     if not compared:
         reasons = "; ".join(dict.fromkeys(row.skipped for row in skipped))

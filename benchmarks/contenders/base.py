@@ -92,31 +92,31 @@ class Task:
     """What every segmenter does; the other settings are the paper's.
 
     Attributes:
-        picture: a file.
+        image: file of the image.
         classes: that are looked for in it.
         passes: K.
         drop_mode: what dropping a patch means.
     """
 
-    picture: Path
+    image: Path
     classes: tuple[str, ...]
     passes: int = 4
     drop_mode: Any = PIXELS
 
 
 class TimedSegmenter(Protocol):
-    """A loaded segmenter, from a picture's file to its labels; its stages are spans."""
+    """A loaded segmenter, from an image's file to its labels; its stages are spans."""
 
     def segment(self, task: Task) -> np.ndarray:
-        """Labels of the picture, uint16 [H, W]."""
+        """Segment the image into labels, uint16 [H, W]."""
         ...
 
     def maps(self, task: Task) -> np.ndarray:
         """Class maps, float32 [C, gh, gw]."""
         ...
 
-    def stream(self, task: Task, pictures: int, batch: int) -> None:
-        """Segment the picture so often, in batches of that size if it knows batches."""
+    def stream(self, task: Task, images: int, batch: int) -> None:
+        """Segment the image so often, in batches of that size if the segmenter has batches."""
         ...
 
     def synchronize(self) -> None:

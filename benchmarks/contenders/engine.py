@@ -1,4 +1,4 @@
-"""The engine on one of its backends, from a picture's file to its labels."""
+"""The engine on one of its backends, from an image's file to its labels."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class EngineSegmenter:
 
     def segment(self, task: Task) -> np.ndarray:
         """See `TimedSegmenter.segment`."""
-        found = self._segmenter.segment(task.picture, task.classes, settings=_settings(task))
+        found = self._segmenter.segment(task.image, task.classes, settings=_settings(task))
         return found.labels
 
     def maps(self, task: Task) -> np.ndarray:
         """See `TimedSegmenter.maps`."""
         settings = replace(_settings(task), crf=None)
-        found = self._segmenter.segment(task.picture, task.classes, settings=settings)
+        found = self._segmenter.segment(task.image, task.classes, settings=settings)
         return found.class_maps
 
-    def stream(self, task: Task, pictures: int, batch: int) -> None:
+    def stream(self, task: Task, images: int, batch: int) -> None:
         """See `TimedSegmenter.stream`."""
-        pairs = [(task.picture, task.classes)] * pictures
+        pairs = [(task.image, task.classes)] * images
         for _ in self._segmenter.stream(pairs, batch_size=batch, settings=_settings(task)):
             pass
 

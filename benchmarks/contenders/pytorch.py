@@ -1,4 +1,4 @@
-"""Whole segmenters in PyTorch, from a picture's file to its labels."""
+"""Whole segmenters in PyTorch, from an image's file to its labels."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ class PyTorchSegmenter:
 
     def segment(self, task: Task) -> np.ndarray:
         """See `TimedSegmenter.segment`."""
-        picture = _decode(task.picture)
+        image = _decode(task.image)
         with self._precision():
-            return self._segmenter.segment(picture, task.classes, _preset(task))
+            return self._segmenter.segment(image, task.classes, _preset(task))
 
     def maps(self, task: Task) -> np.ndarray:
         """See `TimedSegmenter.maps`."""
-        picture = _decode(task.picture)
+        image = _decode(task.image)
         with self._precision():
-            return self._segmenter.maps(picture, task.classes, _preset(task)).class_maps
+            return self._segmenter.maps(image, task.classes, _preset(task)).class_maps
 
-    def stream(self, task: Task, pictures: int, batch: int) -> None:
+    def stream(self, task: Task, images: int, batch: int) -> None:
         """See `TimedSegmenter.stream`."""
-        for _ in range(pictures):
+        for _ in range(images):
             self.segment(task)
 
     def synchronize(self) -> None:

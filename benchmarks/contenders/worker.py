@@ -93,12 +93,12 @@ class Worker:
             self.load_s = self._do(_load, self.name, self._model, task)
 
     def run(self, task: Task) -> float:
-        """Seconds from the picture's file to the file of its labels."""
+        """Measure the seconds from the image's file to the file of its labels."""
         return self._do(_run, task)
 
-    def stream(self, task: Task, pictures: int, batch: int) -> float:
-        """Seconds for so many pictures, their labels not written."""
-        return self._do(_stream, task, pictures, batch)
+    def stream(self, task: Task, images: int, batch: int) -> float:
+        """Measure the seconds for so many images, without writing labels."""
+        return self._do(_stream, task, images, batch)
 
     def watch(self, task: Task) -> Watched:
         """Run the task once, watched: labels, stages and memory."""
@@ -179,9 +179,9 @@ def _run(task: Task) -> float:
     return time.perf_counter() - began
 
 
-def _stream(task: Task, pictures: int, batch: int) -> float:
+def _stream(task: Task, images: int, batch: int) -> float:
     began = time.perf_counter()
-    _segmenter.stream(task, pictures, batch)
+    _segmenter.stream(task, images, batch)
     return time.perf_counter() - began
 
 

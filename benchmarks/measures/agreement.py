@@ -36,7 +36,7 @@ class AgreementRow(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         contender: Backend and precision of the contender.
         device: Device that the contender ran on, "cpu" or "cuda:N".
-        picture: File name of the image.
+        image: File name of the image.
         maps_error: Largest difference of the class maps, relative to their largest value.
         other_labels: Part of the pixels with another label, after the CRF.
         other_labels_without_crf: Part of the pixels with another label, without the CRF.
@@ -46,7 +46,7 @@ class AgreementRow(msgspec.Struct, frozen=True, kw_only=True):
 
     contender: str
     device: str
-    picture: str
+    image: str
     maps_error: float
     other_labels: float
     other_labels_without_crf: float
@@ -126,7 +126,7 @@ def measure(
             yield AgreementRow(
                 contender=name,
                 device=device,
-                picture=path.name,
+                image=path.name,
                 maps_error=max(
                     relative_error(result.maps, exact.maps),
                     relative_error(result.maps_again, exact.maps),
@@ -178,7 +178,7 @@ def table(rows: Rows) -> str:
             "| contender | device | image | maps off by | other labels | without CRF |",
             "|---|---|---|---:|---:|---:|",
             *(
-                f"| {row['contender']} | {row['device']} | {row['picture']}"
+                f"| {row['contender']} | {row['device']} | {row['image']}"
                 f" | {row['maps_error']:.1e} | {100 * row['other_labels']:.3f} %"
                 f" | {100 * row['other_labels_without_crf']:.3f} % |"
                 for row in compared

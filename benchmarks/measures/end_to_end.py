@@ -152,7 +152,7 @@ class ReferenceCheck:
         expected = maps(reference, task)
         if not expected.any():
             raise InputError(
-                f"all class maps of PyTorch are 0 for '{task.picture}', nothing can be compared",
+                f"all class maps of PyTorch are 0 for '{task.image}', nothing can be compared",
                 "take another --image, or --no-refcheck",
             )
         return cls(float(np.abs(maps(worker, task) - expected).max() / expected.max()), same_labels)

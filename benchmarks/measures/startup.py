@@ -75,7 +75,7 @@ def measure(
             "backend": backend,
             "precision": precision,
             "device": model.device,
-            "image": str(task.picture),
+            "image": str(task.image),
             "classes": list(task.classes),
         }
         yield {"what": what, **_first_image(model.folder, options, rounds), **about}

@@ -1,4 +1,4 @@
-"""The command-line options that several commands share, most of which become `Settings`."""
+"""Add the command-line options that several commands share; most become `Settings`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Schedule(click.ParamType):
 
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add an option for each setting; it is None where it is not given, and the model decides."""
+    """Add an option for each setting; None where it is not given, so that the model decides."""
     options = [
         click.option(
             "--preset",
@@ -90,7 +90,7 @@ def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def choose_settings(recommended: Settings, preset: str | None, given: dict[str, Any]) -> Settings:
-    """The preset, or what the model recommends, changed by the options that were given."""
+    """Change the preset, or the recommended settings, by the options that were given."""
     changes: dict[str, Any] = {
         name: None if value == NONE else value for name, value in given.items() if value is not None
     }

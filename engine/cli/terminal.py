@@ -1,4 +1,4 @@
-"""What the commands print: results on standard output, everything else on standard error."""
+"""Print results on standard output, and everything else on standard error."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Item = TypeVar("Item")
 
 
 def complain(cause: str, cure: str = "") -> None:
-    """A line or two on standard error."""
+    """Print a cause and a cure on standard error, a line each."""
     click.echo(f"pnp-ovss: {_in_one_line(cause)}", err=True)
     if cure:
         click.echo(f"  {_in_one_line(cure)}", err=True)
 
 
 def say(text: str) -> None:
-    """A line on standard output, which may be a pipe that was closed, or a full disk.
+    """Print a line on standard output, which may be a closed pipe or a full disk.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the line cannot be written.
     """
     try:
         sys.stdout.write(f"{printable(text)}\n")
@@ -38,12 +38,12 @@ def say(text: str) -> None:
 
 
 def progress(text: str) -> None:
-    """A line on standard error that tells of a step."""
+    """Print a line about a step on standard error."""
     click.echo(printable(text), err=True)
 
 
 def bar(items: Iterable[Item], length: int, label: str) -> Iterator[Item]:
-    """The items, with a bar on standard error; nothing is shown where that is no terminal."""
+    """Yield items, with a bar on standard error if that is a terminal."""
     with click.progressbar(
         items, length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as shown:
@@ -55,5 +55,5 @@ def _in_one_line(text: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """A value as indented JSON on standard output."""
+    """Print a value as indented JSON on standard output."""
     say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

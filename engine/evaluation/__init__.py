@@ -1,8 +1,8 @@
 """Segmentation quality on data sets with masks: what `pnp-ovss evaluate` runs, as a library.
 
-`evaluate` segments the images of a data set and counts; `ablate` takes the method apart, `sweep`
-looks at every layer and head. `report` tells a result for JSON, `table` in lines, `write` in a
-folder with figures.
+`evaluate` segments the images of a data set and counts. `ablate` takes the method apart, and
+`sweep` scores every layer and head. `report` gives a result for JSON, `table` gives it in lines,
+and `write` puts it into a folder with figures.
 
     >>> from pnp_ovss.engine import Segmenter
     >>> from pnp_ovss.engine.evaluation import DATASETS, evaluate, report, table

@@ -1,4 +1,4 @@
-"""The method taken apart, as in the paper's table of ablations."""
+"""Take the method apart, as in the paper's table of ablations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Variant:
     """A row of the table.
 
     Attributes:
-        name: what the row adds to the one above, or what it does otherwise.
+        name: what the row adds to the row above, or how it differs.
         settings: settings in force.
         gradient: whether salience is attention times gradient, or attention alone.
     """
@@ -94,9 +94,9 @@ def ablate(
 
 
 def stages(settings: Settings) -> list[Variant]:
-    """The method stage by stage, from bare attention to all of `settings`.
+    """List the method's stages, from bare attention to all of the settings.
 
-    Where those do without Salience DropOut, it is shown all the same, and left out at the end.
+    Settings without Salience DropOut are the last row, after a row that has it.
     """
     passes = _several_passes(settings)
     bare = replace(settings, passes=1, blur=0.0, crf=None)
@@ -117,7 +117,7 @@ def stages(settings: Settings) -> list[Variant]:
 
 
 def drop_modes(settings: Settings) -> list[Variant]:
-    """Every reading of what dropping a patch means; one pass drops none, so there are more."""
+    """List the drop modes; settings of one pass, which drops nothing, get several passes."""
     passes = _several_passes(settings)
     return [
         Variant(f"drop mode {mode!r}", replace(settings, passes=passes, drop_mode=mode))

@@ -1,4 +1,4 @@
-"""A model without its gradient: salience is the attention alone."""
+"""Leave the gradient out of a model, so that salience is the attention alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE = "gradient_left_out"
 
 @contextmanager
 def attention_only(model: ModelFolder) -> Iterator[Path]:
-    """A copy of a model folder in which salience is the attention A, not A * max(G, 0)."""
+    """Copy a model folder so that salience is the attention A, not A * max(G, 0)."""
     with tempfile.TemporaryDirectory() as room:
         folder = Path(room)
         salience = model.graph("salience").file
@@ -38,7 +38,7 @@ def attention_only(model: ModelFolder) -> Iterator[Path]:
 
 
 def _leave_out_gradient(graph: onnx.GraphProto) -> None:
-    """Every max(G, 0) becomes 1 in the scale of the graph, which has no other use for Relu."""
+    """Replace each max(G, 0) by 1 in the scale of the graph, which has no other use for Relu."""
     positive = {node.output[0] for node in graph.node if node.op_type == "Relu"}
     if not positive:
         raise ModelError("its graph has no gradient to leave out", "export the model again")
@@ -51,7 +51,7 @@ def _leave_out_gradient(graph: onnx.GraphProto) -> None:
 
 
 def _unscaling(graph: onnx.GraphProto) -> float:
-    """What takes the scale of the gradient back: the rows of salience are multiplied by it."""
+    """Find the factor that undoes the scale of the gradient in the rows of salience."""
     constants = {one.name: one for one in graph.initializer}
     masks = {node.output[0] for node in graph.node if "attention_mask" in node.input}
     for node in graph.node:

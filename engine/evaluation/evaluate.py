@@ -47,15 +47,15 @@ class _Packed(NamedTuple):
 class Evaluation:
     """Scores of a model on images of a data set, counted image by image.
 
-    It can be pickled: processes may count an image each and the evaluations be merged. Where a data
-    set has no background, that is no class: none of the means below counts it, and pixels that were
-    left to it are missing from the classes they are of.
+    It can be pickled, so processes may count images each, and merge their evaluations. If a data
+    set has no background, no mean counts it, and pixels labeled as background are missing from
+    their classes.
 
     Attributes:
         dataset: data set that was segmented.
         settings: settings in force for every image.
-        present: rule for the names that were given, see `evaluate`.
-        model: model that was run, as `result.files.describe` tells it.
+        present: which names were given, see `evaluate`.
+        model: model that ran, as `result.files.describe` returns it.
         confusion: pixels of each class that were given each label, [1 + V, 1 + V].
         boundaries: boundary F-scores, [1 + V].
         scores: mean IoU of each image over the classes in its truth or its labels, by its index.
@@ -166,7 +166,7 @@ class Evaluation:
         return {name: None if np.isnan(value) else round(value, 6) for name, value in named}
 
     def _facts(self) -> tuple[Any, ...]:
-        """What must be the same in parts of one evaluation; each may run on a device of its own."""
+        """Collect what parts of one evaluation must share; the device may differ."""
         model = {key: value for key, value in self.model.items() if key != "device"}
         return self.dataset.name, self.settings, self.present, model
 

@@ -1,4 +1,4 @@
-"""Packages that only some of an evaluation needs."""
+"""Require packages that only parts of an evaluation need."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..errors import BackendError
 
 
 def require(package: str, purpose: str) -> None:
-    """Find out whether a package of the extra `evaluate` can be imported.
+    """Check that a package of the extra `evaluate` can be imported.
 
     Args:
         package: onnx or matplotlib.
-        purpose: beginning of the error: what needs it.
+        purpose: beginning of the error, such as "figures need".
 
     Raises:
-        BackendError: it cannot.
+        BackendError: the package cannot be imported.
     """
     try:
         importlib.import_module(package)

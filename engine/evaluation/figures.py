@@ -1,4 +1,4 @@
-"""Images of an evaluation, drawn with Matplotlib on no screen."""
+"""Draw the figures of an evaluation with Matplotlib, without a screen."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def figures(result: Evaluation | Sweep) -> dict[str, Callable[[Path], None]]:
 
 
 def confusion_matrix(evaluation: Evaluation, path: Path) -> None:
-    """Of the pixels of each class (rows, those in the truth), the part given each label."""
+    """Draw the confusion matrix: the share of a class's pixels (rows) that was given each label."""
     counts = evaluation.confusion.counts
     rows = np.flatnonzero(counts.sum(axis=1))
     columns = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0))
@@ -57,7 +57,7 @@ def confusion_matrix(evaluation: Evaluation, path: Path) -> None:
 
 
 def contact_sheet(evaluation: Evaluation, path: Path) -> None:
-    """The images with the best, the median and the worst mIoU; truth above, labels below.
+    """Draw the images with the best, the median and the worst mIoU; truth above, labels below.
 
     They are of those whose label maps were kept.
     """
@@ -82,7 +82,7 @@ def contact_sheet(evaluation: Evaluation, path: Path) -> None:
 
 
 def layers_and_heads(sweep: Sweep, path: Path) -> None:
-    """The salience of one image at every layer and head, with the mIoU of each over all."""
+    """Draw the salience of one image at every layer and head, with the mIoU over all images."""
     rows, columns = sweep.miou.shape
     figure = Figure(figsize=(2.1 * columns + 2.4, 2.35 * rows), layout="constrained")
     axes = figure.subplots(rows, columns + 1, squeeze=False)
@@ -104,7 +104,7 @@ def layers_and_heads(sweep: Sweep, path: Path) -> None:
 
 
 def _scored(evaluation: Evaluation) -> list[int]:
-    """Indices of the images with a label map and a score, which one that is all ignored has not."""
+    """List the images with a label map and a score; an image that is all ignored has none."""
     return [one for one in evaluation.with_labels if not np.isnan(evaluation.scores[one])]
 
 
@@ -115,7 +115,7 @@ def _heat(axis: Axes, image: Image.Image, salience: np.ndarray) -> None:
 
 
 def _truth_and_labels(axes: Sequence[Axes], evaluation: Evaluation, index: int) -> None:
-    """Overlays of the two, a class in the same color in both, under the names of what is there."""
+    """Draw overlays of truth and labels in the same colors, under the names of the classes."""
     sample = evaluation.dataset.sample(index)
     truth = np.where(sample.truth == evaluation.dataset.ignore, 0, sample.truth)
     both = (truth, evaluation.labels(index))

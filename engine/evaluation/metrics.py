@@ -1,8 +1,8 @@
 """Segmentation metrics that accumulate image by image and merge over processes.
 
-`of` makes one that has counted nothing, `add` counts an image, `merge` joins two. Each can be
-pickled, and counts the same whichever way the images were shared out. A pixel whose truth is the
-`ignore` value counts nowhere.
+`of` starts a metric, `add` counts an image, and `merge` joins two. A metric can be pickled, and its
+result does not depend on how images are shared among processes. A pixel whose truth is the `ignore`
+value counts nowhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Confusion:
 
     Attributes:
         counts: int64 [C, C], rows truth, columns labels; the background is one of the C classes.
-        ignore: value in a truth that is not to be counted, or None.
+        ignore: value of a truth that is not counted, or None.
     """
 
     counts: np.ndarray
@@ -126,19 +126,19 @@ def boundary_f(
 ) -> float:
     """Return the F-score of the boundary of one mask.
 
-    Precision is the part of the mask's boundary that lies near the truth's boundary, recall the
-    reverse. What is inside an ignored region is unknown: where a mask meets one there is no
-    boundary, and a boundary that has one within reach counts for neither, as its match may lie in
-    there. (Masks cut off at the ignored region, as DAVIS does it, would share the cut and match.)
+    Precision is the share of the mask's boundary that lies near the truth's boundary; recall is the
+    reverse. What is inside an ignored region is unknown, so a mask has no boundary where it meets
+    one. A boundary within reach of an ignored region counts for neither, as its match may lie
+    inside. (Masks cut off at the ignored region, as in DAVIS, would share the cut and match.)
 
     Args:
-        truth: bool [H, W].
-        mask: bool [H, W].
+        truth: true mask of a class, bool [H, W].
+        mask: mask of the labels, bool [H, W].
         reach: tolerance in pixels.
-        ignored: bool [H, W]; None for no such pixel.
+        ignored: pixels that are not counted, bool [H, W]; None for no pixel.
 
     Returns:
-        From 0 to 1; nan where all of the truth's boundary is in or near ignored regions.
+        F-score from 0 to 1; nan where all of the truth's boundary is in or near ignored regions.
     """
     unknown = np.zeros_like(truth) if ignored is None else ignored
     truth, mask = truth & ~unknown, mask & ~unknown
@@ -155,7 +155,7 @@ def boundary_f(
 
 
 def _boundary(mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Pixels of a mask with a neighbor, above, below, left or right, that is known not to be."""
+    """Mark pixels of a mask whose neighbor above, below, left or right is known to be outside."""
     solid = mask | unknown
     inner = mask.copy()
     inner[1:] &= solid[:-1]
@@ -166,7 +166,7 @@ def _boundary(mask: np.ndarray, unknown: np.ndarray) -> np.ndarray:
 
 
 def _grow(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels within `reach` of a mask."""
+    """Mark pixels within `reach` of a mask."""
     height, width = mask.shape
     framed = np.pad(mask, reach)
     grown = np.zeros_like(mask)

@@ -1,4 +1,4 @@
-"""What an evaluation gave, as a report for JSON, as lines to read, and in a folder."""
+"""Report an evaluation as JSON, as lines to read, and in a folder with figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPORT = "report.json"
 
 Report = dict[str, Any]
 Figures = dict[str, Callable[[Path], None]]
-"""File name -> what draws it."""
+"""Function that draws each figure, by its file name."""
 
 _CURE = "choose another folder with --output"
 

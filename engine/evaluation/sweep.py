@@ -1,4 +1,4 @@
-"""Every cross-attention layer and head by itself: which of them knows where things are."""
+"""Score every cross-attention layer and head by itself: which of them knows where things are."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _PROBES = ("cat", "potted plant", "hot-dog", "Zebra")
 class Captioner:
     """Write captions for one model.
 
-    A caption is the prompt and then class names, "A picture of cat dog". Classes are taken in the
+    A caption is the prompt and then class names: `A picture of cat dog`. Classes are taken in the
     order given. A name that no longer fits in the model's context opens the next caption; no name
     is split. Each name is encoded by itself, after the joiner, and must have the same ids in a
     sentence.

@@ -1,4 +1,4 @@
-"""The data sets that can be evaluated on, by name; one reader a file."""
+"""Data sets that can be evaluated on, by name; each reader has a file or folder."""
 
 from .base import Dataset
 from .stickers import sticker_scenes

@@ -38,7 +38,7 @@ def test_two_backends_of_the_cpu_agree(tmp_path: Path) -> None:
     assert main(words) == 0
     rows = read(tmp_path / "agreement.jsonl")
     compared, skipped = rows[:3], rows[3:]
-    assert [row["picture"] for row in compared] == ["beach.jpg", "party.jpg", "picnic.jpg"]
+    assert [row["image"] for row in compared] == ["beach.jpg", "party.jpg", "picnic.jpg"]
     for row in compared:
         assert 0 < row["maps_error"] < 1e-4
         assert row["other_labels"] <= 1e-3
@@ -93,7 +93,7 @@ def test_low_precision_is_shown_and_not_judged() -> None:
     row = agreement.AgreementRow(
         contender="aotinductor-bf16",
         device="cpu",
-        picture="a.jpg",
+        image="a.jpg",
         maps_error=0.05,
         other_labels=0.01,
         other_labels_without_crf=0.01,

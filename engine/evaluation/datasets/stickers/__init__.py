@@ -18,7 +18,7 @@ from .classes import CLASSES, STICKERS
 def sticker_scenes(
     kind: scenes.Kind, seed: int = scenes.VALIDATION_SEED, name: str = ""
 ) -> Dataset:
-    """Sticker scenes of a kind: by default the validation set."""
+    """Make a data set of sticker scenes of a kind, by default the validation set."""
     vocabulary = tuple(STICKERS) if kind == "stickers" else CLASSES
     return Dataset(
         name=name or kind,

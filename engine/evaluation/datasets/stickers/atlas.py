@@ -1,4 +1,4 @@
-"""The cut-out emoji, rendered once so that nothing needs the font."""
+"""Read the cut-out emoji, which were rendered once so that nothing needs the font."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FONT_SIZE = 109  # the only size the bitmaps have
 
 @cache
 def stickers() -> dict[str, Image.Image]:
-    """Class name -> RGBA cut-out."""
+    """Read the RGBA cut-out of each class name."""
     with Image.open(FILE) as file:
         sheet = file.convert("RGBA")
     return {name: sheet.crop(_box(index)) for index, name in enumerate(STICKERS)}

@@ -1,4 +1,4 @@
-"""The names that sticker scenes are made of."""
+"""Class names that sticker scenes are made of."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STICKERS = {
     "umbrella": "☂",
     "watermelon": "🍉",
 }
-"""Class name -> emoji, in the order of the atlas."""
+"""Emoji of each class name, in the order of the atlas."""
 
 TEXTURES = (
     "brick wall",
@@ -48,7 +48,7 @@ TEXTURES = (
     "water",
     "wooden floor",
 )
-"""What covers a context scene."""
+"""Names of the textures that cover a context scene."""
 
 CLASSES = (*STICKERS, *TEXTURES)
 
@@ -65,4 +65,4 @@ PIECES = {
     "strawberry": ("straw", "##berry"),
     "sunflower": ("sun", "##flower"),
 }
-"""Words that the model's vocabulary holds in pieces only."""
+"""Words that the model's vocabulary holds only in pieces."""

@@ -1,4 +1,4 @@
-"""Images of stickers, with the exact mask of each."""
+"""Make images of stickers, with the exact mask of each sticker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """An image and what is where in it.
+    """An image of stickers, and its truth.
 
     Attributes:
         image: RGB.
@@ -42,7 +42,7 @@ class Scene:
 def scene(
     kind: Kind, seed: int, index: int, size: tuple[int, int] = (SIDE, SIDE), most: int = 5
 ) -> Scene:
-    """One image of an endless series; the same arguments give the same bytes.
+    """Make one image of an endless series; the same arguments give the same bytes.
 
     Args:
         kind: "stickers" on a background that has no name, or "context", where named textures cover
@@ -72,7 +72,7 @@ def scene(
 
 
 def _cover(rng: Rng, owners: np.ndarray, count: int) -> np.ndarray:
-    """Parts the image among `count` textures; fills in `owners`."""
+    """Divide the image among `count` textures, and fill in `owners`."""
     height, width = owners.shape
     names = rng.permutation(np.array(TEXTURES))[:count].tolist()
     y, x = np.mgrid[:height, :width].astype(np.float32) / max(height, width)

@@ -1,4 +1,4 @@
-"""Backgrounds without a name, and the named textures that cover a context scene."""
+"""Paint backgrounds without a name, and the named textures that cover a context scene."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Painter = Callable[[Rng, int, int], np.ndarray]
 
 
 def background(rng: Rng, height: int, width: int) -> np.ndarray:
-    """Anything but a named texture: clouds of color, gradients and patterns; uint8 [H, W, 3]."""
+    """Paint a background: clouds of color, gradients or patterns; uint8 [H, W, 3]."""
     first, second = (_color(rng) for _ in range(2))
     kind = rng.integers(4)
     if kind == 0:  # a gradient
@@ -33,7 +33,7 @@ def background(rng: Rng, height: int, width: int) -> np.ndarray:
 def fractal(
     rng: Rng, height: int, width: int, *, scale: float, octaves: int, stretch: float = 1
 ) -> np.ndarray:
-    """Noise of several octaves, about 0 to 1, float32 [H, W].
+    """Make noise of several octaves, about 0 to 1, float32 [H, W].
 
     Args:
         rng: source of chance.
@@ -154,7 +154,7 @@ TEXTURES: dict[str, Painter] = {
     "water": _water,
     "wooden floor": _wooden_floor,
 }
-"""Name -> painter of uint8 [H, W, 3]."""
+"""Function that paints each texture, uint8 [H, W, 3], by its name."""
 
 
 def _axes(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
