@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("benchmarks", "engine", "export", "kernels")
 LONGEST = 30  # words of a sentence
+CODE = re.compile(r"^ *(?:>>>|\.\.\.).*|`[^`]*`", re.MULTILINE)
 SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z\[\"'(>])|\n\s*\n|\n\s*(?:- |\w+: )")
 NO_VERB = re.compile(r"(A|An|The|Of|What|Whether|How|Those)\b|\W")  # begins no imperative
 BANNED = re.compile(
@@ -26,7 +27,7 @@ def faults(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             continue
-        prose = re.sub(r"^ *(>>>|\.\.\.).*|`[^`]*`", "Code", ast.get_docstring(node) or "", flags=re.M)
+        prose = CODE.sub("Code", ast.get_docstring(node) or "")
         name = getattr(node, "name", "module")
         if isinstance(node, ast.FunctionDef) and not name.startswith("_"):
             is_property = "property" in map(ast.unparse, node.decorator_list)
