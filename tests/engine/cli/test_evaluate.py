@@ -13,6 +13,7 @@ from pnp_ovss.engine.evaluation.datasets import DATASETS
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.export import export
 
+pytestmark = pytest.mark.usefixtures("demo_is_loaded")
 FEW = ["--images", "4", "--crf", "none"]
 
 
