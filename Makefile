@@ -7,6 +7,9 @@ TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --durations=15
+FAST := not slow and not long and not gpu
+SLOW := slow and not gpu
 
 .PHONY: demo test test-slow test-long lint format clean
 
@@ -14,13 +17,15 @@ demo: $(VENV)/.runtime
 	$(BIN)/pnp-ovss demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow and not long and not gpu"
+	$(PYTEST) --numprocesses auto --dist worksteal -m "$(FAST) and not timing"
+	$(PYTEST) -m "$(FAST) and timing"
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) --numprocesses auto --maxprocesses 2 --dist loadgroup -m "$(SLOW) and not timing"
+	$(PYTEST) -m "$(SLOW) and timing"
 
 test-long: $(VENV)/.test
-	$(BIN)/python -m pytest -m long -s
+	$(PYTEST) -m long -s
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.harness.stopwatch import Stopwatch
 
+pytestmark = pytest.mark.timing
+
 
 def spent(seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in seconds.items()}
