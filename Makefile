@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 RUNTIME_TESTS := tests/engine tests/kernels tests/test_architecture.py
 SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --durations=15
+FAST := not slow and not long and not gpu
+SLOW := slow and not gpu
 
 .PHONY: demo test test-runtime test-slow test-long lint format clean
 
@@ -16,19 +19,21 @@ demo: $(VENV)/.runtime
 	$(BIN)/pnp-ovss demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow and not long and not gpu"
+	$(PYTEST) --numprocesses auto --dist worksteal -m "$(FAST) and not timing"
+	$(PYTEST) -m "$(FAST) and timing"
 
 # What runs without PyTorch and pydensecrf2, on any Python that pyproject.toml allows:
 # make test-runtime PYTHON=python3.13 VENV=.venv-3.13
 test-runtime: $(VENV)/.test-runtime
 	$(BIN)/pnp-ovss demo
-	$(BIN)/python -m pytest -m "not slow and not long and not gpu" $(RUNTIME_TESTS)
+	$(PYTEST) --numprocesses auto --dist worksteal -m "$(FAST) and not timing" $(RUNTIME_TESTS)
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) --numprocesses auto --maxprocesses 2 --dist loadgroup -m "$(SLOW) and not timing"
+	$(PYTEST) -m "$(SLOW) and timing"
 
 test-long: $(VENV)/.test
-	$(BIN)/python -m pytest -m long -s
+	$(PYTEST) -m long -s
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

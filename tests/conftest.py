@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+
+# Before any import that reads it: what the tests compute is small, and every processor runs tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +28,16 @@ from benchmarks.harness.random_models import (
 from pnp_ovss.engine import Segmenter
 from pnp_ovss.export.models.wordpiece import bert
 from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
-from tests.kernels.cuda.cuda_on_cpu import Kernels
+from tests.kernels.cuda.cuda_on_cpu import LIBRARY, Kernels, compiled
+from tests.once import made_once
 
 if TYPE_CHECKING:
     from transformers import BlipForImageTextRetrieval
+
+if find_spec("torch"):
+    import torch
+
+    torch.set_num_threads(1)
 
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
@@ -86,11 +97,27 @@ def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> 
     pytest.importorskip("torch")
     from pnp_ovss.export import export
 
-    root = tmp_path_factory.mktemp("exported")
     model = random_blip(VISION, TEXT)
-    save_checkpoint(model, tokenizer, root / "checkpoint")
-    export(str(root / "checkpoint"), root / "model", image_size=IMAGE_SIZE)
+
+    def make(folder: Path) -> None:
+        save_checkpoint(model, tokenizer, folder / "checkpoint")
+        export(str(folder / "checkpoint"), folder / "model", image_size=IMAGE_SIZE)
+
+    root = made_once(tmp_path_factory, "exported", make)
     return Exported(model, root / "checkpoint", root / "model")
+
+
+@pytest.fixture(scope="session")
+def exported_in_float16(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of the same model, its weights stored as float16."""
+
+    from pnp_ovss.export import export
+
+    def make(folder: Path) -> None:
+        options = {"image_size": IMAGE_SIZE, "weights": "float16"}
+        export(str(exported.checkpoint), folder / "model", **options)
+
+    return made_once(tmp_path_factory, "float16", make) / "model"
 
 
 @pytest.fixture(scope="session")
@@ -125,4 +152,5 @@ def picture() -> Callable[..., Image.Image]:
 @pytest.fixture(scope="session")
 def cuda_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> CudaKernels:
     """All CUDA kernels, compiled for the CPU, on NumPy's arrays."""
-    return CudaKernels(np, Kernels(source(), tmp_path_factory.mktemp("cuda")).launch)
+    folder = made_once(tmp_path_factory, "cuda", lambda folder: compiled(source(), folder))
+    return CudaKernels(np, Kernels(folder / LIBRARY).launch)

@@ -26,6 +26,8 @@ from tests.method import localization, refinement
 EXPORT_SECONDS, EXPORT_BYTES = 180, 8e9
 BUILD_SECONDS, BUILD_BYTES = 300, 6e9
 
+pytestmark = pytest.mark.xdist_group("large")  # gigabytes, so in one process
+
 COMMAND = Path(sys.executable).with_name("pnp-ovss")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import thresholds
+from tests.once import made_once
 
 ROOT = Path(__file__).resolve().parent.parent
 DOWNLOAD_LIMIT = 200e6  # bytes, without a GPU
@@ -20,11 +21,12 @@ DOWNLOAD_LIMIT = 200e6  # bytes, without a GPU
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    source = tmp_path_factory.mktemp("source") / "tree"  # apart, as old builds leave files behind
-    shutil.copytree(ROOT, source, ignore=left_out)
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
-    (wheel,) = folder.glob("*.whl")
+    def make(folder: Path) -> None:
+        source = folder / "source"  # apart, as old builds leave files behind
+        shutil.copytree(ROOT, source, ignore=left_out)
+        run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
+
+    (wheel,) = made_once(tmp_path_factory, "wheel", make).glob("*.whl")
     return wheel
 
 

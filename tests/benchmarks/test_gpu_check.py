@@ -129,6 +129,7 @@ def measured(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timing
 def test_when_the_time_is_up_it_stops_and_the_next_run_does_the_rest(
     tmp_path: Path, bare: dict[str, str], sources: Path
 ):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,15 +40,22 @@ CLASSES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["lean", "released"])
+FORMS = ["lean", pytest.param("released", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=FORMS)
 def eager(request, exported: Exported, fast_tokenizer) -> EagerSegmenter:
+    return eager_of(request.param, exported, fast_tokenizer)
+
+
+def eager_of(form: Any, exported: Exported, fast_tokenizer) -> EagerSegmenter:
     return EagerSegmenter(
         exported.model,
         fast_tokenizer,
         image_size=IMAGE_SIZE,
         layers=[2],
         heads=[3],
-        form=request.param,
+        form=form,
     )
 
 
@@ -68,6 +76,18 @@ def test_class_maps_are_those_of_eager_pytorch(
     wanted = eager.maps(image, classes, replace(PRESETS[preset], drop_mode=drop_mode))
     settings = Settings.preset(preset, drop_mode=drop_mode, crf=None)
     assert_maps_agree(segmenter.segment(image, classes, settings=settings), wanted)
+
+
+@pytest.mark.parametrize("drop_mode", CHOICES["drop_mode"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_class_maps_are_those_of_the_released_form(
+    segmenter, exported, fast_tokenizer, picture, preset, drop_mode
+):
+    """One case of each; all of them are slow."""
+    released = eager_of("released", exported, fast_tokenizer)
+    test_class_maps_are_those_of_eager_pytorch(
+        segmenter, released, picture, CLASSES[2], preset, drop_mode
+    )
 
 
 @pytest.mark.parametrize("drop_mode", CHOICES["drop_mode"])

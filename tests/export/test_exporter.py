@@ -94,23 +94,21 @@ def test_batch_and_tokens_are_dynamic(exported: Exported):
 
 @pytest.mark.parametrize("weights", get_args(Weights))
 def test_both_image_encoders_have_the_same_weights(
-    exported: Exported, tmp_path: Path, weights: Weights
+    exported: Exported, exported_in_float16: Path, weights: Weights
 ):
     """In one file: that of some tokens has nothing of its own but its nodes."""
-    export(str(exported.checkpoint), tmp_path / "m", image_size=64, weights=weights)
+    folder = exported.folder if weights == "float32" else exported_in_float16
     places = [
         {
             name: (value.const_value.location, value.const_value.offset, value.const_value.length)
-            for name, value in ir.load(
-                tmp_path / "m" / "onnx" / f"{graph}.onnx"
-            ).graph.initializers.items()
+            for name, value in ir.load(folder / "onnx" / f"{graph}.onnx").graph.initializers.items()
             if isinstance(value.const_value, ir.ExternalTensor)
         }
         for graph in ("vision", "vision_tokens")
     ]
     assert places[0] == places[1]
     assert len(places[0]) > 10
-    assert (tmp_path / "m" / "onnx" / "vision_tokens.onnx").stat().st_size < 30_000
+    assert (folder / "onnx" / "vision_tokens.onnx").stat().st_size < 30_000
 
 
 def test_several_layers_and_all_heads(exported: Exported, tmp_path: Path):
@@ -249,20 +247,18 @@ def test_tokenizer_that_cannot_write_the_prompt_is_refused(exported: Exported, t
         export(str(exported.checkpoint), tmp_path / "m", image_size=64, tokenizer=vocabulary)
 
 
-def test_weights_stored_as_float16_halve_the_folder(exported: Exported, tmp_path: Path):
-    manifest = export(
-        str(exported.checkpoint), tmp_path / "half", image_size=IMAGE_SIZE, weights="float16"
-    )
+def test_weights_stored_as_float16_halve_the_folder(exported: Exported, exported_in_float16: Path):
+    manifest = open_model(exported_in_float16).manifest
     whole = open_model(exported.folder).manifest
     assert (manifest.weights, whole.weights, manifest.dtype) == ("float16", "float32", "float32")
     for name in ("onnx/vision.onnx_data", "onnx/salience.onnx_data"):
         assert manifest.files[name].size == pytest.approx(whole.files[name].size / 2, rel=0.02)
-    stored = onnx.load(tmp_path / "half" / "onnx" / "salience.onnx").graph.initializer
+    stored = onnx.load(exported_in_float16 / "onnx" / "salience.onnx").graph.initializer
     assert {t.data_type for t in stored if len(t.dims) == 2} == {onnx.TensorProto.FLOAT16}
     assert manifest.export_error["salience.salience"] < thresholds.SALIENCE
 
     maps = []
-    for folder in (tmp_path / "half", exported.folder):
+    for folder in (exported_in_float16, exported.folder):
         with Segmenter.load(folder, device="cpu") as segmenter:
             image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
             result = segmenter.segment(

@@ -9,6 +9,8 @@ from benchmarks.harness.stopwatch import STAGES, Stopwatch
 from benchmarks.measures import stages
 from pnp_ovss.engine.tracing import SPANS, listening, span
 
+pytestmark = pytest.mark.timing
+
 
 def slept(seconds: float) -> float:
     """Sleep; return the seconds that it took, on a busy machine more than were asked for."""

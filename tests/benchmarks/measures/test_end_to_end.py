@@ -20,6 +20,7 @@ from pnp_ovss.engine.errors import ExecutionError
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.export import export
 from tests.conftest import IMAGE_SIZE, SAMPLES, Exported
+from tests.once import made_once
 
 TASK = Task(SAMPLES / "beach.jpg", ("person", "boat", "umbrella"), passes=3)
 NAMES = ["released", "lean", "onnxruntime-fp32", "openvino-bf16", "tensorrt-fp16"]
@@ -42,12 +43,13 @@ def model(exported: Exported) -> PreparedModel:
 
 @pytest.fixture(scope="module")
 def recording(model: PreparedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("results") / "end-to-end.jsonl"
-    rows = end_to_end.measure(
-        model, TASK, NAMES, rounds=3, refcheck=True, about=about(model), say=lambda _: None
-    )
-    recorded(rows, path)
-    return path
+    def make(folder: Path) -> None:
+        rows = end_to_end.measure(
+            model, TASK, NAMES, rounds=3, refcheck=True, about=about(model), say=lambda _: None
+        )
+        recorded(rows, folder / "end-to-end.jsonl")
+
+    return made_once(tmp_path_factory, "end-to-end", make) / "end-to-end.jsonl"
 
 
 @pytest.fixture(scope="module")

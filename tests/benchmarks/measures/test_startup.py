@@ -12,6 +12,7 @@ from tests import thresholds
 from tests.conftest import SAMPLES, Exported
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("code", "budget"),
     [
@@ -22,7 +23,7 @@ from tests.conftest import SAMPLES, Exported
 )
 def test_budgets(code: str, budget: float) -> None:
     """The best of several, as other work on the machine only adds."""
-    assert min(startup.seconds_of(code) for _ in range(7)) < budget
+    assert any(startup.seconds_of(code) < budget for _ in range(7))
 
 
 def test_the_first_image(exported: Exported, tmp_path: Path) -> None:

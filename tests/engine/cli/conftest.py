@@ -2,11 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from pnp_ovss.engine import Segmenter
 from pnp_ovss.engine.cli import main
+from pnp_ovss.engine.model.folder import DEMO
 from tests.engine.cli.command_line import assert_short, errors
 
 
@@ -22,6 +25,26 @@ def workplace(
     before = Path("cat.jpg").read_bytes()
     yield folder
     assert (folder / "cat.jpg").read_bytes() == before
+
+
+@pytest.fixture(scope="session")
+def demo() -> Segmenter:
+    """The demo model as the commands load it, which stays open when they close it."""
+    segmenter = Segmenter.load(DEMO)
+    segmenter.close = lambda: None
+    return segmenter
+
+
+@pytest.fixture
+def demo_is_loaded(demo: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare each command the loading of the demo model, which `test_demo` does not."""
+    load = Segmenter.load
+
+    def loaded(model: str | Path = DEMO, **options: Any) -> Segmenter:
+        by_default = model == DEMO and set(options.values()) <= {"auto"}
+        return demo if by_default else load(model, **options)
+
+    monkeypatch.setattr(Segmenter, "load", loaded)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pnp_ovss.engine.cli import main
 from tests.conftest import Exported
 from tests.engine.cli.command_line import assert_short, errors, in_a_process, segment
 
-pytestmark = pytest.mark.usefixtures("workplace")
+pytestmark = pytest.mark.usefixtures("workplace", "demo_is_loaded")
 
 USAGE = {
     "no such command": (["segmnt", "cat.jpg"], "No such command"),

@@ -15,6 +15,7 @@ from pnp_ovss.engine.evaluation import DATASETS, evaluate, report
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import SIDE
 from pnp_ovss.export import export
 
+pytestmark = pytest.mark.usefixtures("demo_is_loaded")
 FEW = ["--images", "4", "--crf", "none"]
 
 

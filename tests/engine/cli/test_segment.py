@@ -15,6 +15,7 @@ from pnp_ovss.engine.result.palette import class_colors
 from tests import thresholds
 from tests.conftest import SAMPLES, Exported
 
+pytestmark = pytest.mark.usefixtures("demo_is_loaded")
 CLASSES = ["water", "turtle", "sailing boat"]
 KINDS = ("labels", "overlay", "report")
 

@@ -21,7 +21,7 @@ from tests import thresholds
 PICTURES, BATCH = 64, 4
 TRIES = 8  # what else the machine does only adds to the time: one quiet try is enough
 NAMES = ["cat", "frog", "hot dog"]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timing]
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -54,6 +54,7 @@ def test_each_caller_gets_its_own_result_and_processes_stay_for_the_next(process
     assert not children() & started
 
 
+@pytest.mark.timing
 def test_the_gil_is_free_meanwhile(processes):
     processes.infer(*job(0))
     work = job(1, 21, 200, 300)

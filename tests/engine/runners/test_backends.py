@@ -256,6 +256,7 @@ def test_a_build_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: Mod
     )
 
 
+@pytest.mark.timing
 def test_what_is_not_built_costs_nothing(model: ModelFolder) -> None:
     """No library is imported, and nothing waits."""
     code = f"""

@@ -18,11 +18,10 @@ from onnx_ir.passes.common import ShapeInferencePass
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.model.folder import find_model
 from pnp_ovss.engine.precision import Precision
-from pnp_ovss.export import export
 from pnp_ovss.export.graphs import builder
 from pnp_ovss.export.graphs.precision import LOW, MOVES, convert
 from tests import thresholds
-from tests.conftest import IMAGE_SIZE, Exported
+from tests.conftest import Exported
 from tests.feeds import graph_file
 
 GRAPHS = ("vision", "vision_tokens", "salience")
@@ -31,15 +30,11 @@ EXACT |= {"ReduceMean", "ReduceSum"}
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
-def folder(
-    request: pytest.FixtureRequest, exported: Exported, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def folder(request: pytest.FixtureRequest, exported: Exported) -> Path:
     """One model, its weights stored either way."""
     if request.param == "float32":
         return exported.folder
-    place = tmp_path_factory.mktemp("stored") / "model"
-    export(str(exported.checkpoint), place, image_size=IMAGE_SIZE, weights="float16")
-    return place
+    return request.getfixturevalue("exported_in_float16")
 
 
 @pytest.fixture(params=GRAPHS)

@@ -77,10 +77,13 @@ def emulations(
 def check(
     graphs: Graphs, embeds: np.ndarray, ids: np.ndarray, real: int, keep: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Outputs for one picture [1, 1 + P, D] and one caption [T], of which `real` are no padding."""
-    mask = (np.arange(len(ids)) < real).astype(np.int64)
-    feeds = {"image_embeds": embeds, "input_ids": ids[None], "attention_mask": mask[None]}
-    feeds["patch_keep"] = keep.astype(np.float32)[None]
+    """Outputs for one picture [1, 1 + P, D] and captions [N, T], of which `real` are no padding.
+
+    Each caption has its patches that are kept [N, P].
+    """
+    mask = np.tile((np.arange(ids.shape[1]) < real).astype(np.int64), (len(ids), 1))
+    feeds = {"image_embeds": np.repeat(embeds, len(ids), axis=0)}
+    feeds |= {"input_ids": ids, "attention_mask": mask, "patch_keep": keep.astype(np.float32)}
     out = graphs.runners.run("salience", feeds)
     assert np.isfinite(embeds).all()
     assert np.isfinite(out["itm_logits"]).all()
@@ -90,11 +93,23 @@ def check(
     return out
 
 
+BLANK = "all blank"
+CAPTIONS = [
+    *((picture, "short") for picture in (*PICTURES, BLANK)),
+    *((picture, "longest") for picture in ("noise", BLANK)),
+    *(
+        pytest.param(picture, "longest", marks=pytest.mark.slow)
+        for picture in PICTURES
+        if picture != "noise"
+    ),
+]
+
+
 @pytest.mark.parametrize("precision", LOW)
 @pytest.mark.parametrize("name", ["random", "demo"])
-@pytest.mark.parametrize("picture", [*PICTURES, "all blank"])
+@pytest.mark.parametrize(("picture", "captions"), CAPTIONS)
 def test_extreme_input_gives_finite_output(
-    emulations, picture: str, name: str, precision: Precision
+    emulations, picture: str, captions: str, name: str, precision: Precision
 ):
     graphs = emulations[name, precision]
     preprocess, text = graphs.manifest.preprocess, graphs.manifest.text
@@ -105,10 +120,11 @@ def test_extreme_input_gives_finite_output(
     embeds = graphs.embed(image[None])
     longest = text.context
     some = rng(2).integers(0, text.first_id + 1, longest)
-    for length, real in ((1, 1), (6, 6), (longest, longest), (longest, 2)):
-        for ids in (some[:length], np.full(length, some[0])):
-            for keep in (np.ones(patches), np.zeros(patches), np.arange(patches) == 3):
-                check(graphs, embeds, ids, real, keep)
+    keep = np.stack([np.ones(patches), np.zeros(patches), np.arange(patches) == 3])
+    lengths = {"short": ((1, 1), (6, 6)), "longest": ((longest, longest), (longest, 2))}
+    for length, real in lengths[captions]:
+        ids = np.stack([some[:length], np.full(length, some[0])])
+        check(graphs, embeds, np.repeat(ids, len(keep), axis=0), real, np.tile(keep, (2, 1)))
 
 
 def input_of(graphs: Graphs, picture: str) -> np.ndarray:
@@ -135,7 +151,7 @@ def test_any_input_gives_finite_output(emulations, precision: Precision, data: s
     shape = (preprocess.sides[0], text.context, text.first_id)
     picture, ids, real, keep = data.draw(inputs(*shape, preprocess.patches))
     embeds = graphs.embed(model_input(Image.fromarray(picture), preprocess)[None])
-    check(graphs, embeds, ids, real, keep)
+    check(graphs, embeds, ids[None], real, keep[None])
 
 
 @pytest.fixture(scope="module")

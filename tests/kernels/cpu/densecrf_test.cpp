@@ -1,7 +1,7 @@
 // The dense CRF through its C interface, on its own, so that sanitizers see all of it.
 //
-//     densecrf_test fuzz COUNT SEED     random small problems: no crash, marginals that sum to 1
-//     densecrf_test threads             one problem at a time on several threads, and several at once
+//     densecrf_test fuzz COUNT SEED         random small problems: no crash, marginals that sum to 1
+//     densecrf_test threads WIDTH HEIGHT    one problem at a time on several threads, several at once
 
 #include <cmath>
 #include <cstdio>
@@ -98,9 +98,9 @@ void fuzz(int count, unsigned seed) {
     std::printf("%d problems, %d of them refused\n", count, spoilt);
 }
 
-void threads() {
+void threads(int width, int height) {
     Random random(7);
-    Problem problem(211, 93, 5);
+    Problem problem(width, height, 5);
     for (auto &value : problem.image) value = uint8_t(whole(random, 0, 40));
     for (auto &value : problem.probabilities) value = scaled(random, 0.1f, 1);
     std::vector<float> one, many;
@@ -133,7 +133,7 @@ void threads() {
         CHECK(problem.run(many) == PNP_DENSECRF_NO_MEMORY);
     }
     problem.params.memory = 0;
-    problem.probabilities[12345] = BAD[0];
+    problem.probabilities[problem.probabilities.size() / 8] = BAD[0];
     CHECK(problem.run(many) == PNP_DENSECRF_NOT_FINITE);
     std::puts("threads agree");
 }
@@ -142,7 +142,7 @@ void threads() {
 
 int main(int count, char **words) {
     if (count == 4 && !std::strcmp(words[1], "fuzz")) fuzz(std::atoi(words[2]), unsigned(std::atoi(words[3])));
-    else if (count == 2 && !std::strcmp(words[1], "threads")) threads();
+    else if (count == 4 && !std::strcmp(words[1], "threads")) threads(std::atoi(words[2]), std::atoi(words[3]));
     else return 2;
     return 0;
 }

@@ -83,12 +83,15 @@ def theirs(image: np.ndarray, probabilities: np.ndarray, terms: dict[str, Any]) 
     return pydensecrf_worker.infer(image, probabilities, 10, kernels)
 
 
+@pytest.mark.parametrize("problems", [4, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("terms", TERMS, ids=range(len(TERMS)))
 @pytest.mark.parametrize("make", PICTURES)
-def test_labels_are_those_of_pydensecrf(make: Callable[..., np.ndarray], terms: dict[str, Any]):
+def test_labels_are_those_of_pydensecrf(
+    make: Callable[..., np.ndarray], terms: dict[str, Any], problems: int
+):
     pytest.importorskip("pydensecrf")
     rng = np.random.default_rng([PICTURES.index(make), TERMS.index(terms)])
-    for number in range(10):
+    for number in range(problems):
         height, width = (int(side) for side in rng.integers(3, 160, 2))
         labels = int(rng.integers(2, 22))
         image = make(rng, height, width)
@@ -204,6 +207,7 @@ def test_a_profile_is_filled_in():
     assert all(getattr(profile, name) > 0 for name, *_ in crf.Profile._fields_)
 
 
+@pytest.mark.timing
 def test_other_threads_go_on_meanwhile():
     rng = np.random.default_rng(0)
     image, likely = photograph(rng, 375, 500), smooth(rng, 21, 375, 500)
@@ -213,11 +217,14 @@ def test_other_threads_go_on_meanwhile():
     assert wait < took / 3  # a held GIL is one gap as long as the call
 
 
+SMALL, LARGE = ("37", "23"), ("211", "93")
+
+
 def build(folder: Path, *flags: str) -> Path:
     compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
     program = folder / "densecrf_test"
     sources = [Path(__file__).with_name("densecrf_test.cpp"), *CPU.glob("*.cpp")]
-    standard = ["-std=c++17", "-O1", "-g", "-Wno-psabi", "-pthread", f"-I{CPU}"]
+    standard = ["-std=c++17", "-g", "-Wno-psabi", "-pthread", f"-I{CPU}"]
     subprocess.run([compiler, *standard, *flags, "-o", program, *sources], check=True)
     return program
 
@@ -231,19 +238,30 @@ def run(program: Path, *words: str) -> str:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="sanitizers are as GCC and Clang have them here"
 )
-@pytest.mark.parametrize("problems", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("optimization", "size", "problems"),
+    [("-O0", SMALL, [100]), pytest.param("-O1", LARGE, [500, 10_000], marks=pytest.mark.slow)],
+)
 def test_random_problems_under_address_and_undefined_behavior_sanitizers(
-    tmp_path: Path, problems: int
+    tmp_path: Path, optimization: str, size: tuple[str, str], problems: list[int]
 ):
-    program = build(tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    assert f"{problems} problems" in run(program, "fuzz", str(problems), str(problems))
-    run(program, "threads")
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    program = build(tmp_path, optimization, *sanitizers)
+    for count in problems:
+        assert f"{count} problems" in run(program, "fuzz", str(count), str(count))
+    run(program, "threads", *size)
 
 
 @pytest.mark.skipif(
     sys.platform != "linux", reason="sanitizers are as GCC and Clang have them here"
 )
-def test_threads_under_thread_sanitizer(tmp_path: Path):
-    program = build(tmp_path, "-fsanitize=thread")
-    run(program, "threads")
-    run(program, "fuzz", "100", "2")
+@pytest.mark.parametrize(
+    ("optimization", "size", "problems"),
+    [("-O0", SMALL, 20), pytest.param("-O1", LARGE, 100, marks=pytest.mark.slow)],
+)
+def test_threads_under_thread_sanitizer(
+    tmp_path: Path, optimization: str, size: tuple[str, str], problems: int
+):
+    program = build(tmp_path, optimization, "-fsanitize=thread")
+    run(program, "threads", *size)
+    run(program, "fuzz", str(problems), "2")

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <ucontext.h>
 #ifdef __SSE__
-#include <immintrin.h>
+#include <xmmintrin.h>
 #endif
 
 #include <algorithm>

@@ -18,28 +18,32 @@ import numpy as np
 import pytest
 
 _KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(')
+LIBRARY = "kernels.so"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Kernels:
-    """The kernels of a source; arrays are NumPy's, each with a page behind it that traps."""
+def compiled(source: str, folder: Path) -> Path:
+    """Compile the kernels of a source into a library in a folder."""
+    compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
+    launchers = "\n".join(f"LAUNCHER({name})" for name in _KERNEL.findall(source))
+    file, library = folder / "kernels.cpp", folder / LIBRARY
+    file.write_text(f'#include "cuda_on_cpu.hpp"\n{source}\n{launchers}\n')
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-ffp-contract=off",
+        "-shared",
+        "-fPIC",
+        f"-I{Path(__file__).parent}",
+    ]
+    subprocess.run([compiler, *flags, "-o", library, file], check=True)
+    return library
 
-    def __init__(self, source: str, folder: Path) -> None:
-        compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
-        self.names = _KERNEL.findall(source)
-        launchers = "\n".join(f"LAUNCHER({name})" for name in self.names)
-        file = folder / "kernels.cpp"
-        file.write_text(f'#include "cuda_on_cpu.hpp"\n{source}\n{launchers}\n')
-        library = file.with_suffix(".so")
-        flags = [
-            "-std=c++17",
-            "-O1",
-            "-ffp-contract=off",
-            "-shared",
-            "-fPIC",
-            f"-I{Path(__file__).parent}",
-        ]
-        subprocess.run([compiler, *flags, "-o", library, file], check=True)
+
+class Kernels:
+    """The kernels of a library; arrays are NumPy's, each with a page behind it that traps."""
+
+    def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
         self._turn = threading.Lock()  # of its state, which is one for all threads
 

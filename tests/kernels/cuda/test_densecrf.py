@@ -11,7 +11,7 @@ from pnp_ovss.kernels import densecrf, reference
 from pnp_ovss.kernels.cuda import densecrf as cuda_crf
 from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
 from tests import thresholds
-from tests.kernels.cuda.cuda_on_cpu import Kernels, crashes
+from tests.kernels.cuda.cuda_on_cpu import Kernels, compiled, crashes
 
 SOURCE = source()
 GENTLE: dict[str, Any] = {
@@ -73,14 +73,14 @@ def test_deviations_that_need_longer_keys_are_refused(cuda_on_cpu: CudaKernels):
 def test_a_wrong_kernel_is_found_out(tmp_path: Path, right: str, wrong: str):
     assert SOURCE.count(right) == 1
     image, likely = problem(3, 8, 9)
-    launch = Kernels(SOURCE.replace(right, wrong), tmp_path).launch
+    launch = Kernels(compiled(SOURCE.replace(right, wrong), tmp_path)).launch
     found = cuda_crf.densecrf(image, likely, xp=np, launch=launch, **GENTLE)
     assert np.abs(found - densecrf(image, likely, **GENTLE)).max() > 10 * thresholds.CUDA_CRF
 
 
 def test_what_lies_behind_an_array_is_not_touched(tmp_path: Path):
     right = "i < points * labels; i += next_items()"
-    launch = Kernels(SOURCE.replace(right, right.replace("<", "<=")), tmp_path).launch
+    launch = Kernels(compiled(SOURCE.replace(right, right.replace("<", "<=")), tmp_path)).launch
     image, likely = problem(3, 8, 9)
 
     def infer() -> None:
