@@ -19,6 +19,7 @@ from ..model.hub import ensure_exported
 from ..precision import PrecisionChoice
 from ..segmenter import Segmenter
 from .options import NONE, choose_settings, placement_options, settings_options
+from .placement import tell
 from .segment_files import warn_if_untrained
 from .terminal import bar, print_json, progress, say
 
@@ -98,10 +99,12 @@ def command(
     placement: dict[str, Any] = {"backend": backend, "device": device, "precision": precision}
     if manifest.all_heads:
         with closing(open_every_map(model, **placement)) as method:
+            tell(method.placement)
             result = sweep(method, chosen, settings, images=images, progress=bar)
     else:
         run: dict[str, Any] = {"batch_size": batch_size, "progress": bar}
         with Segmenter.load(model, **placement) as segmenter:
+            tell(segmenter.placement)
             warn_if_untrained(segmenter)
             keep = output is not None
             result = evaluate(

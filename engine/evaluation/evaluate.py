@@ -21,6 +21,7 @@ from .metrics import BoundaryScores, Confusion
 
 Item = TypeVar("Item")
 _FACTS = ("data set", "settings", "present", "model")
+_OF_A_MACHINE = ("device", "backend", "builds", "passed_over")  # of what `describe` tells
 
 
 class Progress(Protocol):
@@ -166,8 +167,8 @@ class Evaluation:
         return {name: None if np.isnan(value) else round(value, 6) for name, value in named}
 
     def _facts(self) -> tuple[Any, ...]:
-        """Collect what parts of one evaluation must share; the device may differ."""
-        model = {key: value for key, value in self.model.items() if key != "device"}
+        """Collect what parts of one evaluation must share; devices and backends may differ."""
+        model = {key: value for key, value in self.model.items() if key not in _OF_A_MACHINE}
         return self.dataset.name, self.settings, self.present, model
 
     def _refuse_twice(self, indices: Iterable[int]) -> None:
@@ -208,8 +209,7 @@ def evaluate(
     settings = settings or dataset.adapt(segmenter.settings)
     indices = dataset.indices(images)
     segmenter.check_classes(dataset.vocabulary, settings)
-    model = describe(segmenter.model.manifest, segmenter.device)
-    evaluation = Evaluation(dataset, settings, present, model)
+    evaluation = Evaluation(dataset, settings, present)
     waiting: deque[tuple[int, np.ndarray]] = deque()
 
     def pairs() -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
@@ -222,4 +222,6 @@ def evaluate(
     for result in progress(results, len(indices), dataset.name):
         labels = dataset.numbers(result.classes)[result.labels]
         evaluation.add(*waiting.popleft(), labels, keep_labels=keep_labels)
+    # Told at the end, as graphs may be loaded when they first run.
+    evaluation.model = describe(segmenter.model.manifest, segmenter.placement)
     return evaluation

@@ -87,5 +87,5 @@ def sweep(
             labels = refine(request.image, maps[row, column], settings)
             counts[row][column].add(sample.truth, numbers[labels])
     miou = np.array([[one.mean_iou(dataset.first_class) for one in row] for row in counts])
-    model = describe(manifest, method.device.name)
+    model = describe(manifest, method.placement)
     return Sweep(dataset, settings, model, len(indices), layers, heads, miou, *shown[0])

@@ -13,6 +13,7 @@ from PIL import Image
 from ..device import CPU, Array, Device
 from ..errors import ExecutionError
 from ..model.manifest import Preprocess
+from ..runners.placement import Placement
 from ..settings import Settings
 
 Present = Literal["given", "match"]
@@ -91,6 +92,11 @@ class Method(Protocol):
     @property
     def device(self) -> Device:
         """Device of the model."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """What runs its graphs, `Runners.placement`; of a method without any, where it runs."""
         ...
 
     def encode(self, classes: Sequence[str], settings: Settings) -> Any:

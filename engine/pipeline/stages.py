@@ -18,7 +18,7 @@ another, which needs no model and no backend, can refine and write:
         (request, located.to_host())
         for request, located in zip(requests, segmenter.locate(requests))
     ]
-    model = describe(segmenter.model.manifest, segmenter.device)
+    model = describe(segmenter.model.manifest, segmenter.placement)
 
     # in another process, with `pairs` and `model`
     for (path, _), (request, located) in zip(images, pairs):

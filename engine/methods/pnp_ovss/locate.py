@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ...device import Array, Device
 from ...inputs.text import CaptionTokens
 from ...model.manifest import Preprocess
+from ...runners.placement import Placement
 from ...settings import Settings
 from ...tracing import span
 from ..base import Located, Request
@@ -34,6 +35,11 @@ class PnpOvss:
     def device(self) -> Device:
         """Device of the model."""
         return self.graphs.device
+
+    @property
+    def placement(self) -> Placement:
+        """What runs the graphs."""
+        return self.graphs.runners.placement
 
     def encode(self, classes: Sequence[str], settings: Settings) -> list[CaptionTokens]:
         """Write a caption for each class by itself, by which the class is scored.

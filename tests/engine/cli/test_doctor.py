@@ -71,7 +71,7 @@ def test_no_backend_is_an_error_with_its_cure(
         monkeypatch.delitem(sys.modules, f"pnp_ovss.engine.runners.{name}", raising=False)
     code, report = examine(capsys)
     assert (code, report["ready"], report["providers"]) == (1, False, [])
-    assert "ONNX Runtime cannot be imported" in causes(report, "error")
+    assert "ONNX Runtime is not installed" in causes(report, "error")
     assert main(["doctor"]) == 1
     assert capsys.readouterr().out.endswith("\nnot ready\n")
 
@@ -86,7 +86,7 @@ def test_openvino_will_do(
     code, report = examine(capsys)
     assert (code, report["ready"]) == (0, True)
     assert report["backends"]["openvino"].startswith("runs on cpu in fp32")
-    assert "ONNX Runtime cannot be imported" in causes(report, "note")
+    assert "ONNX Runtime is not installed" in causes(report, "note")
 
 
 def test_two_onnxruntimes_are_an_error(
@@ -110,6 +110,23 @@ def test_a_missing_extra_is_a_note(
     (problem,) = report["problems"]
     assert package in problem["cause"]
     assert problem["cure"].startswith(f"pip install 'pnp-ovss[{extra}]'")
+
+
+def test_a_backend_that_is_not_installed_is_a_note_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once each; that the demo model has no build, or this machine no GPU, is none."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    for name in ("openvino", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)
+    code, report = examine(capsys)
+    assert code == 0
+    notes = {one["cause"]: one["cure"] for one in report["problems"]}
+    assert notes["openvino: OpenVINO is not installed"] == "pip install 'pnp-ovss[openvino]'"
+    assert notes["aotinductor: PyTorch is not installed"] == "pip install 'pnp-ovss[aotinductor]'"
+    assert "tensorrt" not in causes(report, "note")
+    assert report["backends"]["tensorrt"] == "runs on NVIDIA GPUs, and none can be used here"
 
 
 def test_exported_models_are_listed_and_a_damaged_one_is_a_warning(

@@ -19,6 +19,7 @@ from pnp_ovss.engine.methods import METHODS, open_method
 from pnp_ovss.engine.methods.base import Located, Method, Request
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.model.manifest import MANIFEST, Preprocess
+from pnp_ovss.engine.runners.placement import Placement
 
 COLORS = {"red": 0, "green": 1, "blue": 2}
 
@@ -27,6 +28,7 @@ class Colors:
     """Finds colors: the class map of one is how much of it each patch has. It runs no graph."""
 
     device: Device = CPU
+    placement = Placement("cpu")
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
@@ -106,7 +108,9 @@ def test_the_command_line_runs_it(folder: Path, image: Image.Image, tmp_path: Pa
     image.save(tmp_path / "flag.png")
     words = ["segment", str(tmp_path / "flag.png"), "-c", "red,blue", "-m", str(folder)]
     assert main([*words, "-o", str(tmp_path / "out"), "--json"]) == 0
-    (report,) = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert printed.err == "pnp-ovss: note: running on cpu\n"
+    (report,) = json.loads(printed.out)
     assert [one["name"] for one in report["classes"]] == ["red", "blue"]
     assert report["model"]["image_size"] == [64, 96]
     assert main([*words[:3], "pink", *words[4:], "-o", str(tmp_path / "out")]) == 2
