@@ -1,4 +1,4 @@
-"""Where a model runs: its arrays, its stream, its kernels."""
+"""Open the device that a model runs on: its arrays, its stream, its kernels."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _CURE = "check the driver with nvidia-smi; CuPy comes with: pip install 'pnp-ovs
 
 @dataclass(frozen=True, eq=False)
 class Device:
-    """A processor.
+    """The CPU, or an NVIDIA GPU.
 
     Attributes:
-        name: "cpu" or "cuda:N".
-        index: N; None for the CPU.
-        xp: the module of its arrays, NumPy or CuPy.
-        kernels: that compute on its arrays.
-        stream: of CuPy, the one on which a model's work is queued; None for the CPU.
-        architecture: "sm_89" and the like; "cpu" for the CPU.
+        name: name of the device, "cpu" or "cuda:N".
+        index: index of the GPU, N; None for the CPU.
+        xp: module of the device's arrays, NumPy or CuPy.
+        kernels: kernels that compute on the device's arrays.
+        stream: CuPy's stream on which a model's work is queued; None for the CPU.
+        architecture: architecture of the GPU, such as "sm_89"; "cpu" for the CPU.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Device:
     )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its name: where it is unpickled, the device there is opened."""
+        """Pickle the name; the device of that name is opened where it is unpickled."""
         return open_device, (self.name,)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether its kernels are the CUDA ones."""
+        """Whether the device is a GPU."""
         return self.name != "cpu"
 
     @contextmanager
@@ -80,18 +80,18 @@ class Device:
             yield
 
     def record(self) -> Any:
-        """An event of the model's stream after all that has been queued; None on the CPU."""
+        """Record an event of the model's stream after all queued work; None on the CPU."""
         return None if self.stream is None else self.stream.record()
 
     @contextmanager
     def side_stream(self, event: Any = None) -> Generator[None, None, None]:
-        """Work on a stream beside the model's, after an event of it; waits for it at the end.
+        """Work on a side stream after an event of the model's stream; wait for it at the end.
 
-        Arrays that the model's stream made must be held until then. Two threads may do so at once,
-        which keeps a GPU busy and bounds its memory; others wait.
+        Arrays that the model's stream made must be held until then. Two threads may do this at
+        once, which keeps a GPU busy and bounds its memory; others wait.
 
         Args:
-            event: as `record` gave it; None where there is nothing to wait for.
+            event: what `record` returned; None if nothing has to be waited for.
 
         Raises:
             ExecutionError: the device ran out of memory.
@@ -123,7 +123,7 @@ class Device:
             yield
 
     def to_host(self, array: Array) -> npt.NDArray[Any]:
-        """A copy in the host's memory, once what the current stream has queued is done."""
+        """Copy an array into the host's memory, after the work queued on the current stream."""
         if isinstance(array, np.ndarray):
             return cast("npt.NDArray[Any]", array)
         return self.xp.asnumpy(array)
@@ -143,16 +143,16 @@ CPU = Device("cpu", None, np, cpu_kernels, None, "cpu")
 
 
 def address(array: Array) -> int:
-    """Where an array's memory is, for libraries that take pointers."""
+    """Return the address of an array's memory, for libraries that take pointers."""
     on_gpu = getattr(array, "__cuda_array_interface__", None)
     return (on_gpu or array.__array_interface__)["data"][0]
 
 
 def _cuda_index(name: str) -> int | None:
-    """N of "cuda:N", 0 of "cuda", None of "cpu".
+    """Read the index off a device's name: N of "cuda:N", 0 of "cuda", None of "cpu".
 
     Raises:
-        BackendError: it is none of them.
+        BackendError: the name is no device's.
     """
     if name == "cpu":
         return None
@@ -163,11 +163,11 @@ def _cuda_index(name: str) -> int | None:
 
 
 def open_device(name: str) -> Device:
-    """The device of a name, "cpu", "cuda" or "cuda:N".
+    """Open a device by its name, "cpu", "cuda" or "cuda:N".
 
     Raises:
-        BackendError: the name is not one, CuPy is not installed or cannot compile, or there is no
-            such GPU.
+        BackendError: the name is no device's, the GPU does not exist, or CuPy is not installed or
+            cannot compile.
     """
     index = _cuda_index(name)
     if index is None:
@@ -199,10 +199,10 @@ def open_device(name: str) -> Device:
 
 
 def usable_devices(refused: Callable[[BackendError], object] = lambda _: None) -> list[Device]:
-    """The first GPU, if there is one that can be used, and the CPU.
+    """List the first GPU, if it can be used, and the CPU.
 
     Args:
-        refused: is told why the GPU cannot be used.
+        refused: function that is called with the error if the GPU cannot be used.
     """
     try:
         return [open_device("cuda:0"), CPU]
@@ -212,5 +212,5 @@ def usable_devices(refused: Callable[[BackendError], object] = lambda _: None) -
 
 
 def has_nvidia_driver() -> bool:
-    """Whether this machine has NVIDIA's driver, and so in all likelihood a GPU of theirs."""
+    """Tell whether this machine has NVIDIA's driver, and so most likely an NVIDIA GPU."""
     return shutil.which("nvidia-smi") is not None

@@ -118,7 +118,7 @@ class Segmenter:
             settings: by default those the model recommends.
             present: "given" takes every class to be in the image; "match" first drops those
                 whose own caption the ITM head scores at or below `settings.match_threshold`. Either
-                way every class is scored, which costs little beside the passes for a few classes.
+                way every class is scored, which costs little for a few classes.
 
         Raises:
             InputError: the image, a name or `present` cannot be used.

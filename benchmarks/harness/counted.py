@@ -35,7 +35,7 @@ class CountingArrays:
         self._selected = 0
 
     def device(self) -> Device:
-        """A GPU whose arrays these are."""
+        """Make a GPU whose arrays these are."""
         return Device("cuda:0", None, self, CudaKernels(self, self.launch), None, "")
 
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
@@ -69,7 +69,7 @@ class CountingArrays:
         return array if same else self.empty(array.shape, dtype)
 
     def asnumpy(self, array: CountedArray) -> np.ndarray:
-        """An array of the host, with no values."""
+        """Make an array of the host, with no values."""
         return np.empty(array.shape, array.dtype)
 
     def cumsum(self, array: CountedArray, dtype: Any) -> CountedArray:
@@ -140,7 +140,7 @@ class CountedArray:
         return CountedArray(self.layout.T, self.block, contiguous=max(self.shape) == self.size)
 
     def reshape(self, *shape: int) -> CountedArray:
-        """A view of another shape; the array must be contiguous."""
+        """View the array in another shape; it must be contiguous."""
         assert self.contiguous
         return CountedArray(self.layout.reshape(*shape), self.block)
 

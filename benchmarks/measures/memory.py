@@ -1,9 +1,9 @@
-"""Memory that the engine takes on a GPU, calculated on the CPU.
+"""Calculate on the CPU the memory that the engine takes on a GPU.
 
-Three parts, each checked against what is allocated on the CPU. A graph is walked node by node, and
-the tensors are counted that are alive; ONNX Runtime runs the same graph, and what its process grows
-by is recorded next to it. The arrays of a batch are a sum, and those of the refinement are counted
-while the engine's code runs on arrays without memory; tests hold both to what NumPy allocates.
+It has three parts, each checked against what is allocated on the CPU. For a graph, the live tensors
+are counted node by node; what the process of ONNX Runtime grows by is recorded next to it. For a
+batch, the sizes of its arrays are summed up. For refinement, arrays are counted while the engine's
+code runs on arrays without memory. Tests hold the last two to what NumPy allocates.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _contents() -> dict[str, Image.Image]:
 
 
 def batch_memory(preprocess: Preprocess, width: int, batch: int, tokens: int) -> int:
-    """The most bytes of a batch's arrays during its passes, those of the graphs apart.
+    """Count the most bytes of a batch's arrays during its passes, those of the graphs apart.
 
     Images as they come, normalized and with patches left out; image embeddings of the first pass,
     of the last and of this one; salience of both, and their sum.
@@ -165,7 +165,7 @@ def batch_memory(preprocess: Preprocess, width: int, batch: int, tokens: int) ->
 
 
 def table(rows: Rows) -> str:
-    """The rows as Markdown: models, the check of their graphs, and refinement."""
+    """Write the rows as Markdown: models, the check of their graphs, and refinement."""
     about = f"{describe(rows[0]['machine'])}\n\n`{rows[0]['command']}`"
     kinds = (_models, _checks, _refinement)
     return "\n\n".join([about, NOTE, *filter(None, (kind(rows) for kind in kinds))])

@@ -30,7 +30,7 @@ def lattice_vertices(image: Image.Image) -> dict[int, int]:
 
 
 def refinement_memory(width: int, height: int, labels: int, vertices: Mapping[int, int]) -> int:
-    """The most bytes of arrays on a GPU while an image is refined.
+    """Count the most bytes of arrays on a GPU while an image is refined.
 
     Args:
         width: of the image.

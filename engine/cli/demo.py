@@ -1,4 +1,4 @@
-"""`pnp-ovss demo`: the shipped images, segmented by the shipped model."""
+"""`pnp-ovss demo`: segment the sample images with the demo model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .terminal import print_json, say
 
 
 def samples() -> list[tuple[Path, list[str]]]:
-    """The images that are shipped, and the names to look for in each."""
+    """List the sample images, and the names to look for in each."""
     folder = Path(str(resources.files("pnp_ovss.engine") / "data" / "samples"))
     found = msgspec.json.decode((folder / "samples.json").read_bytes())
     return [(folder / one["file"], one["classes"]) for one in found]

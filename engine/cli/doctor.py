@@ -44,7 +44,7 @@ def command(as_json: bool) -> int:
 
 
 def examine() -> dict[str, Any]:
-    """The report; `ready` says whether images can be segmented."""
+    """Examine this machine; `ready` in the report says whether images can be segmented."""
     packages = {
         group: {name: _version(name) for name in names} for group, names in _PACKAGES.items()
     }

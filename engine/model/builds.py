@@ -229,7 +229,7 @@ def find(
 
 
 def has_build(model: ModelFolder, target: str, *, for_cpu: bool) -> bool:
-    """Whether something was built for a target, on whatever GPU or CPU, that can be read."""
+    """Tell whether the model has a readable build for a target, for whatever GPU or CPU."""
     try:
         recipes = [one.record.recipe for one in recorded(model)]
     except BackendError:

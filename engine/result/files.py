@@ -1,4 +1,4 @@
-"""A result on disk: `<stem>.png`, `<stem>.overlay.png`, `<stem>.json`, each whole or not at all."""
+"""Write results as `<stem>.png`, `<stem>.overlay.png` and `<stem>.json`, whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .segmentation import Segmentation
 
 
 def paths(folder: Path, stem: str) -> dict[str, Path]:
-    """The files of one image, the one with the longest name first."""
+    """Name the files of one image, the longest name first."""
     return {
         "overlay": folder / f"{stem}.overlay.png",
         "labels": folder / f"{stem}.png",
@@ -33,13 +33,13 @@ def paths(folder: Path, stem: str) -> dict[str, Path]:
 def report(
     result: Segmentation, name: str, settings: Settings, model: dict[str, Any]
 ) -> dict[str, Any]:
-    """What was found in an image and how, ready for JSON.
+    """Report what was found in an image and how, ready for JSON.
 
     Args:
-        result: of the image.
-        name: of the image.
-        settings: those in force.
-        model: what made it, as `describe` returns it.
+        result: result of the image.
+        name: name of the image.
+        settings: settings that were in force.
+        model: what made the result, as `describe` returns it.
     """
     areas = result.areas().tolist()
     height, width = result.labels.shape
@@ -91,11 +91,11 @@ def write(
     """Write the three files of one image; return where they are.
 
     Args:
-        result: of the image.
+        result: result of the image.
         image: the image, for the overlay.
         record: what `report` returned.
-        folder: made if need be.
-        stem: of the file names.
+        folder: folder for the files; it is made if need be.
+        stem: stem of the file names.
 
     Raises:
         OutputError: a file cannot be written. Nothing half-written is left behind.
@@ -112,7 +112,7 @@ def write(
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a report that `write` wrote."""
+    """Tell whether a file is a report that `write` wrote."""
     try:
         record = msgspec.json.decode(path.read_bytes())
     except (OSError, msgspec.MsgspecError):
@@ -121,10 +121,10 @@ def is_report(path: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder and find out whether files can be written there.
+    """Make a folder, and check that files can be written there.
 
     Raises:
-        OutputError: they cannot.
+        OutputError: the folder cannot be made or written to.
     """
     with writing_to(folder, "choose another folder with --output"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def check_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(files: dict[str, Path]) -> Generator[dict[str, Path], None, None]:
-    """Temporary paths that take the place of `files` together, once all are complete."""
+    """Yield temporary paths, which replace the files together once all are complete."""
     folder = next(iter(files.values())).parent
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
         parts = {kind: Path(work) / kind for kind in files}

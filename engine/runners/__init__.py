@@ -66,7 +66,7 @@ class Backend(NamedTuple):
     precisions: tuple[Arithmetic, ...]
 
     def suits(self, device: Device, precision: PrecisionChoice) -> bool:
-        """Whether it is for such a device and such a precision, if all it needs is there."""
+        """Tell whether the backend is meant for such a device and such a precision."""
         return _kind(device) in self.kinds and precision in ("auto", *self.precisions)
 
 
@@ -99,11 +99,11 @@ def open_runner(
     """Load a graph.
 
     Args:
-        model: the model folder.
-        graph: its name in the manifest.
+        model: model folder.
+        graph: name of the graph in the manifest.
         backend: a key of `BACKENDS`.
-        device: where to run it.
-        precision: of the arithmetic; "auto" is the most exact that there is.
+        device: device to run the graph on.
+        precision: precision of the arithmetic; "auto" is the most exact that can be had.
 
     Raises:
         BackendError: the backend, or the device or precision for it, cannot be had.
@@ -137,11 +137,11 @@ def open_runners(
     what was taken, and what was passed over.
 
     Args:
-        model: the model folder.
-        now: the graphs to load at once; see `Runners`.
+        model: model folder.
+        now: names of the graphs to load at once; see `Runners`.
         backend: "auto", or a key of `BACKENDS`.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: of the arithmetic.
+        precision: precision of the arithmetic.
 
     Raises:
         ModelError: the model folder has no such graph.
@@ -172,7 +172,7 @@ def open_runners(
 
 
 def _devices(device: str, names: Sequence[str], passed_over: list[PassedOver]) -> list[Device]:
-    """The devices to try, the best first; a GPU is looked for where a backend could use it.
+    """List the devices to try, the best first; a GPU only if one of the backends can use it.
 
     Raises:
         BackendError: the device was named, and cannot be had.
@@ -193,10 +193,10 @@ def _kind(device: Device) -> str:
 
 
 def _require(backend: str, model: ModelFolder, precision: PrecisionChoice) -> None:
-    """See that there is a backend of a name, and that it has a precision.
+    """Check that a backend exists, and that it has a precision.
 
     Raises:
-        BackendError: it is not so.
+        BackendError: the backend does not exist, or lacks the precision.
     """
     if backend not in BACKENDS:
         raise BackendError(
@@ -217,7 +217,7 @@ def _require(backend: str, model: ModelFolder, precision: PrecisionChoice) -> No
 def _nothing_runs(
     backend: str, device: str, precision: PrecisionChoice, passed_over: Sequence[PassedOver]
 ) -> BackendError:
-    """The error that tells of everything that was tried, and of what mends one of them."""
+    """Make the error that lists all that was tried, with the cure of the nearest."""
     what = "no backend runs" if backend == "auto" else f"backend {backend!r} does not run"
     where = "here" if device == "auto" else f"on {device}"
     wanted = "" if precision == "auto" else f" in {precision}"
@@ -233,16 +233,16 @@ class Runners:
     """The graphs of a model on one device. Threads may share it.
 
     Args:
-        load: loads a graph by its name.
-        device: where it loads them.
-        now: the graphs to load at once; any other is loaded when it first runs, as it takes memory
-            and few need it.
-        backend: a key of `BACKENDS`; None where none of them loads the graphs.
-        passed_over: what was tried before, in order.
+        load: function that loads a graph by its name.
+        device: device of the graphs.
+        now: names of the graphs to load at once. Any other is loaded when it first runs, as it
+            takes memory and few need it.
+        backend: backend of the graphs, a key of `BACKENDS`; None where it is none of them.
+        passed_over: backends and devices that were tried before, in order.
 
     Attributes:
-        device: as given.
-        loaded: the graphs that were loaded, by name.
+        device: device of the graphs.
+        loaded: runners of the graphs that were loaded, by name.
 
     Raises:
         BackendError: a graph cannot be loaded.
@@ -272,7 +272,7 @@ class Runners:
 
     @property
     def placement(self) -> Placement:
-        """What runs the graphs that were loaded so far."""
+        """Where and how the graphs run that were loaded so far."""
         return Placement.of(self.device.name, self._backend, dict(self.loaded), self._passed_over)
 
     def run(
@@ -286,7 +286,7 @@ class Runners:
         return self.loaded[graph].run(feeds, outputs)
 
     def close(self) -> None:
-        """Free the graphs; what runs afterwards is an error."""
+        """Free the graphs; a run afterwards is an error."""
         with self._lock:  # of what is being loaded, too
             self._load = _load_nothing
             for runner in self.loaded.values():

@@ -1,6 +1,6 @@
-"""Packages of AOTInductor: the graphs as PyTorch compiled them, for the CPU or for a GPU.
+"""Run packages of AOTInductor: graphs that PyTorch compiled for the CPU or for a GPU.
 
-Alone in the run-time this uses PyTorch, which is imported when a package is opened.
+This is the only part of the run-time that uses PyTorch. It is imported when a package is opened.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
 def open_build(
     model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
 ) -> AotInductorRunner:
-    """The package of a graph that was compiled for a device.
+    """Load the package of a graph that was compiled for a device.
 
     Raises:
-        BackendError: PyTorch is not installed, there is no such package, or it cannot be loaded.
+        BackendError: PyTorch is not installed, the model has no such package, or it cannot be
+            loaded.
     """
     if importlib.util.find_spec("torch") is None:
         raise NotInstalledError("PyTorch is not installed", INSTALL)
@@ -65,10 +66,10 @@ def _usable_architecture(device: Device) -> str:
 
 
 def load_torch() -> Any:
-    """The module `torch`.
+    """Import the module `torch`.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: PyTorch is not installed, or cannot be loaded.
     """
     try:
         return importlib.import_module("torch")
@@ -77,10 +78,10 @@ def load_torch() -> Any:
 
 
 def require_cuda(torch: Any, device: Device) -> None:
-    """Make sure that PyTorch can use a device.
+    """Check that PyTorch can use a device.
 
     Raises:
-        BackendError: it is a GPU, and this build of PyTorch can use none.
+        BackendError: the device is a GPU, and this build of PyTorch cannot use GPUs.
     """
     if device is not CPU and not torch.cuda.is_available():
         raise BackendError(
@@ -90,10 +91,10 @@ def require_cuda(torch: Any, device: Device) -> None:
 
 
 def architecture(torch: Any, device: Device) -> str:
-    """What code for a device runs on: "sm_89", "cpu-x86_64-avx512" and the like.
+    """Name what a package for a device runs on: "sm_89", "cpu-x86_64-avx512" and the like.
 
-    A PyTorch that compiles C++ for the very CPU that is there, and cannot be told otherwise (2.11),
-    makes packages for it alone, those for a GPU included: then the CPU's digest is part of it.
+    PyTorch 2.11 always compiles C++ for the CPU at hand, and so does a package for a GPU. Then the
+    name ends in a digest of that CPU.
     """
     name = device.architecture
     if device is CPU:
@@ -102,7 +103,7 @@ def architecture(torch: Any, device: Device) -> str:
 
 
 def _this_cpu() -> str:
-    """A digest of the processor's name and instructions."""
+    """Make a digest of the processor's name and instructions."""
     facts = {platform.processor()}
     if CPUS.exists():
         lines = CPUS.read_text().splitlines()
@@ -111,16 +112,16 @@ def _this_cpu() -> str:
 
 
 class AotInductorRunner:
-    """A package. It takes any batch up to `LARGEST`, and captions of any length.
+    """A package, which takes any batch up to `LARGEST` and captions of any length.
 
     On a GPU, a CUDA graph is recorded of each shape that comes twice.
 
     Args:
-        torch: the module.
-        path: of the package.
-        recipe: what it was compiled from and for.
-        device: for which it was compiled.
-        signature: of the graph.
+        torch: the module `torch`.
+        path: path of the package.
+        recipe: what the package was compiled from and for.
+        device: device that the package was compiled for.
+        signature: signature of the graph.
 
     Attributes:
         precision: Precision of the package.
@@ -156,7 +157,7 @@ class AotInductorRunner:
 
     @property
     def captured(self) -> list[tuple[Shapes, bool]]:
-        """The shapes that ran last, and whether a CUDA graph of each is replayed."""
+        """Shapes that ran last, and whether each replays a CUDA graph."""
         return self._package.captured if isinstance(self._package, TorchGraphs) else []
 
     def run(
@@ -183,14 +184,14 @@ class AotInductorRunner:
         self._package = None
 
     def _inputs(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
-        """Tensors in the same memory; where rows may share images, [images, rows of each, ...]."""
+        """View arrays as tensors; where rows may share images, as [images, rows of each, ...]."""
         shapes = {name: value.shape for name, value in feeds.items()}
         for name, shared in self._by_image.items():
             shapes[name] = (len(feeds[shared]), -1, *feeds[name].shape[1:])
         return {name: self._to_torch(value).view(shapes[name]) for name, value in feeds.items()}
 
     def _to_torch(self, value: Array) -> Any:
-        """One axis: strides of axes of size 1, which may be anything, are not to be kept."""
+        """View an array as a tensor of one axis, as strides of axes of size 1 may be anything."""
         flat = value.ravel()
         if self.device is CPU:
             return self._torch.from_numpy(np.require(flat, requirements="W"))
@@ -209,7 +210,7 @@ class AotInductorRunner:
 
 
 def _rows_by_image(signature: Signature) -> dict[str, str]:
-    """The inputs with a row for each caption; for each, an input with one for each image."""
+    """List inputs with a row for each caption, and for each an input with one for each image."""
     rows, shared = signature.dimension("rows"), signature.dimension("shared")
     first = {name: tensor.shape[0] for name, tensor in signature.inputs.items()}
     images = next((name for name, size in first.items() if shared and size == shared), None)

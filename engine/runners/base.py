@@ -1,4 +1,4 @@
-"""What every backend offers."""
+"""Protocol of runners, which every backend offers."""
 
 from __future__ import annotations
 
@@ -14,26 +14,33 @@ class Runner(Protocol):
 
     @property
     def device(self) -> Device:
-        """Where it really runs."""
+        """Device that runs the graph."""
         ...
 
     @property
     def precision(self) -> Arithmetic:
-        """Precision in which it really runs."""
+        """Precision of the arithmetic that runs."""
         ...
 
     @property
     def build(self) -> str | None:
-        """File name of the build that it runs; None where it runs the exported graph itself."""
+        """File name of the build; None where the exported graph itself runs."""
         ...
 
     def run(
         self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """Outputs by name; where `outputs` names some, only what they need need be computed.
+        """Run the graph.
 
-        On a GPU, `device.on_stream()` is in force; the work is queued on the device's stream, and
-        nothing waits for it. What is returned may be overwritten by the next run.
+        On a GPU, `device.on_stream()` must be in force. The work is queued on the device's stream,
+        and nothing waits for it.
+
+        Args:
+            feeds: inputs by name, on the device.
+            outputs: names of the outputs to compute; by default all.
+
+        Returns:
+            Outputs by name, on the device; the next run may overwrite them.
         """
         ...
 

@@ -1,10 +1,10 @@
-"""ONNX Runtime, on the CPU or through one of its providers for NVIDIA GPUs.
+"""Run graphs by ONNX Runtime, on the CPU or through one of its providers for NVIDIA GPUs.
 
-On a GPU nothing is copied to the host and nothing waits: inputs and outputs are bound to the
-device's memory, and everything is queued on the device's stream. CUDA graphs are those that ONNX
-Runtime records itself, since it alone knows which of the host's buffers a run leaves to be read; to
-record its runs from outside is not supported. It records once for each thread, and while it does,
-no other thread may allocate memory of the GPU.
+On a GPU nothing is copied to the host and nothing waits. Inputs and outputs are bound to the
+device's memory, and everything is queued on the device's stream.
+
+CUDA graphs are recorded by ONNX Runtime itself, as its runs cannot be recorded from outside. It
+records once for each thread. Meanwhile no other thread may allocate memory of the GPU.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_GRAPH = -1
 
 
 def open_graph(provider: str, model: ModelFolder, graph: str, device: Device) -> OnnxRuntimeRunner:
-    """A graph of a model, on the CPU or through a provider on a GPU.
+    """Load a graph of a model, on the CPU or through a provider on a GPU.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
@@ -57,16 +57,16 @@ def open_graph(provider: str, model: ModelFolder, graph: str, device: Device) ->
 
 
 class OnnxRuntimeRunner:
-    """One session.
+    """A graph in a session of ONNX Runtime.
 
     Args:
-        path: of the ONNX file.
-        device: where to run it.
-        provider: what runs it there, if that is a GPU.
-        profiles: shapes to pad to; longer captions run as they are. On a GPU, CUDA graphs are
-            recorded of them, if the provider can.
-        roles: of the graph's dynamic dimensions, for the profiles.
-        digest: tells the graph from others in what the provider keeps of it.
+        path: path of the ONNX file.
+        device: device of the session.
+        provider: provider that runs the session on a GPU.
+        profiles: shapes to pad to; longer captions run as they are. On a GPU, a CUDA graph is
+            recorded of each shape, if the provider can.
+        roles: roles of the graph's dynamic dimensions, for the profiles.
+        digest: digest of the graph, for the provider's cache.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
@@ -97,12 +97,12 @@ class OnnxRuntimeRunner:
 
     @property
     def providers(self) -> list[str]:
-        """What ONNX Runtime says that it runs on, best first."""
+        """Providers that ONNX Runtime says it uses, best first."""
         return list(self._session.get_providers()) if self._session else []
 
     @property
     def captured(self) -> list[tuple[Profile, bool]]:
-        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        """Shapes that ran so far, and whether each replays a CUDA graph."""
         return self._buckets.captured if self._buckets else []
 
     def run(
@@ -157,20 +157,20 @@ class OnnxRuntimeRunner:
         return {name: found[name] for name in names}
 
     def _bind(self, index: int, inputs: dict[str, Array], outputs: dict[str, Array]) -> Bound:
-        """The step of a bucket."""
+        """Make the step of a bucket."""
         graph = index if self._captures else _NO_GRAPH
         return Bound(self._session, self.device, inputs, outputs, graph)
 
 
 class Bound:
-    """A session with its arrays, run by calling it.
+    """A session bound to arrays; a call runs it.
 
     Args:
-        session: to run.
-        device: where it runs, and the arrays are.
-        inputs: by name, contiguous.
-        outputs: by name, contiguous.
-        graph: a number for the CUDA graph that is recorded when it first runs.
+        session: session to run.
+        device: device of the session and the arrays.
+        inputs: contiguous arrays of the inputs, by name.
+        outputs: contiguous arrays of the outputs, by name.
+        graph: number of the CUDA graph, which is recorded at the first run.
     """
 
     def __init__(
@@ -186,21 +186,21 @@ class Bound:
         self._graph = graph
         self._thread = threading.local()  # a graph is of the thread that recorded it
         self._binding = session.io_binding()
-        place = ("cpu", 0) if device.index is None else ("cuda", device.index)
+        location = ("cpu", 0) if device.index is None else ("cuda", device.index)
         for bind, arrays in (
             (self._binding.bind_input, inputs),
             (self._binding.bind_output, outputs),
         ):
             for name, array in arrays.items():
-                bind(name, *place, array.dtype.type, array.shape, address(array))
+                bind(name, *location, array.dtype.type, array.shape, address(array))
 
     @property
     def captured(self) -> bool:
-        """Whether ONNX Runtime replays it."""
+        """Whether ONNX Runtime replays a CUDA graph."""
         return self._graph != _NO_GRAPH
 
     def __call__(self) -> None:
-        """Queue it."""
+        """Queue the session's work."""
         if self.captured:
             try:
                 self._replay()

@@ -47,14 +47,14 @@ Options = dict[str, str]
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """A session on a GPU.
+    """What a session on a GPU is made from.
 
     Attributes:
-        path: of the ONNX file.
-        device: where to run it.
-        profiles: the shapes in which it will run.
-        capture: whether to record CUDA graphs.
-        digest: tells the graph, weights included, from others.
+        path: path of the ONNX file.
+        device: device of the session.
+        profiles: shapes that the session will run.
+        capture: whether CUDA graphs are recorded.
+        digest: digest of the graph and its weights, for the provider's cache.
     """
 
     path: Path
@@ -66,15 +66,15 @@ class SessionSpec:
 
 @dataclass(frozen=True)
 class Provider:
-    """What runs a session on a GPU.
+    """An execution provider of ONNX Runtime, which runs a session on a GPU.
 
     Attributes:
-        name: in ONNX Runtime.
-        options: of a session.
-        cure: what installs it.
-        captures: whether it can record CUDA graphs.
-        plugin: the module that brings it; empty where ONNX Runtime itself does.
-        needs: a module whose import loads libraries that it links, if they are installed that way.
+        name: name of the provider in ONNX Runtime.
+        options: function that gives the provider's options for a session.
+        cure: command that installs the provider.
+        captures: whether the provider can record CUDA graphs.
+        plugin: module that brings the provider; empty where ONNX Runtime itself does.
+        needs: module whose import loads libraries that the provider links; empty for none.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Provider:
 
 
 def available_providers() -> list[str]:
-    """What this build of ONNX Runtime can run on, best first."""
+    """List the providers of this build of ONNX Runtime, best first."""
     return ort.get_available_providers()
 
 
 def open_on_cpu(path: Path) -> ort.InferenceSession:
-    """A session on the CPU.
+    """Open a session on the CPU.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
@@ -114,10 +114,10 @@ def open_on_cpu(path: Path) -> ort.InferenceSession:
 
 
 def open_on_gpu(provider: Provider, spec: SessionSpec) -> ort.InferenceSession:
-    """A session on a GPU.
+    """Open a session on a GPU.
 
     Raises:
-        BackendError: the provider is not there, does not load, or leaves work to the CPU.
+        BackendError: the provider is missing, does not load, or leaves work to the CPU.
     """
     if not provider.plugin and provider.name not in available_providers():
         raise _missing(provider, spec.device, "this build of it has none")
@@ -140,10 +140,10 @@ def open_on_gpu(provider: Provider, spec: SessionSpec) -> ort.InferenceSession:
 
 
 def check_provider(session: ort.InferenceSession, provider: Provider, device: Device) -> None:
-    """See that a session runs where it should.
+    """Check that a session runs on its provider.
 
     Raises:
-        BackendError: its provider did not load, or matrix products were left to the CPU.
+        BackendError: the provider did not load, or matrix products were left to the CPU.
     """
     if provider.name not in session.get_providers():
         raise _missing(provider, device, "it did not load")
@@ -158,7 +158,7 @@ def check_provider(session: ort.InferenceSession, provider: Provider, device: De
 
 
 def signature(session: ort.InferenceSession, roles: Mapping[str, Role] | None = None) -> Signature:
-    """What goes into a session and what comes out; the roles of dimensions are given."""
+    """Read the inputs and outputs of a session; the roles of dimensions are given."""
 
     def tensors(values: Sequence[Any]) -> dict[str, Tensor]:
         return {one.name: Tensor(_DTYPES[one.type], tuple(one.shape)) for one in values}
@@ -194,7 +194,7 @@ def _start(
 
 
 def _plugged_in(provider: Provider, device: Device) -> Any:
-    """The `OrtEpDevice` of a plugged-in provider for a device."""
+    """Find the `OrtEpDevice` of a plugged-in provider for a device."""
     try:
         plugin = importlib.import_module(provider.plugin)
     except ImportError as error:
@@ -208,7 +208,7 @@ def _plugged_in(provider: Provider, device: Device) -> Any:
 
 @cache
 def _register(name: str, library: str) -> None:
-    """A second time is an error to ONNX Runtime."""
+    """Register a provider's library once, as a second time is an error to ONNX Runtime."""
     ort.register_execution_provider_library(name, library)
 
 
@@ -220,7 +220,7 @@ def _missing(provider: Provider, device: Device, why: str, cure: str = "") -> Ba
 
 
 def _stream(spec: SessionSpec) -> Options:
-    """The stream that is shared with the kernels."""
+    """Return the options that share the kernels' stream with the provider."""
     return {"has_user_compute_stream": "1", "user_compute_stream": str(spec.device.stream.ptr)}
 
 
@@ -260,7 +260,7 @@ def _tensorrt_rtx(spec: SessionSpec) -> Options:
 
 
 def _ranges(spec: SessionSpec, prefix: str) -> Options:
-    """All shapes as one range, as an engine is built anew for each that is in none."""
+    """Return all shapes as one range; the provider builds an engine anew for shapes outside."""
     inputs = signature(open_on_cpu(spec.path)).inputs  # that the file alone knows
     low, high = (
         {name: pick(one[name] for one in spec.profiles) for name in spec.profiles[0]}
@@ -280,9 +280,9 @@ def _ranges(spec: SessionSpec, prefix: str) -> Options:
 
 
 def _cache(spec: SessionSpec) -> str:
-    """A folder for what is compiled of this graph.
+    """Make a cache folder for what is compiled of this graph alone.
 
-    Not of any other: TensorRT's provider tells graphs apart by their nodes, not by their weights.
+    TensorRT's provider tells graphs apart by their nodes, not by their weights.
     """
     digest = spec.digest or record_of(spec.path).sha256
     folder = platformdirs.user_cache_path("pnp-ovss") / "onnxruntime" / digest[:16]
@@ -291,7 +291,7 @@ def _cache(spec: SessionSpec) -> str:
 
 
 def _forbid_tf32() -> None:
-    """These providers have no option for it, and their builders allow it by default."""
+    """Forbid TF32 by an environment variable, as these providers have no option for it."""
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 

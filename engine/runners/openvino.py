@@ -1,9 +1,12 @@
-"""OpenVINO, on the CPU.
+"""Run graphs by OpenVINO, on the CPU.
 
-A graph that differentiates (BLIP's matching branch) is computed in fp32 whatever the precision, as
-rounding is largest there and gains least. "bf16" and "int8" are about the others (the image
-encoder): in bf16, or with products in int8 and the rest in bf16, in fp32 on a CPU without bf16.
-With "int8", products of the former's inputs (keys and values of the image) are in int8 as well.
+A graph that differentiates, such as BLIP's matching branch, runs in fp32 whatever the precision:
+rounding errors are largest there, and low precision gains least. Other graphs, such as the image
+encoder, run in bf16, or with products in int8. The rest of an int8 graph is in bf16, or in fp32 on
+a CPU without bf16.
+
+With "int8", a graph that differentiates has products of its inputs in int8: those that give the
+keys and values of the image.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
 def open_graph(model: ModelFolder, graph: str, precision: PrecisionChoice) -> OpenVinoRunner:
-    """A graph of a model.
+    """Compile a graph of a model.
 
     Raises:
         ModelError: OpenVINO refuses the file.
@@ -56,12 +59,12 @@ def open_graph(model: ModelFolder, graph: str, precision: PrecisionChoice) -> Op
 
 
 class OpenVinoRunner:
-    """One compiled graph.
+    """A graph that OpenVINO compiled.
 
     Args:
-        path: of the ONNX file.
-        arithmetic: of everything but products in int8.
-        int8: which products with weights are computed in int8: of the graph's inputs, or all.
+        path: path of the ONNX file.
+        arithmetic: arithmetic of everything but products in int8.
+        int8: products with weights that are computed in int8: those of the graph's inputs, or all.
 
     Raises:
         ModelError: OpenVINO refuses the file.
@@ -82,7 +85,7 @@ class OpenVinoRunner:
         int8: Literal["inputs", "all"] | None = None,
     ) -> None:
         self.precision: Arithmetic = "int8" if int8 else "bf16" if arithmetic == "bf16" else "fp32"
-        self._own = threading.local()
+        self._of_thread = threading.local()
         with kept_signal_stack():
             self._compiled: ov.CompiledModel | None = _compile(path, arithmetic, int8)
         self._outputs = [output.any_name for output in self._compiled.outputs]
@@ -90,7 +93,7 @@ class OpenVinoRunner:
 
     @property
     def properties(self) -> dict[str, str]:
-        """How OpenVINO says that it runs."""
+        """Properties that OpenVINO reports of the compiled graph."""
         if self._compiled is None:
             return {}
         return {name: str(self._compiled.get_property(name)) for name in _READ_BACK}
@@ -107,18 +110,18 @@ class OpenVinoRunner:
         try:
             # Inputs are always shared: one that is not would be written into those shared before.
             with kept_signal_stack():
-                found = self._request().infer(inputs, share_inputs=True, share_outputs=True)
+                results = self._request().infer(inputs, share_inputs=True, share_outputs=True)
         except Exception as error:  # as above
             raise ExecutionError(
                 f"OpenVINO failed: {reason(error)}",
                 "if memory ran out, take a smaller --batch-size; else export the model again",
             ) from error
-        return {name: found[name] for name in outputs or self._outputs}
+        return {name: results[name] for name in outputs or self._outputs}
 
     def close(self) -> None:
         """See `Runner.close`."""
         with kept_signal_stack():
-            self._own = threading.local()
+            self._of_thread = threading.local()
             self._compiled = None
 
     def __del__(self) -> None:
@@ -126,11 +129,11 @@ class OpenVinoRunner:
             self.close()
 
     def _request(self) -> ov.InferRequest:
-        """One for each thread, as a request runs once at a time."""
-        if not hasattr(self._own, "request"):
+        """Return the thread's request, as a request runs once at a time."""
+        if not hasattr(self._of_thread, "request"):
             assert self._compiled is not None
-            self._own.request = self._compiled.create_infer_request()
-        return self._own.request
+            self._of_thread.request = self._compiled.create_infer_request()
+        return self._of_thread.request
 
 
 def _has_bf16() -> bool:

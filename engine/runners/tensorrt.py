@@ -1,4 +1,4 @@
-"""Builds of TensorRT and TensorRT-RTX."""
+"""Run builds of TensorRT and TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def open_build(
     """Load the build of a graph that was made for a device.
 
     Raises:
-        BackendError: the library is not installed, there is no such build, or one of them cannot
-            be loaded.
+        BackendError: the library is not installed, the model has no such build, or one of them
+            cannot be loaded.
     """
     tensorrt_api.require(target)
     path, recipe = builds.find(
@@ -46,20 +46,20 @@ def open_build(
 
 
 class TensorRTRunner:
-    """A build, run in the shapes that it was made for; of each a CUDA graph is recorded.
+    """A build, run in the shapes that it was made for; a CUDA graph is recorded of each.
 
-    A shape has an execution context of its own, made when it is first needed. All share the memory
-    of the largest, as they run by turns.
+    Each shape has an execution context, made when it is first needed. All contexts share the memory
+    of the largest, as they run in turns.
 
     Args:
-        api: the library.
-        path: of the build.
-        recipe: what it was built from and for.
-        device: a GPU of an architecture that it was built for.
-        model: the model folder.
+        api: library that loads the build.
+        path: path of the build.
+        recipe: what the build was made from and for.
+        device: GPU of an architecture that the build was made for.
+        model: model folder of the build.
 
     Attributes:
-        recipe: as given.
+        recipe: what the build was made from and for.
         precision: Precision of the build.
         build: File name of the build.
 
@@ -87,7 +87,7 @@ class TensorRTRunner:
 
     @property
     def captured(self) -> list[tuple[Profile, bool]]:
-        """The shapes that ran so far, and whether a CUDA graph of each is replayed."""
+        """Shapes that ran so far, and whether each replays a CUDA graph."""
         return self._buckets.captured
 
     def run(
@@ -119,11 +119,11 @@ class TensorRTRunner:
             self._config = self._engine = self._runtime = None  # in this order
 
     def _on_device(self) -> Any:
-        """Without taking a turn: whoever opens or closes may have it."""
+        """Make the GPU current without taking a turn, which the caller may hold."""
         return self.device.xp.cuda.Device(self.device.index)
 
     def _load(self, path: Path) -> Any:
-        """An `ICudaEngine`."""
+        """Load the build as an `ICudaEngine`."""
         self._api.said()  # of earlier work
         with path.open("rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -138,7 +138,7 @@ class TensorRTRunner:
         return engine
 
     def _configure(self) -> Any:
-        """An `IRuntimeConfig`."""
+        """Make an `IRuntimeConfig`."""
         kernels = self._kernels.read_bytes() if self._kernels.exists() else b""
         config = self._api.runtime_config(self._engine, kernels)
         strategies = self._api.trt.ExecutionContextAllocationStrategy
@@ -156,7 +156,7 @@ class TensorRTRunner:
             new.replace(self._kernels)
 
     def _bind(self, index: int, inputs: dict[str, Array], outputs: dict[str, Array]) -> Recorded:
-        """The step of a bucket."""
+        """Make the step of a bucket."""
         stream = self.device.stream
         self._api.said()  # of earlier work
         context = self._engine.create_execution_context(self._config)
@@ -186,7 +186,7 @@ class TensorRTRunner:
         )
 
     def _check_length(self, feeds: Mapping[str, Array]) -> None:
-        """Rows must be no longer than the longest bucket."""
+        """Refuse rows that are longer than the longest bucket."""
         padded = self._signature.dimension("padded")
         length = self._signature.length(self._signature.sizes(feeds))
         if padded is None or length <= self._buckets.longest:
@@ -207,7 +207,7 @@ def _listed(numbers: set[int]) -> str:
 
 
 def _signature(api: TensorRT, engine: Any, graph: Graph) -> Signature:
-    """The signature of an `ICudaEngine`; dynamic dimensions are named as in the graph."""
+    """Read the signature of an `ICudaEngine`; dynamic dimensions are named as in the graph."""
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
     for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):

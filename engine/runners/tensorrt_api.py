@@ -1,8 +1,8 @@
-"""TensorRT and TensorRT-RTX: one API, and the few places where the two differ.
+"""Use TensorRT and TensorRT-RTX by one API, which has the few places where the two differ.
 
-TensorRT times kernels on the GPU at hand and builds for that one; TensorRT-RTX builds ahead of time
-for GPUs that need not be there, and compiles its kernels where it runs. In both, networks are
-strongly typed: the ONNX file decides the precision.
+TensorRT times kernels on the GPU at hand, and builds for that GPU. TensorRT-RTX builds without a
+GPU, and compiles its kernels where it runs. In both, networks are strongly typed: the ONNX file
+decides the precision.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class TensorRT:
     """One of the two libraries.
 
     Attributes:
-        target: which.
-        trt: its module, for all that is the same in both.
+        target: name of the library, "tensorrt" or "tensorrt-rtx".
+        trt: module of the library, for all that is the same in both.
         logger: an `ILogger` that prints nothing. A process has one; `said` reads it.
-        version: as the library gives it, "1.7.1.116" and the like.
+        version: version of the library, such as "1.7.1.116".
     """
 
     target: Target
@@ -43,11 +43,11 @@ class TensorRT:
 
     @property
     def rtx(self) -> bool:
-        """Whether it is TensorRT-RTX."""
+        """Whether the library is TensorRT-RTX."""
         return self.target == "tensorrt-rtx"
 
     def said(self) -> str:
-        """The errors that the library has logged since this was last asked, in one line."""
+        """Return the errors that the library has logged since the last call, in one line."""
         messages = [" ".join(message.split()) for message in self.logger.messages]
         self.logger.messages.clear()
         # where there is no GPU, TensorRT-RTX adds that to whatever else is wrong
@@ -55,18 +55,18 @@ class TensorRT:
         return "; ".join(dict.fromkeys(causes or messages))
 
     def named_architectures(self) -> list[str]:
-        """Those that it can build for without such a GPU: "sm_86" and the like."""
+        """List architectures, such as "sm_86", that the library can build for without a GPU."""
         if not self.rtx:
             return []
         names = self.trt.ComputeCapability.__members__
         return [f"sm_{name[2:]}" for name in names if re.fullmatch(r"SM\d+", name)]
 
     def builder_config(self, builder: Any, architectures: Sequence[str], timings: bytes) -> Any:
-        """An `IBuilderConfig`.
+        """Make an `IBuilderConfig`.
 
         Args:
-            builder: a `Builder`.
-            architectures: to build for; TensorRT builds for the thread's current GPU.
+            builder: a `Builder` of the library.
+            architectures: architectures to build for; TensorRT builds for the thread's current GPU.
             timings: what `timings` returned for an earlier build, or b"".
         """
         config = builder.create_builder_config()
@@ -82,15 +82,15 @@ class TensorRT:
         return config
 
     def timings(self, config: Any) -> bytes:
-        """How fast a build found kernels to be; b"" for TensorRT-RTX, which times none."""
+        """Return the timings of kernels in a build; b"" for TensorRT-RTX, which times none."""
         return b"" if self.rtx else bytes(config.get_timing_cache().serialize())
 
     def runtime_config(self, engine: Any, kernels: bytes = b"") -> Any:
-        """An `IRuntimeConfig`, from which the contexts of an engine are made.
+        """Make an `IRuntimeConfig`, from which the contexts of an engine are made.
 
         Args:
             engine: an `ICudaEngine`; its GPU must be the thread's current one.
-            kernels: what `kernels` returned; not used where it is of another GPU or version.
+            kernels: what `kernels` returned, or b""; ignored if it is for another GPU or version.
         """
         config = engine.create_runtime_config()
         if self.rtx:
@@ -104,16 +104,16 @@ class TensorRT:
         return config
 
     def capturable(self, context: Any, stream: int) -> bool:
-        """Whether what a context queues on a stream may be recorded; asked after a first run."""
+        """Tell, after a first run, whether the work of a context may be recorded on a stream."""
         return not self.rtx or context.is_stream_capturable(stream)
 
     def kernels(self, config: Any) -> bytes:
-        """What was compiled for contexts of an `IRuntimeConfig`; b"" for TensorRT."""
+        """Return the kernels compiled for contexts of an `IRuntimeConfig`; b"" for TensorRT."""
         return bytes(config.get_runtime_cache().serialize()) if self.rtx else b""
 
 
 def require(target: str) -> None:
-    """Find out whether the library of a target is installed, without loading it.
+    """Check that the library of a target is installed, without loading it.
 
     Raises:
         BackendError: it is not.
@@ -150,7 +150,7 @@ def _install(target: str) -> str:
 
 def _logger(trt: ModuleType) -> Any:
     class Logger(trt.ILogger):
-        """Keeps the last errors, and the warnings that say how much memory was wanted."""
+        """Keep the last errors, and the warnings about memory."""
 
         def __init__(self) -> None:
             super().__init__()
