@@ -19,7 +19,7 @@ _MMAP_THRESHOLD = -3  # of mallopt: the size from which freed memory goes back t
 def resident_growth(
     path: Path, signature: Signature, calls: Sequence[Profile], *, reuse: bool
 ) -> list[int]:
-    """Measure the most bytes that each call of a graph adds to a process of its own, with its inputs.
+    """Measure the most bytes that a call of a graph, with its inputs, adds to a fresh process.
 
     ONNX Runtime has no optimizations and no arena there, so that what it frees goes back at once. A
     first, small call brings the weights into memory.
