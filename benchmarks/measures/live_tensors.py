@@ -51,7 +51,8 @@ def graph_memory(model: ir.Model, signature: Signature, sizes: Profile) -> Graph
 
 
 def _most_alive(graph: ir.Graph, nodes: list[ir.Node], open_size: int) -> int:
-    memory_of = {value: value for value in graph.inputs}  # of a view, the value that it looks at
+    # of a view, the value that it looks at
+    memory_of: dict[ir.Value | None, ir.Value] = {value: value for value in graph.inputs}
     for node in nodes:
         viewed = memory_of.get(node.inputs[0]) if node.op_type in _VIEWS else None
         memory_of.update((value, viewed or value) for value in node.outputs)

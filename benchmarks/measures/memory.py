@@ -106,9 +106,9 @@ def _of_model(
                 if precision == "fp32":  # ONNX Runtime has no other
                     row |= {name: every[index] for name, every in grown.items()}
                 yield row
-    width = model.config.vision_config.hidden_size
+    vision: Any = model.config.vision_config
     for batch in BATCHES:
-        arrays = batch_memory(blip.preprocess(model), width, batch, _LONGEST)
+        arrays = batch_memory(blip.preprocess(model), vision.hidden_size, batch, _LONGEST)
         yield {"what": "batch", "batch": batch, "bytes": arrays}
 
 

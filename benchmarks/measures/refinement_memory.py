@@ -21,12 +21,10 @@ def lattice_vertices(image: Image.Image) -> dict[int, int]:
     """Vertices of an image's two lattices in the dense CRF, by their number of dimensions."""
     pixels = np.asarray(image)
     likely = np.ones((1, *pixels.shape[:2]), np.float32)
-    found = {}
-    for dimensions, other in ((2, "bilateral_compat"), (5, "gaussian_compat")):
-        profile, left_out = Profile(), {other: 0.0}
-        densecrf(pixels, likely, iterations=0, profile=profile, **left_out)
-        found[dimensions] = profile.vertices
-    return found
+    near, alike = Profile(), Profile()
+    densecrf(pixels, likely, iterations=0, bilateral_compat=0, profile=near)
+    densecrf(pixels, likely, iterations=0, gaussian_compat=0, profile=alike)
+    return {2: near.vertices, 5: alike.vertices}
 
 
 def refinement_memory(width: int, height: int, labels: int, vertices: Mapping[int, int]) -> int:
