@@ -35,7 +35,7 @@ before it reads the clock, which keeps stages from overlapping.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
@@ -74,7 +74,7 @@ def span(name: str) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def listening(tracer: Tracer) -> Iterator[None]:
+def listening(tracer: Tracer) -> Generator[None, None, None]:
     """Let a tracer hear the spans of all threads that begin within the block.
 
     Several tracers may listen at once, and leave in any order; the one that came first is entered

@@ -84,7 +84,7 @@ def test_a_stream_to_files_gives_all_spans_from_all_threads(
     segmenter: Segmenter, picture: Any, tmp_path: Path
 ) -> None:
     recorder = Recorder()
-    settings, model = Settings(passes=2), describe(segmenter.model.manifest, "cpu")
+    settings, model = Settings(passes=2), describe(segmenter.model.manifest, segmenter.placement)
     with listening(recorder):
         results = stages.stream(
             segmenter.method,
