@@ -115,12 +115,7 @@ class EagerSegmenter:
 
     @classmethod
     def load(cls, checkpoint: str | Path, **options: Any) -> EagerSegmenter:
-        """Load a checkpoint and its tokenizer.
-
-        Args:
-            checkpoint: Folder in Hugging Face's format, or id on the hub.
-            options: Keyword arguments of the class.
-        """
+        """Load a folder or hub id of Hugging Face; `options` are keyword arguments of the class."""
         model = BlipForImageTextRetrieval.from_pretrained(checkpoint)
         return cls(model, AutoTokenizer.from_pretrained(checkpoint), **options)
 
@@ -276,11 +271,9 @@ class EagerSegmenter:
     def _attention(
         self, layers: Sequence[int], *, detach: bool
     ) -> Iterator[dict[int, torch.Tensor]]:
-        """Record the cross-attention [1, H, T, 1 + P] of layers while the block runs.
+        """Record the cross-attention [1, H, T, 1 + P] of layers.
 
-        Args:
-            layers: Layers of the text encoder, from 0.
-            detach: Whether gradients stop at the lowest of the layers.
+        With `detach`, gradients stop at the lowest of the layers.
         """
         attention: dict[int, torch.Tensor] = {}
 
@@ -368,14 +361,9 @@ def own_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
 
 
 def dense_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
-    """Run the dense CRF of pydensecrf2.
+    """Run the dense CRF of pydensecrf2 on an image [H, W].
 
-    Args:
-        image: Image of size [H, W].
-        channels: Channels of the labels, float32 [C, H, W].
-
-    Returns:
-        Marginals of the labels, float32 [C, H, W].
+    Channels and the returned marginals are float32 [C, H, W].
     """
     from pydensecrf import densecrf  # pyright: ignore[reportAttributeAccessIssue]
 
