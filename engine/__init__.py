@@ -1,5 +1,6 @@
 """Training-free, open-vocabulary segmentation: name the things in an image, get a mask of each."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ __all__ = [
     "Segmenter",
     "Settings",
 ]
+logging.getLogger("pnp_ovss").addHandler(logging.NullHandler())  # silent unless it is configured
+
 _HOMES = {"Segmentation": "result.segmentation", "Segmenter": "segmenter", "Settings": "settings"}
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +15,15 @@ import numpy as np
 
 from ..kernels.cpu import kernels as cpu_kernels
 from ..kernels.interface import Array, Kernels
-from .errors import BackendError, ExecutionError, reason
+from .errors import AbsentError, BackendError, ExecutionError, cannot_import, reason
 
 __all__ = [
     "CPU",
     "Array",
     "Device",
     "address",
+    "has_nvidia_driver",
     "open_device",
-    "require_gpu",
     "usable_devices",
 ]
 
@@ -158,19 +159,6 @@ def _cuda_index(name: str) -> int | None:
     return int(match[1] or 0)
 
 
-def require_gpu(device: Device, backend: str) -> None:
-    """Refuse to run a backend on the CPU.
-
-    Raises:
-        BackendError: the device is the CPU.
-    """
-    if device.index is None:
-        raise BackendError(
-            f"backend {backend!r} runs on NVIDIA GPUs, and the device is the CPU",
-            "take --device cuda, or --backend onnxruntime",
-        )
-
-
 def open_device(name: str) -> Device:
     """The device of a name, "cpu", "cuda" or "cuda:N".
 
@@ -183,17 +171,15 @@ def open_device(name: str) -> Device:
         return CPU
     try:
         cupy = importlib.import_module("cupy")
-    except ImportError as error:
-        raise BackendError(
-            f"device {name!r} was asked for, and CuPy cannot be imported: {reason(error)}",
-            "pip install 'pnp-ovss[gpu]'",
-        ) from error
+    except (ImportError, OSError) as error:
+        install, needed_for = "pip install 'pnp-ovss[gpu]'", f"device {name!r} cannot be used: "
+        raise cannot_import("CuPy", "cupy", error, install, needed_for=needed_for) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy's own, where there is no driver
-        raise BackendError(f"no GPU can be used: {reason(error)}", _CURE) from error
+        raise AbsentError(f"no GPU can be used: {reason(error)}", _CURE) from error
     if index >= count:
-        raise BackendError(f"there is no device 'cuda:{index}'; there are {count}", _CURE)
+        raise AbsentError(f"there is no device 'cuda:{index}'; there are {count}", _CURE)
     from ..kernels.cuda.cupy import compile_kernels, kernels
 
     try:
@@ -209,9 +195,19 @@ def open_device(name: str) -> Device:
     return Device(f"cuda:{index}", index, cupy, kernels(), stream, architecture)
 
 
-def usable_devices() -> list[Device]:
-    """The first GPU, if there is one that can be used, and the CPU."""
+def usable_devices(refused: Callable[[BackendError], object] = lambda _: None) -> list[Device]:
+    """The first GPU, if there is one that can be used, and the CPU.
+
+    Args:
+        refused: is told why the GPU cannot be used.
+    """
     try:
         return [open_device("cuda:0"), CPU]
-    except BackendError:
+    except BackendError as error:
+        refused(error)
         return [CPU]
+
+
+def has_nvidia_driver() -> bool:
+    """Whether this machine has NVIDIA's driver, and so in all likelihood a GPU of theirs."""
+    return shutil.which("nvidia-smi") is not None

@@ -36,6 +36,24 @@ class BackendError(PnpOvssError):
     """A backend, device or optional package that was asked for and cannot be had."""
 
 
+class AbsentError(BackendError):
+    """A backend or device that was not installed, built or plugged in; nothing is broken.
+
+    Args:
+        cause: see `PnpOvssError`.
+        cure: see `PnpOvssError`.
+        brief: the cause in a few words, for a list; the cause itself by default.
+    """
+
+    def __init__(self, cause: str, cure: str = "", brief: str = "") -> None:
+        super().__init__(cause, cure)
+        self.brief = brief or cause
+
+
+class NotInstalledError(AbsentError):
+    """A package that is not installed; the cure installs it."""
+
+
 class OutputError(PnpOvssError):
     """A result that cannot be written."""
 
@@ -50,6 +68,27 @@ def reason(error: BaseException) -> str:
     """What another library's error says, in one line; its kind, where it says nothing."""
     lines = str(error).strip().splitlines()
     return getattr(error, "strerror", None) or (lines[0] if lines else type(error).__name__)
+
+
+def cannot_import(
+    package: str, module: str, error: Exception, install: str, *, needed_for: str = ""
+) -> BackendError:
+    """Tell a package that is not installed from one that is, and is broken.
+
+    Args:
+        package: its name, for people.
+        module: its name in Python, which could not be imported.
+        error: what the import raised.
+        install: the command that installs it.
+        needed_for: beginning of the sentence, which tells what was asked for that needs it.
+
+    Returns:
+        The error to raise: a `NotInstalledError` where the module is not there.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name == module:
+        missing = f"{package} is not installed"
+        return NotInstalledError(f"{needed_for}{missing}", install, missing)
+    return BackendError(f"{needed_for}{package} cannot be imported: {reason(error)}", install)
 
 
 def printable(text: str) -> str:

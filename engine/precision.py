@@ -3,5 +3,7 @@
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "bf16"]
-PrecisionChoice = Literal["auto"] | Precision | Literal["int8"]
+Arithmetic = Precision | Literal["int8"]
+PrecisionChoice = Literal["auto"] | Arithmetic
 PRECISIONS: tuple[PrecisionChoice, ...] = ("auto", "fp32", "fp16", "bf16", "int8")
+"""From the most exact to the least."""

@@ -22,6 +22,7 @@ from .precision import PrecisionChoice
 from .processors import processors
 from .refine import refine
 from .result.segmentation import Segmentation
+from .runners.placement import Placement
 from .settings import Settings
 
 Result = TypeVar("Result")
@@ -73,6 +74,14 @@ class Segmenter:
         found = open_model(model, verify=verify)
         method = open_method(found, backend=backend, device=device, precision=precision)
         return cls(found, method)
+
+    @property
+    def placement(self) -> Placement:
+        """What runs the model, where and in which precision, and what "auto" passed over for it.
+
+        A graph that is loaded when it is first needed is part of it from then on.
+        """
+        return self.method.placement
 
     def close(self) -> None:
         """Free the model."""

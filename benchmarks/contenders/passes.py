@@ -22,6 +22,7 @@ from pnp_ovss.engine.methods.pnp_ovss.captions import CaptionBatch
 from pnp_ovss.engine.methods.pnp_ovss.graphs import Graphs
 from pnp_ovss.engine.methods.pnp_ovss.passes import salience_dropout
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
+from pnp_ovss.engine.precision import Arithmetic
 from pnp_ovss.engine.runners import BACKENDS, Runners
 from pnp_ovss.engine.runners.base import Runner
 from pnp_ovss.engine.settings import Settings
@@ -256,6 +257,8 @@ class _ReplayingRunner:
 
     def __init__(self, runner: Runner) -> None:
         self.device = runner.device
+        self.precision: Arithmetic = runner.precision
+        self.build = runner.build
         self._runner = runner
         self._given: dict[str, Array] = {}
 

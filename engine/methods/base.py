@@ -12,6 +12,7 @@ from PIL import Image
 from ..device import CPU, Array, Device
 from ..errors import ExecutionError
 from ..model.manifest import Preprocess
+from ..runners.placement import Placement
 from ..settings import Settings
 
 Present = Literal["given", "match"]
@@ -84,6 +85,7 @@ class Method(Protocol):
     Attributes:
         preprocess: how an image becomes an input.
         device: where it runs.
+        placement: what runs it, as told in reports.
     """
 
     preprocess: Preprocess
@@ -91,6 +93,11 @@ class Method(Protocol):
     @property
     def device(self) -> Device:
         """Where it runs."""
+        ...
+
+    @property
+    def placement(self) -> Placement:
+        """What runs its graphs, `Runners.placement`; of a method without any, where it runs."""
         ...
 
     def encode(self, classes: Sequence[str], settings: Settings) -> Any:

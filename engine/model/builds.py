@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import platformdirs
 
-from ..errors import BackendError, InputError, reason
+from ..errors import AbsentError, BackendError, InputError, reason
 from ..precision import Precision, PrecisionChoice
 from .folder import DEMO, ModelFolder, find_model, record_of
 from .manifest import FileRecord
@@ -44,6 +44,11 @@ class Recipe(msgspec.Struct, frozen=True):
     profiles: list[Profile]
     architectures: list[str]
     version: str
+
+    @property
+    def for_cpu(self) -> bool:
+        """Whether it runs on a CPU, not on a GPU."""
+        return all(name.startswith("cpu") for name in self.architectures)
 
     @property
     def file_name(self) -> str:
@@ -180,8 +185,11 @@ def find(
         for one in recorded(model)
         if (one.record.recipe.target, one.record.recipe.graph) == (target, graph)
     ]
-    if not built:
-        raise BackendError(f"'{model.path}' has no {target} build of {graph}", build)
+
+    def none_of(what: str) -> AbsentError:
+        return AbsentError(
+            f"'{model.path}' has no {target} build of {what}", build, f"no build of {what}"
+        )
 
     def narrow(built: list[Build], field: str, wanted: str, refusal: str) -> list[Build]:
         """Those that have what is wanted."""
@@ -193,7 +201,12 @@ def find(
             )
         return fitting
 
+    if not built:
+        raise none_of(graph)
     here = architecture()
+    built = [one for one in built if one.record.recipe.for_cpu == here.startswith("cpu")]
+    if not built:
+        raise none_of(f"{graph} for a {'CPU' if here.startswith('cpu') else 'GPU'}")
     sha256 = graph_sha256(model, graph)
     built = narrow(
         built, "graph_sha256", sha256, "was built from graph {:.8}; the model's is {:.8}"
@@ -209,6 +222,15 @@ def find(
             f"the build '{path}' is damaged: its sha256 is not that of its record", build
         )
     return path, record.recipe
+
+
+def has_build(model: ModelFolder, target: str, *, for_cpu: bool) -> bool:
+    """Whether something was built for a target, on whatever GPU or CPU, that can be read."""
+    try:
+        recipes = [one.record.recipe for one in recorded(model)]
+    except BackendError:
+        return False
+    return any(one.target == target and one.for_cpu == for_cpu for one in recipes)
 
 
 def recorded(model: ModelFolder) -> list[Build]:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
-from ..device import CPU, Array, Device, open_device, usable_devices
+from ..device import CPU, Array, Device, has_nvidia_driver, open_device, usable_devices
 from ..errors import BackendError, ExecutionError
+from ..model import builds
 from ..model.folder import ModelFolder
-from ..precision import PrecisionChoice
+from ..precision import Arithmetic, PrecisionChoice
 from .base import Runner
+from .placement import PassedOver, Placement
+
+_log = logging.getLogger(__name__)
 
 Open = Callable[[ModelFolder, str, Device, PrecisionChoice], Runner]
 """Load a graph of a model folder, by its name there, on a device, in a precision."""
 
 
 def _open_onnxruntime(
-    provider: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
+    provider: str, model: ModelFolder, graph: str, device: Device, _: PrecisionChoice
 ) -> Runner:
     from .onnxruntime import open_graph
 
-    return open_graph(provider, model, graph, device, precision)
+    return open_graph(provider, model, graph, device)
 
 
 def _open_build(
@@ -40,26 +46,46 @@ def _open_aotinductor(
     return open_build(model, graph, device, precision)
 
 
-def _open_openvino(
-    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
-) -> Runner:
+def _open_openvino(model: ModelFolder, graph: str, _: Device, precision: PrecisionChoice) -> Runner:
     from .openvino import open_graph
 
-    return open_graph(model, graph, device, precision)
+    return open_graph(model, graph, precision)
 
 
-BACKENDS: dict[str, Open] = {
-    "onnxruntime": partial(_open_onnxruntime, "cuda"),
-    "onnxruntime-tensorrt": partial(_open_onnxruntime, "tensorrt"),
-    "onnxruntime-tensorrt-rtx": partial(_open_onnxruntime, "tensorrt-rtx"),
-    "tensorrt": partial(_open_build, "tensorrt"),
-    "tensorrt-rtx": partial(_open_build, "tensorrt-rtx"),
-    "aotinductor": _open_aotinductor,
-    "openvino": _open_openvino,
+class Backend(NamedTuple):
+    """A backend, and what it is for.
+
+    Attributes:
+        open: Function that loads a graph.
+        kinds: Kinds of devices that it runs on, "cpu" and "cuda".
+        precisions: Precisions of the arithmetic that it has, on one device or another.
+    """
+
+    open: Open
+    kinds: tuple[str, ...]
+    precisions: tuple[Arithmetic, ...]
+
+    def suits(self, device: Device, precision: PrecisionChoice) -> bool:
+        """Whether it is for such a device and such a precision, if all it needs is there."""
+        return _kind(device) in self.kinds and precision in ("auto", *self.precisions)
+
+
+_BUILT: tuple[Arithmetic, ...] = ("fp32", "fp16", "bf16")
+
+BACKENDS: dict[str, Backend] = {
+    "onnxruntime": Backend(partial(_open_onnxruntime, "cuda"), ("cuda", "cpu"), ("fp32",)),
+    "onnxruntime-tensorrt": Backend(partial(_open_onnxruntime, "tensorrt"), ("cuda",), ("fp32",)),
+    "onnxruntime-tensorrt-rtx": Backend(
+        partial(_open_onnxruntime, "tensorrt-rtx"), ("cuda",), ("fp32",)
+    ),
+    "tensorrt": Backend(partial(_open_build, "tensorrt"), ("cuda",), _BUILT),
+    "tensorrt-rtx": Backend(partial(_open_build, "tensorrt-rtx"), ("cuda",), _BUILT),
+    "aotinductor": Backend(_open_aotinductor, ("cuda", "cpu"), _BUILT),
+    "openvino": Backend(_open_openvino, ("cpu",), ("fp32", "bf16", "int8")),
 }
 AUTO = ("tensorrt", "tensorrt-rtx", "aotinductor", "openvino", "onnxruntime")
-"""What "auto" tries, in order: builds that were made for the device, then what needs none, the
-faster of them first (benchmarks/NOTES.md)."""
+"""What "auto" tries, in order, of what suits the device and the precision: builds that were made
+for the device, then what needs none, the faster of them first (benchmarks/NOTES.md)."""
 
 
 def open_runner(
@@ -83,17 +109,17 @@ def open_runner(
         BackendError: the backend, or the device or precision for it, cannot be had.
         ModelError: the model folder has no such graph, or the backend refuses it.
     """
-    if backend not in BACKENDS:
+    _require(backend, model, precision)
+    if _kind(device) not in BACKENDS[backend].kinds:
+        runs_on, cure = "NVIDIA GPUs", "take --device cuda, or --backend onnxruntime"
+        if _kind(device) == "cuda":
+            build = f"pnp-ovss build '{model.path}' --target aotinductor"
+            runs_on, cure = "the CPU", f"take --device cpu, or --backend aotinductor: {build}"
         raise BackendError(
-            f"unknown backend {backend!r}", f"there are: auto, {', '.join(BACKENDS)}"
-        )
-    if precision == "int8" and backend != "openvino":
-        raise BackendError(
-            f"backend {backend!r} has no int8",
-            "take --backend openvino on a CPU (pip install 'pnp-ovss[openvino]')",
+            f"backend {backend!r} runs on {runs_on}, and the device is {device.name}", cure
         )
     model.graph(graph)  # refused by name, before a library is loaded
-    return BACKENDS[backend](model, graph, device, precision)
+    return BACKENDS[backend].open(model, graph, device, precision)
 
 
 def open_runners(
@@ -104,10 +130,11 @@ def open_runners(
     device: str = "auto",
     precision: PrecisionChoice = "auto",
 ) -> Runners:
-    """Load the graphs of a model on one device.
+    """Load the graphs of a model on one device, and log where they run.
 
     What is left to "auto" is the first that can be had: of devices a GPU before the CPU, of
-    backends in the order of `AUTO`. What was named is that or an error.
+    backends in the order of `AUTO`. What was named is that or an error. `Runners.placement` has
+    what was taken, and what was passed over.
 
     Args:
         model: the model folder.
@@ -120,17 +147,86 @@ def open_runners(
         ModelError: the model folder has no such graph.
         BackendError: nothing of the kind can be had.
     """
-    backends = AUTO if backend == "auto" else [backend]
-    devices = usable_devices() if device == "auto" else [open_device(device)]
-    failures: list[BackendError] = []
-    for place in devices:
-        for name in backends:
-            load = partial(open_runner, model, backend=name, device=place, precision=precision)
-            try:
-                return Runners(load, place, now)
-            except BackendError as error:
-                failures.append(error)
-    raise failures[-1]
+    names = AUTO if backend == "auto" else (backend,)
+    if backend != "auto":
+        _require(backend, model, precision)
+    passed_over: list[PassedOver] = []
+
+    def opened(place: Device, name: str) -> Runners:
+        load = partial(open_runner, model, backend=name, device=place, precision=precision)
+        runners = Runners(load, place, now, backend=name, passed_over=passed_over)
+        runners.placement.log(_log)
+        return runners
+
+    if "auto" not in (backend, device):
+        return opened(open_device(device), backend)
+    for place in _devices(device, names, passed_over):
+        for name in names:
+            if BACKENDS[name].suits(place, precision):
+                try:
+                    return opened(place, name)
+                except BackendError as error:
+                    built = builds.has_build(model, name, for_cpu=_kind(place) == "cpu")
+                    passed_over.append(PassedOver.of(error, place.name, name, expected=built))
+    raise _nothing_runs(backend, device, precision, passed_over)
+
+
+def _devices(device: str, names: Sequence[str], passed_over: list[PassedOver]) -> list[Device]:
+    """The devices to try, the best first; a GPU is looked for where a backend could use it.
+
+    Raises:
+        BackendError: the device was named, and cannot be had.
+    """
+    if device != "auto":
+        return [open_device(device)]
+    if not any("cuda" in BACKENDS[name].kinds for name in names):
+        return [CPU]
+    return usable_devices(
+        lambda error: passed_over.append(
+            PassedOver.of(error, "cuda:0", expected=has_nvidia_driver())
+        )
+    )
+
+
+def _kind(device: Device) -> str:
+    return "cpu" if device.index is None else "cuda"
+
+
+def _require(backend: str, model: ModelFolder, precision: PrecisionChoice) -> None:
+    """See that there is a backend of a name, and that it has a precision.
+
+    Raises:
+        BackendError: it is not so.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(
+            f"unknown backend {backend!r}", f"there are: auto, {', '.join(BACKENDS)}"
+        )
+    precisions = BACKENDS[backend].precisions
+    if precision in ("auto", *precisions):
+        return
+    build = f"pnp-ovss build '{model.path}' --target aotinductor --precision {precision}"
+    cure = f"take --precision {precisions[0]}, or --backend aotinductor: {build}"
+    if precision == "int8":
+        cure = "take --backend openvino on a CPU (pip install 'pnp-ovss[openvino]')"
+    raise BackendError(
+        f"backend {backend!r} has no {precision}; it has {', '.join(precisions)}", cure
+    )
+
+
+def _nothing_runs(
+    backend: str, device: str, precision: PrecisionChoice, passed_over: Sequence[PassedOver]
+) -> BackendError:
+    """The error that tells of everything that was tried, and of what mends one of them."""
+    what = "no backend runs" if backend == "auto" else f"backend {backend!r} does not run"
+    where = "here" if device == "auto" else f"on {device}"
+    wanted = "" if precision == "auto" else f" in {precision}"
+    tried = "; ".join(f"{one.name}: {one.reason}" for one in passed_over)
+    cure = "take --device cpu"  # a GPU has no int8, and nothing was tried
+    if passed_over:  # what ought to run is the nearest; else what is tried last needs the least
+        broken = (one for one in passed_over if one.severity == "warning")
+        cure = next(broken, passed_over[-1]).cure
+    return BackendError(f"{what} this model {where}{wanted}" + (tried and f": {tried}"), cure)
 
 
 class Runners:
@@ -141,6 +237,8 @@ class Runners:
         device: where it loads them.
         now: the graphs to load at once; any other is loaded when it first runs, as it takes memory
             and few need it.
+        backend: a key of `BACKENDS`; None where none of them loads the graphs.
+        passed_over: what was tried before, in order.
 
     Attributes:
         device: as given.
@@ -150,9 +248,19 @@ class Runners:
         BackendError: a graph cannot be loaded.
     """
 
-    def __init__(self, load: Callable[[str], Runner], device: Device, now: Sequence[str]) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], Runner],
+        device: Device,
+        now: Sequence[str],
+        *,
+        backend: str | None = None,
+        passed_over: Sequence[PassedOver] = (),
+    ) -> None:
         self.device = device
         self.loaded: dict[str, Runner] = {}
+        self._backend = backend
+        self._passed_over = tuple(passed_over)
         self._load = load
         self._lock = Lock()
         try:
@@ -161,6 +269,11 @@ class Runners:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def placement(self) -> Placement:
+        """What runs the graphs that were loaded so far."""
+        return Placement.of(self.device.name, self._backend, dict(self.loaded), self._passed_over)
 
     def run(
         self, graph: str, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None

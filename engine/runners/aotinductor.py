@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from ..device import CPU, Array, Device
-from ..errors import BackendError, ExecutionError, reason
+from ..errors import BackendError, ExecutionError, NotInstalledError, cannot_import, reason
 from ..model import builds
+from ..model.builds import Recipe
 from ..model.folder import ModelFolder
 from ..model.signature import Signature
-from ..precision import PrecisionChoice
+from ..precision import Arithmetic, PrecisionChoice
 from .torch_graphs import Shapes, TorchGraphs
 
+INSTALL = "pip install 'pnp-ovss[aotinductor]'"
 TARGET = "aotinductor"
 LARGEST = 128  # images, or captions of one, in a call: a GPU's kernels count in 32 bits
 CPU_OPTION = "cpp.march"  # of PyTorch's compiler: the CPU that the C++ is for
@@ -44,8 +46,8 @@ def open_build(
         BackendError: PyTorch is not installed, there is no such package, or it cannot be loaded.
     """
     if importlib.util.find_spec("torch") is None:
-        raise _missing("it is not installed")
-    path, _ = builds.find(
+        raise NotInstalledError("PyTorch is not installed", INSTALL)
+    path, recipe = builds.find(
         model,
         graph,
         target=TARGET,
@@ -53,7 +55,7 @@ def open_build(
         version=lambda: str(load_torch().__version__),
         precision=precision,
     )
-    return AotInductorRunner(load_torch(), path, device, model.graph(graph))
+    return AotInductorRunner(load_torch(), path, recipe, device, model.graph(graph))
 
 
 def _usable_architecture(device: Device) -> str:
@@ -71,11 +73,7 @@ def load_torch() -> Any:
     try:
         return importlib.import_module("torch")
     except (ImportError, OSError) as error:  # OSError where one of its libraries cannot be loaded
-        raise _missing(reason(error)) from error
-
-
-def _missing(why: str) -> BackendError:
-    return BackendError(f"PyTorch cannot be imported: {why}", "pip install 'pnp-ovss[aotinductor]'")
+        raise cannot_import("PyTorch", "torch", error, INSTALL) from error
 
 
 def require_cuda(torch: Any, device: Device) -> None:
@@ -120,15 +118,24 @@ class AotInductorRunner:
     Args:
         torch: the module.
         path: of the package.
+        recipe: what it was compiled from and for.
         device: for which it was compiled.
         signature: of the graph.
+
+    Attributes:
+        precision: Precision of the package.
+        build: File name of the package.
 
     Raises:
         BackendError: PyTorch refuses the package.
     """
 
-    def __init__(self, torch: Any, path: Path, device: Device, signature: Signature) -> None:
+    def __init__(
+        self, torch: Any, path: Path, recipe: Recipe, device: Device, signature: Signature
+    ) -> None:
         self.device = device
+        self.precision: Arithmetic = recipe.precision
+        self.build: str | None = path.name
         self._by_image = _rows_by_image(signature)
         self._torch = torch
         try:

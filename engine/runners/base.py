@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ..device import Array, Device
+from ..precision import Arithmetic
 
 
 class Runner(Protocol):
@@ -14,6 +15,16 @@ class Runner(Protocol):
     @property
     def device(self) -> Device:
         """Where it really runs."""
+        ...
+
+    @property
+    def precision(self) -> Arithmetic:
+        """Precision in which it really runs."""
+        ...
+
+    @property
+    def build(self) -> str | None:
+        """File name of the build that it runs; None where it runs the exported graph itself."""
         ...
 
     def run(

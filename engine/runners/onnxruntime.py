@@ -16,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..device import CPU, Array, Device, address, require_gpu
+from ..device import CPU, Array, Device, address
 from ..errors import BackendError, ExecutionError, PnpOvssError, reason
 from ..model.builds import BATCHES, graph_sha256, profiles
 from ..model.folder import ModelFolder
 from ..model.signature import Profile, Role
-from ..precision import PrecisionChoice
+from ..precision import Arithmetic
 from .buckets import Buckets
 from .onnxruntime_sessions import (
     CUDA,
@@ -37,23 +37,15 @@ from .onnxruntime_sessions import (
 _NO_GRAPH = -1
 
 
-def open_graph(
-    provider: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
-) -> OnnxRuntimeRunner:
+def open_graph(provider: str, model: ModelFolder, graph: str, device: Device) -> OnnxRuntimeRunner:
     """A graph of a model, on the CPU or through a provider on a GPU.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
-        BackendError: the provider, or the precision, cannot be had.
+        BackendError: the provider cannot be had.
     """
-    if precision not in ("auto", "fp32"):
-        cure = f"pnp-ovss build '{model.path}' --target tensorrt-rtx --precision {precision}"
-        if device.index is None:
-            cure = "pip install 'pnp-ovss[openvino]', which has bf16 and int8 on CPUs"
-        raise BackendError(f"ONNX Runtime runs this model in fp32, not in {precision}", cure)
-    if device.index is None and provider == "cuda":
+    if device.index is None:
         return OnnxRuntimeRunner(model.graph_path(graph))
-    require_gpu(device, f"onnxruntime-{provider}")
     return OnnxRuntimeRunner(
         model.graph_path(graph),
         device,
@@ -80,6 +72,9 @@ class OnnxRuntimeRunner:
         ModelError: ONNX Runtime refuses the file.
         BackendError: the provider cannot be had.
     """
+
+    precision: Arithmetic = "fp32"
+    build: str | None = None
 
     def __init__(
         self,

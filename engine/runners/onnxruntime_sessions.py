@@ -19,7 +19,7 @@ from typing import Any
 import platformdirs
 
 from ..device import Device
-from ..errors import BackendError, ModelError, PnpOvssError, reason
+from ..errors import BackendError, ModelError, PnpOvssError, cannot_import, reason
 from ..model.folder import cure_by_copying, record_of
 from ..model.signature import Profile, Role, Signature, Tensor
 
@@ -28,8 +28,10 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import onnxruntime as ort
 except ImportError as error:
-    raise BackendError(
-        f"ONNX Runtime cannot be imported: {error}",
+    raise cannot_import(
+        "ONNX Runtime",
+        "onnxruntime",
+        error,
         "pip install 'pnp-ovss[cpu]' (or 'pnp-ovss[gpu]' for NVIDIA GPUs)",
     ) from error
 

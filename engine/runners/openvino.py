@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..device import CPU, Array, Device
-from ..errors import BackendError, ExecutionError, ModelError, reason
+from ..device import CPU, Array
+from ..errors import BackendError, ExecutionError, ModelError, cannot_import, reason
 from ..model.folder import ModelFolder, cure_by_copying
-from ..precision import PrecisionChoice
+from ..precision import Arithmetic, PrecisionChoice
 from ..processors import processors
 from .signal_stack import kept_signal_stack
 
@@ -28,7 +28,7 @@ try:
 
     from .openvino_model import fold_transposes, quantize
 except ImportError as error:
-    raise BackendError(f"OpenVINO cannot be imported: {reason(error)}", INSTALL) from error
+    raise cannot_import("OpenVINO", "openvino", error, INSTALL) from error
 
 _READ_BACK = (
     "INFERENCE_PRECISION_HINT",
@@ -39,25 +39,13 @@ _READ_BACK = (
 _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
-def open_graph(
-    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
-) -> OpenVinoRunner:
+def open_graph(model: ModelFolder, graph: str, precision: PrecisionChoice) -> OpenVinoRunner:
     """A graph of a model.
 
     Raises:
         ModelError: OpenVINO refuses the file.
-        BackendError: the device is no CPU, or the CPU lacks the precision.
+        BackendError: the CPU lacks the precision.
     """
-    if device.index is not None:
-        raise BackendError(
-            f"backend 'openvino' runs on the CPU, and the device is {device.name}",
-            "take --device cpu, or --backend tensorrt-rtx (pip install 'pnp-ovss[tensorrt-rtx]')",
-        )
-    if precision == "fp16":
-        raise BackendError(
-            "OpenVINO has no fp16 arithmetic on this CPU",
-            "take --precision bf16, or fp32",
-        )
     exact = model.graph(graph).gradient
     low = not exact and (precision == "bf16" or (precision == "int8" and _has_bf16()))
     return OpenVinoRunner(
@@ -78,9 +66,13 @@ class OpenVinoRunner:
     Raises:
         ModelError: OpenVINO refuses the file.
         BackendError: the CPU has no such arithmetic.
+
+    Attributes:
+        precision: Least exact arithmetic of its products.
     """
 
     device = CPU
+    build: str | None = None
 
     def __init__(
         self,
@@ -89,6 +81,7 @@ class OpenVinoRunner:
         arithmetic: Literal["f32", "bf16"] = "f32",
         int8: Literal["inputs", "all"] | None = None,
     ) -> None:
+        self.precision: Arithmetic = "int8" if int8 else "bf16" if arithmetic == "bf16" else "fp32"
         self._own = threading.local()
         with kept_signal_stack():
             self._compiled: ov.CompiledModel | None = _compile(path, arithmetic, int8)

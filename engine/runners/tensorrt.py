@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from ..device import Array, Device, address, require_gpu
+from ..device import Array, Device, address
 from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, reason
 from ..model import builds
 from ..model.builds import Recipe
 from ..model.folder import ModelFolder
 from ..model.signature import Graph, Profile, Signature, Tensor
-from ..precision import PrecisionChoice
+from ..precision import Arithmetic, PrecisionChoice
 from . import tensorrt_api
 from .buckets import Buckets
 from .cuda_graph import Recorded
@@ -30,11 +30,10 @@ def open_build(
     """Load the build of a graph that was made for a device.
 
     Raises:
-        BackendError: the library is not installed, the device is no GPU, there is no such build,
-            or one of them cannot be loaded.
+        BackendError: the library is not installed, there is no such build, or one of them cannot
+            be loaded.
     """
     tensorrt_api.require(target)
-    require_gpu(device, target)
     path, recipe = builds.find(
         model,
         graph,
@@ -61,6 +60,8 @@ class TensorRTRunner:
 
     Attributes:
         recipe: as given.
+        precision: Precision of the build.
+        build: File name of the build.
 
     Raises:
         BackendError: the library refuses the build.
@@ -72,6 +73,8 @@ class TensorRTRunner:
         self.device = device
         self._api = api
         self.recipe = recipe
+        self.precision: Arithmetic = recipe.precision
+        self.build: str | None = path.name
         self._build = builds.build_command(model, api.target, recipe.graph, recipe.precision)
         name = f"{path.stem}-{device.architecture}.kernels"
         self._kernels = platformdirs.user_cache_path("pnp-ovss") / "kernels" / name

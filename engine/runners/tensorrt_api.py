@@ -17,7 +17,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from ..errors import BackendError, reason
+from ..errors import BackendError, NotInstalledError, cannot_import
 
 Target = Literal["tensorrt", "tensorrt-rtx"]
 
@@ -119,7 +119,7 @@ def require(target: str) -> None:
         BackendError: it is not.
     """
     if importlib.util.find_spec(target.replace("-", "_")) is None:
-        raise BackendError(f"{target} is not installed", _install(target))
+        raise NotInstalledError(f"{target} is not installed", _install(target))
 
 
 @cache
@@ -135,7 +135,7 @@ def load(target: str) -> TensorRT:
     try:
         trt = importlib.import_module(target.replace("-", "_"))
     except (ImportError, OSError) as error:  # OSError where the library itself cannot be loaded
-        raise BackendError(f"{target!r} cannot be imported: {reason(error)}", install) from error
+        raise cannot_import(target, target.replace("-", "_"), error, install) from error
     oldest = _OLDEST[target]
     if tuple(int(part) for part in trt.__version__.split(".")[:2]) < oldest:
         raise BackendError(

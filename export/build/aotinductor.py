@@ -102,7 +102,10 @@ def build(
             f"PyTorch {torch.__version__} is too old to compile for any number of images",
             "pip install --upgrade 'pnp-ovss[aotinductor]'",
         )
-    place = usable_devices()[0] if device == "auto" else open_device(device)
+    if device == "auto":
+        place = usable_devices(lambda error: say(f"not for a GPU: {error.cause}"))[0]
+    else:
+        place = open_device(device)
     require_cuda(torch, place)
     built: list[Build] = []
     for graph in builds.graphs_to_build(model, {"drop_mode": drop_mode}, graphs):

@@ -277,8 +277,8 @@ def test_bad_arguments_are_input_errors(segmenter, picture, changes, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "cuda"}, "CuPy cannot be imported"),
-        ({"device": "cuda:1"}, "CuPy cannot be imported"),
+        ({"device": "cuda"}, "CuPy is not installed"),
+        ({"device": "cuda:1"}, "CuPy is not installed"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"backend": "abacus"}, "unknown backend 'abacus'"),
     ],

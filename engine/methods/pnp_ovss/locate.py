@@ -10,6 +10,7 @@ import numpy as np
 from ...device import Array, Device
 from ...inputs.text import CaptionTokens
 from ...model.manifest import Preprocess
+from ...runners.placement import Placement
 from ...settings import Settings
 from ..base import Located, Request
 from .captions import CaptionBatch
@@ -32,6 +33,11 @@ class PnpOvss:
     def device(self) -> Device:
         """Where the model runs."""
         return self.graphs.device
+
+    @property
+    def placement(self) -> Placement:
+        """What runs the graphs."""
+        return self.graphs.runners.placement
 
     def encode(self, classes: Sequence[str], settings: Settings) -> list[CaptionTokens]:
         """A caption for each class by itself, by which it is scored.

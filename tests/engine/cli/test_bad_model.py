@@ -131,4 +131,5 @@ def test_a_device_that_is_not_there(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)  # an import of it fails
-    assert "CuPy cannot be imported" in refused(*segment("cat.jpg", "--device", "cuda"))
+    said = refused(*segment("cat.jpg", "--device", "cuda"))
+    assert "device 'cuda' cannot be used: CuPy is not installed" in said

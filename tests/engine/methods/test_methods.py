@@ -19,6 +19,7 @@ from pnp_ovss.engine.methods import METHODS, open_method
 from pnp_ovss.engine.methods.base import Located, Method, Request
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.model.manifest import MANIFEST, Preprocess
+from pnp_ovss.engine.runners.placement import Placement
 
 COLORS = {"red": 0, "green": 1, "blue": 2}
 
@@ -27,6 +28,7 @@ class Colors:
     """Finds colors: the class map of one is how much of it each patch has. It runs no graph."""
 
     device: Device = CPU
+    placement = Placement("cpu")
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess

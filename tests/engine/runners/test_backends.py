@@ -37,8 +37,10 @@ def model(model_copy: Path) -> ModelFolder:
     return open_model(model_copy)
 
 
-def built(model: ModelFolder, target: str, graph: str, **changes: Any) -> None:
-    """A record of a build, and a file that is none."""
+def built(
+    model: ModelFolder, target: str, graph: str, *, content: bytes = b"none", **changes: Any
+) -> None:
+    """A record of a build, and a file that is none unless its content is given."""
     fields: dict[str, Any] = {
         "target": target,
         "graph": graph,
@@ -50,7 +52,7 @@ def built(model: ModelFolder, target: str, graph: str, **changes: Any) -> None:
     }
 
     def build(path: Path) -> None:
-        path.write_bytes(b"none")
+        path.write_bytes(content)
 
     build_once(model, Recipe(**fields | changes), build)
 
@@ -94,8 +96,6 @@ def test_a_precision_that_is_missing_is_an_error_with_a_command(
     "backend", ["onnxruntime-tensorrt", "onnxruntime-tensorrt-rtx", "tensorrt-rtx"]
 )
 def test_a_backend_of_gpus_on_the_cpu(model: ModelFolder, backend: str) -> None:
-    if backend == "tensorrt-rtx":
-        pytest.importorskip("tensorrt_rtx")
     with pytest.raises(BackendError, match=f"{backend!r} runs on NVIDIA GPUs") as caught:
         open_runners(model, NOW, backend=backend, device="cpu")
     assert "--device cuda" in caught.value.cure
@@ -153,26 +153,72 @@ def test_low_precision_on_the_cpu_says_what_has_it(
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
     for precision in ("bf16", "int8"):
-        with pytest.raises(BackendError) as caught:
+        with pytest.raises(BackendError, match="OpenVINO is not installed") as caught:
             open_runners(model, NOW, device="cpu", precision=precision)
-        assert "pip install 'pnp-ovss[openvino]'" in caught.value.cure
+        assert caught.value.cure == "pip install 'pnp-ovss[openvino]'"
+
+
+def test_half_precision_on_the_cpu_takes_a_build(
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO and ONNX Runtime have none, and are no cure."""
+    pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(BackendError) as caught:
+        open_runners(model, NOW, precision="fp16")
+    assert caught.value.cause == (
+        "no backend runs this model here in fp16: cuda:0: CuPy is not installed;"
+        " aotinductor on cpu: no build of vision"
+    )
+    build = f"pnp-ovss build '{model.path}' --target aotinductor --precision fp16"
+    assert caught.value.cure == build
+
+
+def test_a_gpu_has_no_int8(model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pnp_ovss.engine.runners.open_device", lambda _: stand_ins.device())
+    with pytest.raises(BackendError, match=r"^no backend .* on cuda in int8\n") as caught:
+        open_runners(model, NOW, device="cuda", precision="int8")
+    assert caught.value.cure == "take --device cpu"
+
+
+def test_a_backend_of_gpus_where_there_is_none(
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(BackendError, match=r"^backend 'tensorrt' .*: CuPy is not inst") as caught:
+        open_runners(model, NOW, backend="tensorrt")
+    assert caught.value.cure == "pip install 'pnp-ovss[gpu]'"
+
+
+def test_a_backend_of_the_cpu_alone_does_not_wait_for_a_gpu(
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("pnp_ovss.engine.runners.usable_devices", None)
+    placement = open_runners(model, NOW, backend="openvino").placement
+    assert (placement.device, placement.backend, placement.passed_over) == ("cpu", "openvino", ())
 
 
 def test_auto_prefers_what_was_built(model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a GPU: builds, then ONNX Runtime; then the CPU."""
     device = stand_ins.device()
-    monkeypatch.setattr("pnp_ovss.engine.runners.usable_devices", lambda: [device, CPU])
+    monkeypatch.setattr("pnp_ovss.engine.runners.usable_devices", lambda _: [device, CPU])
     tried: list[tuple[str, str]] = []
 
     def refuse(model: ModelFolder, graph: str, device: Any, precision: str, *, name: str) -> Any:
         tried.append((name, device.name))
         raise BackendError(name)
 
-    for name in BACKENDS:
-        monkeypatch.setitem(BACKENDS, name, lambda *args, name=name: refuse(*args, name=name))
-    with pytest.raises(BackendError, match=r"^onnxruntime$"):
+    for name, one in BACKENDS.items():
+        monkeypatch.setitem(BACKENDS, name, one._replace(open=partial(refuse, name=name)))
+    with pytest.raises(BackendError, match=r"^no backend runs this model here: ") as caught:
         open_runners(model, NOW)
-    assert tried == [(name, place) for place in ("cuda:0", "cpu") for name in AUTO]
+    on_gpu = ("tensorrt", "tensorrt-rtx", "aotinductor", "onnxruntime")
+    on_cpu = ("aotinductor", "openvino", "onnxruntime")
+    wanted = [(name, "cuda:0") for name in on_gpu] + [(name, "cpu") for name in on_cpu]
+    assert tried == wanted
+    assert {name for name, _ in tried} == set(AUTO)
+    assert all(f"{name} on {place}: {name}" in caught.value.cause for name, place in wanted)
 
 
 def test_a_graph_is_freed_where_the_other_cannot_be_had(
@@ -180,13 +226,15 @@ def test_a_graph_is_freed_where_the_other_cannot_be_had(
 ) -> None:
     opened: list[OnnxRuntimeRunner] = []
 
+    onnxruntime = BACKENDS["onnxruntime"]
+
     def open_(model: ModelFolder, graph: str, *_: object) -> OnnxRuntimeRunner:
         if graph == "salience":
             raise BackendError("no such graph")
         opened.append(OnnxRuntimeRunner(model.graph_path(graph)))
         return opened[-1]
 
-    monkeypatch.setitem(BACKENDS, "onnxruntime", open_)
+    monkeypatch.setitem(BACKENDS, "onnxruntime", onnxruntime._replace(open=open_))
     with pytest.raises(BackendError, match="no such graph"):
         open_runners(model, NOW, backend="onnxruntime", device="cpu")
     assert opened[0]._session is None
@@ -196,14 +244,14 @@ def test_a_graph_is_freed_where_the_other_cannot_be_had(
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, OnnxRuntimeRunner]]:
     """The graphs that ONNX Runtime opens, from now on."""
     found: list[tuple[str, OnnxRuntimeRunner]] = []
-    open_ = BACKENDS["onnxruntime"]
+    onnxruntime = BACKENDS["onnxruntime"]
 
     def spy(model: ModelFolder, graph: str, *rest: Any) -> Any:
-        runner: Any = open_(model, graph, *rest)
+        runner: Any = onnxruntime.open(model, graph, *rest)
         found.append((graph, runner))
         return runner
 
-    monkeypatch.setitem(BACKENDS, "onnxruntime", spy)
+    monkeypatch.setitem(BACKENDS, "onnxruntime", onnxruntime._replace(open=spy))
     return found
 
 

@@ -126,7 +126,7 @@ def test_a_graph_on_a_gpu_gets_shapes_and_roles_from_the_manifest(
         onnxruntime, "OnnxRuntimeRunner", lambda *_, **options: given.update(options)
     )
     model = open_model(exported.folder)
-    onnxruntime.open_graph("cuda", model, "salience", stand_ins.device(), "auto")
+    onnxruntime.open_graph("cuda", model, "salience", stand_ins.device())
     assert given["roles"] == {"batch": "rows", "images": "shared", "tokens": "padded"}
     assert given["digest"] == builds.graph_sha256(model, "salience")
     assert {profile["tokens"] for profile in given["profiles"]} == {16, 32, 64}

@@ -11,6 +11,7 @@ import pytest
 
 from pnp_ovss.engine import BackendError, ExecutionError, ModelError
 from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.precision import Precision
 from pnp_ovss.engine.runners import Runners
 
 
@@ -25,6 +26,8 @@ class Named:
     """A graph that gives back its name, and what it was given."""
 
     device = CPU
+    precision: Precision = "fp32"
+    build = None
 
     def __init__(self, graph: str) -> None:
         self.graph = graph
