@@ -10,6 +10,7 @@ import msgspec
 
 from ..model.folder import DEMO
 from ..segmenter import Segmenter
+from .placement import tell
 from .segment_files import run, warn_if_untrained
 from .terminal import print_json, say
 
@@ -34,6 +35,7 @@ def samples() -> list[tuple[Path, list[str]]]:
 def command(output: Path, as_json: bool) -> int:
     """Segment the sample images with the demo model; needs no network."""
     with Segmenter.load(DEMO) as segmenter:
+        tell(segmenter.placement)
         warn_if_untrained(segmenter)
         reports, exit_code = run(segmenter, samples(), output.expanduser(), segmenter.settings)
     if as_json:

@@ -23,6 +23,7 @@ from ..result.files import check_folder, describe, replacing
 from ..segmenter import Segmenter
 from ..settings import Settings
 from .options import NONE, choose_settings, placement_options, settings_options
+from .placement import tell
 from .segment_files import warn_if_untrained
 from .terminal import bar, print_json, progress, say
 
@@ -164,6 +165,7 @@ def _evaluated(
     ) as segmenter:
         settings = job.settings(segmenter.settings)
         segmenter.check_classes(job.dataset.vocabulary, settings)
+        tell(segmenter.placement)
         warn_if_untrained(segmenter)
         whole = run(segmenter, settings, job.dataset.name)
         report: Report = {
@@ -174,7 +176,7 @@ def _evaluated(
             "boundary_per_class": whole.boundary_per_class,
             "per_image": whole.scores.round(6).tolist(),
             "settings": asdict(settings),
-            "model": describe(segmenter.model.manifest, segmenter.device),
+            "model": describe(segmenter.model.manifest, segmenter.placement),
         }
         if ablation:
             report |= _ablation(segmenter, job, settings, whole, run)
@@ -229,6 +231,7 @@ def _swept(job: _Job) -> tuple[Report, Figures]:
         manifest = method.graphs.manifest
         settings = replace(job.settings(manifest.settings), passes=1, crf=None)
         method.encode(job.dataset.vocabulary, settings)
+        tell(method.placement)
         found = sweep(
             method,
             job.dataset,
@@ -242,7 +245,7 @@ def _swept(job: _Job) -> tuple[Report, Figures]:
         "heads": found.heads,
         "miou_per_head": found.miou.round(6).tolist(),
         "settings": asdict(settings),
-        "model": describe(manifest, method.device.name),
+        "model": describe(manifest, method.placement),
     }
     return report, {"layers-and-heads.png": lambda path: _figures().layers_and_heads(found, path)}
 

@@ -18,6 +18,7 @@ from ..result.files import is_report
 from ..result.files import paths as result_paths
 from ..segmenter import Segmenter
 from .options import choose_settings, placement_options, settings_options
+from .placement import tell
 from .segment_files import run, warn_if_untrained
 from .terminal import print_json, progress, say
 
@@ -99,6 +100,7 @@ def command(
     with Segmenter.load(model, backend=backend, device=device, precision=precision) as segmenter:
         settings = choose_settings(segmenter.settings, preset, given)
         segmenter.check_classes(names, settings)
+        tell(segmenter.placement)
         warn_if_untrained(segmenter)
         jobs = [(path, names) for path in paths]
         reports, exit_code = run(

@@ -37,7 +37,6 @@ def run(
     Raises:
         OutputError: the folder cannot be written to.
     """
-    model = describe(segmenter.model.manifest, segmenter.device)
 
     def write(job: Job, request: Request, result: Segmentation) -> dict[str, Any]:
         return save(
@@ -46,7 +45,7 @@ def run(
             folder,
             name=str(job[0]),
             settings=settings,
-            model=model,
+            model=describe(segmenter.model.manifest, segmenter.placement),
         )
 
     results = stream(

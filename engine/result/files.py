@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..errors import printable, writing_to
 from ..model.manifest import Manifest
+from ..runners.placement import Placement
 from ..settings import Settings
 from .palette import class_colors
 from .segmentation import Segmentation
@@ -66,8 +67,8 @@ def report(
     }
 
 
-def describe(manifest: Manifest, device: str) -> dict[str, Any]:
-    """Which model made a result, and where it ran, ready for JSON."""
+def describe(manifest: Manifest, placement: Placement) -> dict[str, Any]:
+    """Tell which model made a result, what ran it and what was passed over, ready for JSON."""
     return {
         "checkpoint": manifest.checkpoint.source,
         "revision": manifest.checkpoint.revision,
@@ -76,7 +77,11 @@ def describe(manifest: Manifest, device: str) -> dict[str, Any]:
         "image_size": list(manifest.preprocess.sides),
         "layer": manifest.layer,
         "head": manifest.head,
-        "device": device,
+        "device": placement.device,
+        "backend": placement.backend,
+        "precision": placement.precision,
+        "builds": dict(placement.builds),
+        "passed_over": [asdict(one) for one in placement.passed_over],
     }
 
 

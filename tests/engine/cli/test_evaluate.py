@@ -75,7 +75,10 @@ def test_a_model_with_every_map_is_swept(tmp_path: Path, capsys: pytest.CaptureF
     export(str(recipe.CHECKPOINT), folder, image_size=SIDE, all_heads=True)
     words = ["evaluate", "stickers", "-m", str(folder), *FEW]
     assert main([*words, "--json", "-o", str(tmp_path / "out")]) == 0
-    report = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert printed.err.count("note: running on ") == 1
+    report = json.loads(printed.out)
+    assert f" with {report['model']['backend']} in fp32" in printed.err
     assert [len(row) for row in report["miou_per_head"]] == [4] * 3
     assert Image.open(tmp_path / "out" / "layers-and-heads.png").width > 800
     assert main(words) == 0

@@ -108,7 +108,9 @@ def test_the_command_line_runs_it(folder: Path, image: Image.Image, tmp_path: Pa
     image.save(tmp_path / "flag.png")
     words = ["segment", str(tmp_path / "flag.png"), "-c", "red,blue", "-m", str(folder)]
     assert main([*words, "-o", str(tmp_path / "out"), "--json"]) == 0
-    (report,) = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert printed.err == "pnp-ovss: note: running on cpu\n"
+    (report,) = json.loads(printed.out)
     assert [one["name"] for one in report["classes"]] == ["red", "blue"]
     assert report["model"]["image_size"] == [64, 96]
     assert main([*words[:3], "pink", *words[4:], "-o", str(tmp_path / "out")]) == 2

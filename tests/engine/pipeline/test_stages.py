@@ -264,7 +264,7 @@ def test_files_are_written_by_a_stage_of_its_own(
     request = segmenter.prepare(picture(0), NAMES, settings=settings)
     (located,) = segmenter.locate([request])
     result = stages.finish(request, located)
-    model = describe(segmenter.model.manifest, segmenter.device)
+    model = describe(segmenter.model.manifest, segmenter.placement)
     report = stages.save(
         result, request.image, tmp_path, name="sub/a\udce9.jpg", settings=settings, model=model
     )

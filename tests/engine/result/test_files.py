@@ -16,6 +16,7 @@ from pnp_ovss.engine import OutputError, Segmentation, Settings
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.result import files
 from pnp_ovss.engine.result.palette import class_colors
+from pnp_ovss.engine.runners.placement import PassedOver, Placement
 
 WIDTH, HEIGHT = 6, 4
 PICTURE = Image.new("RGB", (WIDTH, HEIGHT), (10, 20, 30))
@@ -37,9 +38,28 @@ def result(classes: int = 2) -> Segmentation:
 
 
 def test_the_report_agrees_with_the_labels_and_the_palette() -> None:
-    model = files.describe(open_model("demo").manifest, "cpu")
+    passed_over = PassedOver("cuda:0", None, "CuPy is not installed", "install it", "note")
+    builds = {"vision": "vision.pt2", "salience": None}
+    placement = Placement("cpu", "aotinductor", "fp32", builds, (passed_over,))
+    model = files.describe(open_model("demo").manifest, placement)
     record = files.report(result(), "a.jpg", Settings(crf=None), model)
-    assert (record["model"]["image_size"], record["model"]["device"]) == ([256, 256], "cpu")
+    assert record["model"]["image_size"] == [256, 256]
+    told = ("device", "backend", "precision", "builds", "passed_over")
+    assert [record["model"][name] for name in told] == [
+        "cpu",
+        "aotinductor",
+        "fp32",
+        builds,
+        [
+            {
+                "device": "cuda:0",
+                "backend": None,
+                "reason": "CuPy is not installed",
+                "cure": "install it",
+                "severity": "note",
+            }
+        ],
+    ]
     assert (record["image"], record["width"], record["height"]) == ("a.jpg", WIDTH, HEIGHT)
     assert record["background"] == {"label": 0, "pixels": 17}
     first, second = record["classes"]

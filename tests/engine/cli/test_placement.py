@@ -1,0 +1,63 @@
+"""What runs a model, and what was passed over for it: on stderr once, and in every report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pnp_ovss.engine.cli import main
+from pnp_ovss.engine.model.folder import open_model
+from tests.engine.runners.test_backends import built
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate", "ablation"])
+def test_a_command_tells_it_once(
+    model_copy: Path,
+    command: str,
+    tmp_path: Path,
+    picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With what is absent in one line, and what is broken in one each, with its cure."""
+    pytest.importorskip("torch")
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr("pnp_ovss.engine.runners.has_nvidia_driver", lambda: False)
+    built(open_model(model_copy), "aotinductor", "vision", architectures=["cpu-abacus"])
+    for name in ("a", "b"):
+        picture().save(tmp_path / f"{name}.png")
+    images = [str(tmp_path / f"{name}.png") for name in ("a", "b")]
+    words = {
+        "segment": ["segment", *images, "-c", "cat", "-o", str(tmp_path / "out")],
+        "evaluate": ["evaluate", "stickers", "--images", "1"],
+        "ablation": ["evaluate", "stickers", "--images", "1", "--ablation", "--passes", "2"],
+    }[command]
+    words += ["-m", str(model_copy), "--json", "--crf", "none", "--drop-mode", "tokens"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    lines = [one for one in printed.err.splitlines() if "random weights" not in one]
+    assert lines[0] == (
+        "pnp-ovss: note: running on cpu with openvino in fp32;"
+        " passed over: cuda:0 (CuPy is not installed)"
+    )
+    assert lines[1].startswith(
+        "pnp-ovss: warning: passed over aotinductor on cpu:"
+        " the aotinductor build of vision is for cpu-abacus; this device is cpu-"
+    )
+    assert lines[2:] == [f"  pnp-ovss build '{model_copy}' --target aotinductor"]
+    reports = json.loads(printed.out)
+    for report in reports if command == "segment" else [reports]:
+        told = report["model"]
+        assert (told["device"], told["backend"], told["precision"]) == ("cpu", "openvino", "fp32")
+        assert told["builds"] == {"vision": None, "salience": None, "vision_tokens": None}
+        device, build = told["passed_over"]
+        assert device["reason"] == "CuPy is not installed"
+        assert (build["backend"], build["severity"]) == ("aotinductor", "warning")
+        assert build["cure"] == lines[2].strip()
+        assert build["reason"] in lines[1]
