@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..device import CPU, Device, open_device
-from ..errors import BackendError, ModelError
+from ..errors import AbsentError, BackendError, ModelError, NotInstalledError
 from ..model import builds
 from ..model.folder import DEMO, ModelFolder, cache_folder, open_model
 from ..precision import PRECISIONS
@@ -117,16 +117,25 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
         demo = open_model(DEMO, verify=False)
     except ModelError:
         return states  # told of with the models
-    for name in BACKENDS:
+    for name, backend in BACKENDS.items():
         for device in (gpu, CPU) if gpu else (CPU,):
+            if not backend.suits(device, "auto"):
+                continue
             try:
                 states[name] = f"runs on {device.name} in {_precisions(demo, name, device)}"
                 break
             except BackendError as error:
                 states.setdefault(name, error.cause)
-                if device is gpu:
+                if _is_worth_a_note(error, problems):
                     _add(problems, "note", f"{name}: {error.cause}", error.cure)
+        states.setdefault(name, "runs on NVIDIA GPUs, and none can be used here")
     return states
+
+
+def _is_worth_a_note(error: BackendError, problems: list[dict[str, str]]) -> bool:
+    """Whether a command gets the backend that was not told already; not that it has no build."""
+    absent = isinstance(error, AbsentError) and not isinstance(error, NotInstalledError)
+    return not absent and all(error.cure != told["cure"] for told in problems)
 
 
 def _precisions(model: ModelFolder, backend: str, device: Device) -> str:

@@ -112,6 +112,23 @@ def test_a_missing_extra_is_a_note(
     assert problem["cure"].startswith(f"pip install 'pnp-ovss[{extra}]'")
 
 
+def test_a_backend_that_is_not_installed_is_a_note_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once each; that the demo model has no build, or this machine no GPU, is none."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    for name in ("openvino", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)
+    code, report = examine(capsys)
+    assert code == 0
+    notes = {one["cause"]: one["cure"] for one in report["problems"]}
+    assert notes["openvino: OpenVINO is not installed"] == "pip install 'pnp-ovss[openvino]'"
+    assert notes["aotinductor: PyTorch is not installed"] == "pip install 'pnp-ovss[aotinductor]'"
+    assert "tensorrt" not in causes(report, "note")
+    assert report["backends"]["tensorrt"] == "runs on NVIDIA GPUs, and none can be used here"
+
+
 def test_exported_models_are_listed_and_a_damaged_one_is_a_warning(
     cache: Path, exported: Exported, capsys: pytest.CaptureFixture[str]
 ) -> None:
