@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import importlib.util
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -34,6 +35,8 @@ from tests.kernels.cuda.cuda_on_cpu import LIBRARY, Kernels, compiled
 from tests.once import made_once
 
 torch.set_num_threads(1)
+# A shell that runs the tests in the background has Ctrl-C ignored, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
 
