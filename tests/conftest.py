@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -31,6 +32,7 @@ from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
 from tests.kernels.cuda.cuda_on_cpu import LIBRARY, Kernels, compiled
 from tests.once import made_once
 
+<<<<<<< HEAD
 if TYPE_CHECKING:
     from transformers import BlipForImageTextRetrieval
 
@@ -39,6 +41,11 @@ if find_spec("torch"):
 
     torch.set_num_threads(1)
 
+=======
+torch.set_num_threads(1)
+# A shell that runs the tests in the background has Ctrl-C ignored, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+>>>>>>> fast
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
 

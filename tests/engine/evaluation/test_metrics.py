@@ -110,7 +110,7 @@ def test_any_integers_are_counted(kind: Any, dtype: Any):
     truth[:10] = IGNORE
     wanted, counted = kind.of(CLASSES, IGNORE), kind.of(CLASSES, IGNORE)
     wanted.add(truth, labels)
-    counted.add(truth.astype(dtype), labels.astype(np.uint16))
+    counted.add(truth.astype(dtype), labels.astype(dtype))
     assert_equal(counted, wanted)
 
 
@@ -202,6 +202,14 @@ def test_no_boundary_lies_along_an_ignored_region():
     assert metrics.boundary_f(truth, np.roll(truth, 6, 1), 2, ignored) < 0.7
     assert metrics.boundary_f(truth, square(0, 40, 3), 2, ignored) == 0
     assert metrics.boundary_f(truth, np.zeros_like(truth), 2, ignored) == 0
+
+
+def test_the_edge_of_an_ignored_region_matches_no_boundary():
+    """A mask that goes on to the region misses the truth's left side, three pixels before it."""
+    truth, mask, ignored = np.zeros((3, 60, 60), bool)
+    truth[:, 12:41], mask[:, 10:41], ignored[:, :10] = True, True, True
+    recall = 0.5  # the right side is found
+    assert metrics.boundary_f(truth, mask, 2, ignored) == pytest.approx(2 * recall / (1 + recall))
 
 
 def test_a_boundary_close_to_an_ignored_region_counts_neither_way():
