@@ -32,7 +32,6 @@ from pnp_ovss.kernels.cuda.kernels import CudaKernels, source
 from tests.kernels.cuda.cuda_on_cpu import LIBRARY, Kernels, compiled
 from tests.once import made_once
 
-<<<<<<< HEAD
 if TYPE_CHECKING:
     from transformers import BlipForImageTextRetrieval
 
@@ -41,11 +40,8 @@ if find_spec("torch"):
 
     torch.set_num_threads(1)
 
-=======
-torch.set_num_threads(1)
 # A shell that runs the tests in the background has Ctrl-C ignored, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
->>>>>>> fast
 settings.register_profile("default", deadline=None, max_examples=50)
 settings.load_profile("default")
 
