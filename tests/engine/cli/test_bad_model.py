@@ -80,6 +80,7 @@ def test_a_model_that_is_no_folder(refused: Callable[..., str], model: str) -> N
 
 
 def test_a_hub_id_without_network(workplace: Path) -> None:
+    pytest.importorskip("torch")
     caches = {name: str(workplace / name) for name in CACHE_VARIABLES}
     nobody = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     done = in_a_process(
