@@ -176,7 +176,7 @@ class EagerSegmenter:
         with span("refine"):
             channels = refine(maps.class_maps, image, preset, background)
         if crf:
-            run_crf = dense_crf if crf_package() == PYDENSECRF else own_crf
+            run_crf = dense_crf if crf_package() == PYDENSECRF else package_crf
             with span("crf"):
                 channels = run_crf(image, channels)
         return (channels.argmax(axis=0) + (0 if background else 1)).astype(np.uint16)
@@ -327,7 +327,7 @@ def refine(
     return np.stack([_min_max(channel, 1e-5).astype(np.float32) for channel in blurred])
 
 
-PYDENSECRF, OWN_CRF = "pydensecrf2", "densecrf"
+PYDENSECRF, PACKAGE_CRF = "pydensecrf2", "densecrf"
 
 
 def crf_package() -> str:
@@ -339,11 +339,11 @@ def crf_package() -> str:
     try:
         importlib.import_module("pydensecrf.densecrf")
     except ImportError:
-        return OWN_CRF
+        return PACKAGE_CRF
     return PYDENSECRF
 
 
-def own_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
+def package_crf(image: Image.Image, channels: np.ndarray) -> np.ndarray:
     """Run the dense CRF of this package on one thread; see `dense_crf`."""
     from pnp_ovss.kernels import densecrf
 

@@ -97,7 +97,7 @@ def test_float32_is_float32(
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_without_pydensecrf_the_packages_own_crf_runs(
+def test_without_pydensecrf_the_packages_crf_runs(
     exported: Exported, fast_tokenizer, picture, monkeypatch: pytest.MonkeyPatch
 ):
     model, image = eager(exported, fast_tokenizer, "lean"), picture(2)
@@ -114,6 +114,6 @@ def test_without_pydensecrf_the_packages_own_crf_runs(
 def test_both_crfs_compute_the_same(picture):
     channels = np.random.default_rng(3).random((3, 40, 51), dtype=np.float32)
     found, wanted = (
-        crf(picture(0, 51, 40), channels) for crf in (baseline.own_crf, baseline.dense_crf)
+        crf(picture(0, 51, 40), channels) for crf in (baseline.package_crf, baseline.dense_crf)
     )
     np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CRF_MARGINALS)
