@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# A version of which a CPU build may lie in a local index; any that pyproject.toml allows will do.
+# Any version that pyproject.toml allows will do. On Linux, PyPI has builds for CUDA, of gigabytes; for the CPU, set
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin

@@ -51,7 +51,7 @@ class AbsentError(BackendError):
 
     def __init__(self, cause: str, cure: str = "", brief: str = "") -> None:
         super().__init__(cause, cure)
-        self.brief = brief or cause
+        self.brief: str = brief or cause
 
 
 class NotInstalledError(AbsentError):

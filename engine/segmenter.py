@@ -218,7 +218,7 @@ class Segmenter:
         return stages.prepare(self.method, image, classes, chosen, present)
 
     def locate(self, requests: Sequence[Request]) -> list[Located]:
-        """Class maps of a batch of requests, each with its own classes and settings."""
+        """Make class maps of a batch of requests, each with its own classes and settings."""
         return self.method.locate(requests)
 
     def refine(
@@ -227,7 +227,7 @@ class Segmenter:
         located: Segmentation | Located | npt.NDArray[np.float32],
         settings: Settings | None = None,
     ) -> npt.NDArray[np.uint16]:
-        """Labels of an image from its class maps; no model runs.
+        """Make labels of an image from its class maps; no model runs.
 
         Args:
             image: the image that was segmented.

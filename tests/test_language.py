@@ -13,7 +13,9 @@ ROOMS = ("benchmarks", "engine", "export", "kernels")
 LONGEST = 30  # words of a sentence
 CODE = re.compile(r"^ *(?:>>>|\.\.\.).*|`[^`]*`", re.MULTILINE)
 SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z\[\"'(>])|\n\s*\n|\n\s*(?:- |\w+: )")
-NO_VERB = re.compile(r"(A|An|The|Of|What|Whether|How|Those)\b|\W")  # begins no imperative
+NO_VERB = re.compile(
+    r"(A|An|The|Of|What|Whether|How|Those|Labels|Class maps|Rows|Pixels)\b|\W"
+)  # begins no imperative
 BANNED = re.compile(
     r"\b(likewise|beside|as above|pictures?|colours?|centred?|neighbours?|behaviour"
     r"|(?:normal|optim|initial|quant|general|special|serial|recogn|summar)is(?:e[ds]?|ing|ation))\b",

@@ -112,7 +112,7 @@ class TimedSegmenter(Protocol):
         ...
 
     def maps(self, task: Task) -> np.ndarray:
-        """Class maps, float32 [C, gh, gw]."""
+        """Make class maps, float32 [C, gh, gw]."""
         ...
 
     def stream(self, task: Task, images: int, batch: int) -> None:

@@ -105,7 +105,7 @@ class Worker:
         return self._do(_watch, task)
 
     def maps(self, task: Task) -> np.ndarray:
-        """Class maps, float32 [C, gh, gw]."""
+        """Make class maps, float32 [C, gh, gw]."""
         return self._do(_maps, task)
 
     def read_back(self) -> dict[str, Any]:

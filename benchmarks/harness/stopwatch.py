@@ -18,7 +18,7 @@ STAGES = {
 
 
 class Stopwatch:
-    """Seconds by stage. What one stage calls of another is the other's.
+    """Seconds by stage. A stage inside another counts for itself, not for the outer one.
 
     Args:
         synchronize: waits for a GPU; is called before the clock is read.

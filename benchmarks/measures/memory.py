@@ -54,7 +54,7 @@ def measure(
     about: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
-    """Rows of graphs, of the arrays of batches, and of images that are refined.
+    """Measure the rows of graphs, of the arrays of batches, and of images that are refined.
 
     Args:
         models: keys of `SHAPES`.

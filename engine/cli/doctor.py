@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..device import CPU, Device, open_device
+from ..device import CPU, Device, has_nvidia_driver, open_device
 from ..errors import AbsentError, BackendError, ModelError, NotInstalledError
 from ..model import builds
 from ..model.folder import DEMO, ModelFolder, cache_folder, open_model
@@ -164,8 +164,8 @@ def _gpu_device(gpus: list[str], problems: list[dict[str, str]]) -> Device | Non
     try:
         return open_device("cuda:0")
     except BackendError as error:
-        if gpus:
-            _add(problems, "warning", f"the GPU is not used: {error.cause}", error.cure)
+        if gpus or has_nvidia_driver():
+            _add(problems, "warning", f"no GPU is used: {error.cause}", error.cure)
         return None
 
 

@@ -10,7 +10,7 @@ import click
 
 from ..errors import InputError
 from ..evaluation import DATASETS, ablate, evaluate, report, sweep, table, write
-from ..evaluation.extra import require
+from ..evaluation.ablation import check_ablation
 from ..evaluation.report import check_output
 from ..methods.base import Present
 from ..methods.pnp_ovss.every_map import open_every_map
@@ -89,7 +89,7 @@ def command(
     if manifest.all_heads:
         _refuse_what_no_sweep_has({**given, "ablation": ablation}, present)
     if ablation:
-        require("onnx", "the ablation needs")
+        check_ablation(backend)
     if output:
         check_output(output := output.expanduser())
 

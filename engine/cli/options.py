@@ -59,7 +59,7 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--crf",
             type=_choice("crf"),
-            help="The dense CRF: its own, where the model runs or on the CPU; the package"
+            help="The dense CRF: that of pnp-ovss, where the model runs or on the CPU; the package"
             " pydensecrf2; or none.",
         ),
         click.option(

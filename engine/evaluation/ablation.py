@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..errors import InputError
 from ..precision import PrecisionChoice
+from ..runners import BACKENDS
 from ..segmenter import Segmenter
 from ..settings import CHOICES, Settings
 from .evaluate import Evaluation, Progress, evaluate, silent
@@ -59,10 +61,12 @@ def ablate(
         progress: shows how far each variant is.
 
     Raises:
+        InputError: the backend runs builds, which the model without its gradient has none of.
         BackendError: onnx is not installed, or the backend or precision cannot be had.
         ModelError: the gradient cannot be left out of the model.
+        OutputError: the temporary copy of the model cannot be written.
     """
-    require("onnx", "the ablation needs")
+    check_ablation(backend)
     from .attention import attention_only
 
     done = {(whole.settings, True): whole}
@@ -90,6 +94,22 @@ def ablate(
         return Ablation(
             [run(variant) for variant in stages(whole.settings)],
             [run(variant) for variant in drop_modes(whole.settings)],
+        )
+
+
+def check_ablation(backend: str) -> None:
+    """Check, before anything runs, that the method can be taken apart on a backend.
+
+    Raises:
+        InputError: the backend runs builds, which the model without its gradient has none of.
+        BackendError: onnx is not installed.
+    """
+    require("onnx", "the ablation needs")
+    if backend in BACKENDS and BACKENDS[backend].built:
+        raise InputError(
+            f"the ablation also runs a graph without its gradient, of which backend {backend!r}"
+            " has no build",
+            "take --backend auto, onnxruntime or openvino",
         )
 
 

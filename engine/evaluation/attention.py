@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ..errors import ModelError
+from ..errors import ModelError, writing_to
 from ..model.folder import ModelFolder, record_of, write_manifest
 
 ONE = "gradient_left_out"
@@ -21,19 +21,27 @@ ONE = "gradient_left_out"
 
 @contextmanager
 def attention_only(model: ModelFolder) -> Iterator[Path]:
-    """Copy a model folder so that salience is the attention A, not A * max(G, 0)."""
-    with tempfile.TemporaryDirectory() as room:
-        folder = Path(room)
+    """Copy a model folder so that salience is the attention A, not A * max(G, 0).
+
+    The copy is temporary, and has no builds.
+
+    Raises:
+        ModelError: the graph has no gradient to leave out.
+        OutputError: the copy cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         salience = model.graph("salience").file
-        (folder / salience).parent.mkdir()
-        for name in model.manifest.files:
-            shutil.copyfile(model.path / name, folder / name)
         path = folder / salience
-        graph = onnx.load(path, load_external_data=False)
-        _leave_out_gradient(graph.graph)
-        onnx.save(graph, path)
-        files = {**model.manifest.files, salience: record_of(path)}
-        write_manifest(replace(model.manifest, files=files), folder)
+        with writing_to(folder, "set TMPDIR to a folder with more space"):
+            for name in model.manifest.files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(model.path / name, folder / name)
+            graph = onnx.load(path, load_external_data=False)
+            _leave_out_gradient(graph.graph)
+            onnx.save(graph, path)
+            files = {**model.manifest.files, salience: record_of(path)}
+            write_manifest(replace(model.manifest, files=files), folder)
         yield folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from ..errors import BackendError
+from ..errors import cannot_import
 
 
 def require(package: str, purpose: str) -> None:
@@ -19,7 +19,7 @@ def require(package: str, purpose: str) -> None:
     """
     try:
         importlib.import_module(package)
-    except ImportError as error:
-        raise BackendError(
-            f"{purpose} {package}: {error}", "pip install 'pnp-ovss[evaluate]'"
-        ) from error
+    except (ImportError, OSError) as error:  # OSError where a library of it cannot be loaded
+        install = "pip install 'pnp-ovss[evaluate]'"
+        needed_for = f"{purpose} {package}: "
+        raise cannot_import(package, package, error, install, needed_for=needed_for) from error

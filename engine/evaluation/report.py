@@ -56,7 +56,9 @@ def report(result: Evaluation | Sweep, ablation: Ablation | None = None) -> Repo
     }
     if ablation:
         for key, rows in (("ablation", ablation.stages), ("drop_modes", ablation.drop_modes)):
-            told[key] = [{"name": variant.name, **_scores(one)} for variant, one in rows]
+            told[key] = [
+                {"name": variant.name, **_scores(one), **_placement(one)} for variant, one in rows
+            ]
     return told
 
 
@@ -136,6 +138,12 @@ def _scores(evaluation: Evaluation) -> Report:
         "pixel_accuracy": _number(evaluation.pixel_accuracy),
         "boundary_f": _number(evaluation.boundary_f),
     }
+
+
+def _placement(evaluation: Evaluation) -> Report:
+    """Tell what ran a variant, as a model without its gradient may run elsewhere."""
+    model = evaluation.model
+    return {key: model.get(key) for key in ("device", "backend", "precision")}
 
 
 def _number(value: float) -> float | None:

@@ -184,11 +184,7 @@ def find(
             export, architecture, version or precision; or its file is damaged.
     """
     build = build_command(model, target, graph, precision)
-    built = [
-        one
-        for one in recorded(model)
-        if (one.record.recipe.target, one.record.recipe.graph) == (target, graph)
-    ]
+    built = recorded(model, target, graph)
 
     def none_of(what: str) -> AbsentError:
         return AbsentError(
@@ -231,22 +227,34 @@ def find(
 def has_build(model: ModelFolder, target: str, *, for_cpu: bool) -> bool:
     """Tell whether the model has a readable build for a target, for whatever GPU or CPU."""
     try:
-        recipes = [one.record.recipe for one in recorded(model)]
+        recipes = [one.record.recipe for one in recorded(model, target)]
     except BackendError:
         return False
-    return any(one.target == target and one.for_cpu == for_cpu for one in recipes)
+    return any(one.for_cpu == for_cpu for one in recipes)
 
 
-def recorded(model: ModelFolder) -> list[Build]:
+def recorded(model: ModelFolder, target: str = "*", graph: str = "*") -> list[Build]:
     """List the builds of a model, in the order in which they were made.
 
+    Args:
+        model: model folder.
+        target: only builds for this backend; by default all.
+        graph: only builds of this graph; by default all.
+
     Raises:
-        BackendError: the record of a build cannot be read.
+        BackendError: the record of such a build cannot be read.
     """
-    records = builds_folder(model).glob(f"[!.]*{_RECORD}")
-    return [
+    # By file name first, so that a damaged record of another build does no harm.
+    files = builds_folder(model).glob(f"{graph}-{target}-*{_RECORD}")
+    records = [path for path in files if not path.name.startswith(".")]  # those are being written
+    made = [
         Build(path.with_suffix(""), read(path))
         for path in sorted(records, key=lambda path: path.stat().st_mtime_ns)
+    ]
+    return [
+        one
+        for one in made
+        if target in ("*", one.record.recipe.target) and graph in ("*", one.record.recipe.graph)
     ]
 
 

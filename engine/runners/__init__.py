@@ -59,11 +59,13 @@ class Backend(NamedTuple):
         open: Function that loads a graph.
         kinds: Kinds of devices that it runs on, "cpu" and "cuda".
         precisions: Precisions of the arithmetic that it has, on one device or another.
+        built: Whether it runs builds that were made ahead of time, not the exported graphs.
     """
 
     open: Open
     kinds: tuple[str, ...]
     precisions: tuple[Arithmetic, ...]
+    built: bool = False
 
     def suits(self, device: Device, precision: PrecisionChoice) -> bool:
         """Tell whether the backend is meant for such a device and such a precision."""
@@ -78,9 +80,9 @@ BACKENDS: dict[str, Backend] = {
     "onnxruntime-tensorrt-rtx": Backend(
         partial(_open_onnxruntime, "tensorrt-rtx"), ("cuda",), ("fp32",)
     ),
-    "tensorrt": Backend(partial(_open_build, "tensorrt"), ("cuda",), _BUILT),
-    "tensorrt-rtx": Backend(partial(_open_build, "tensorrt-rtx"), ("cuda",), _BUILT),
-    "aotinductor": Backend(_open_aotinductor, ("cuda", "cpu"), _BUILT),
+    "tensorrt": Backend(partial(_open_build, "tensorrt"), ("cuda",), _BUILT, True),
+    "tensorrt-rtx": Backend(partial(_open_build, "tensorrt-rtx"), ("cuda",), _BUILT, True),
+    "aotinductor": Backend(_open_aotinductor, ("cuda", "cpu"), _BUILT, True),
     "openvino": Backend(_open_openvino, ("cpu",), ("fp32", "bf16", "int8")),
 }
 AUTO = ("tensorrt", "tensorrt-rtx", "aotinductor", "openvino", "onnxruntime")

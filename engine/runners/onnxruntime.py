@@ -9,9 +9,9 @@ records once for each thread. Meanwhile no other thread may allocate memory of t
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from .onnxruntime_sessions import (
 )
 
 _NO_GRAPH = -1
+_log = logging.getLogger(__name__)
 
 
 def open_graph(provider: str, model: ModelFolder, graph: str, device: Device) -> OnnxRuntimeRunner:
@@ -130,10 +131,12 @@ class OnnxRuntimeRunner:
 
     def _open(self, provider: Provider, spec: SessionSpec) -> ort.InferenceSession:
         if spec.capture:
-            with suppress(BackendError):  # it cannot record this graph; all else comes up again
+            try:
                 session = open_on_gpu(provider, spec)
                 self._captures = True
                 return session
+            except BackendError as error:  # a fault of another kind comes up again below
+                _log.debug("no CUDA graphs of '%s': %s", spec.path, error.cause)
         return open_on_gpu(provider, replace(spec, capture=False))
 
     def _run(
@@ -205,7 +208,8 @@ class Bound:
             try:
                 self._replay()
                 return
-            except Exception:  # it could not be recorded; a real fault comes up again
+            except Exception as error:  # a fault of another kind comes up again below
+                _log.debug("no CUDA graph is recorded: %s", reason(error))
                 self._graph = _NO_GRAPH
         self._run(_NO_GRAPH)
 

@@ -138,6 +138,7 @@ def test_the_example_of_the_documentation_runs(
     assert all(one > 0 for every in seconds.values() for one in every)
 
 
+@pytest.mark.timing
 def test_a_span_that_nobody_hears_costs_nothing() -> None:
     assert span("a") is span("b")
 

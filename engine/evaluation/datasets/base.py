@@ -81,14 +81,19 @@ class Dataset:
         """
         if images is None:
             return range(self.images)
-        if isinstance(images, int):
+        if isinstance(images, int | np.integer):
             if not 1 <= images <= self.images:
-                raise InputError(f"{images} images", f"{self.name} has {self.images}")
-            return range(images)
+                raise InputError(
+                    f"{images} images were asked for, and {self.name} has {self.images}",
+                    f"ask for 1 to {self.images}",
+                )
+            return range(int(images))
         wrong = [index for index in images if not 0 <= index < self.images]
         if wrong or len(set(images)) < len(images):
             raise InputError(
-                f"image {wrong[0]}" if wrong else "an image is asked for twice",
-                f"the images of {self.name} go from 0 to {self.images - 1}",
+                f"{self.name} has no image {wrong[0]}"
+                if wrong
+                else f"an image of {self.name} was asked for twice",
+                f"its images go from 0 to {self.images - 1}; name each once",
             )
         return images

@@ -178,6 +178,7 @@ def test_an_nvidia_smi_that_does_not_answer(
     code, report = examine(capsys)
     assert code == 0
     assert report["gpu"] == []
+    assert "no GPU is used: " in causes(report, "warning")
 
 
 @pytest.mark.parametrize("whole", [True, False])

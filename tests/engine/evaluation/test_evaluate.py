@@ -15,6 +15,7 @@ from pnp_ovss.engine.evaluation import DATASETS, Dataset, Evaluation, Sample, ev
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
 from pnp_ovss.engine.methods.pnp_ovss.every_map import open_every_map
 from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.runners.placement import Placement
 from pnp_ovss.export import export
 from tests.conftest import IMAGE_SIZE, Exported
 
@@ -28,7 +29,11 @@ class Oracle(Segmenter):
 
     def __init__(self, dataset: Dataset, wrong: str = "") -> None:
         self.dataset, self.wrong = dataset, wrong
-        self.model, self.device = open_model("demo", verify=False), "cpu"
+        self.model = open_model("demo", verify=False)
+
+    @property
+    def placement(self) -> Placement:
+        return Placement("cpu")
 
     def check_classes(self, classes: Any, settings: Any = None) -> None:
         """It can be asked for any."""
