@@ -16,6 +16,8 @@ from tests import thresholds
 from tests.once import made_once
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow  # they build a wheel
+
 DOWNLOAD_LIMIT = 200e6  # bytes, without a GPU
 
 

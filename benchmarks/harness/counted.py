@@ -40,7 +40,7 @@ class CountingArrays:
 
     def launch(self, kernel: str, threads: int, *arguments: Any) -> None:
         """Run nothing; a mask selects the vertices of the lattice that was placed last."""
-        if kernel.startswith("crf_place"):
+        if kernel.startswith("crf_locate"):
             self._selected = self._vertices[int(kernel[-1])]
 
     def empty(self, shape: Shape, dtype: Any) -> CountedArray:

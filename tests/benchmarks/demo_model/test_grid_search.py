@@ -5,6 +5,7 @@ import pytest
 from benchmarks.demo_model import grid_search
 
 
+@pytest.mark.slow
 def test_tuning_tells_what_it_tried_and_what_was_best(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(grid_search, "THRESHOLDS", (0.1, 0.3))
     monkeypatch.setattr(grid_search, "GROUPS", ([{"passes": 1}, {"passes": 2}], [{"crf": None}]))

@@ -22,6 +22,8 @@ from pnp_ovss.export import export
 from tests.conftest import IMAGE_SIZE, SAMPLES, Exported
 from tests.once import made_once
 
+pytestmark = pytest.mark.slow  # each starts processes that import PyTorch
+
 TASK = Task(SAMPLES / "beach.jpg", ("person", "boat", "umbrella"), passes=3)
 NAMES = ["released", "lean", "onnxruntime-fp32", "openvino-bf16", "tensorrt-fp16"]
 

@@ -177,6 +177,7 @@ def test_builds_are_found_on_each_architecture(whole: Whole, architecture: str) 
         assert found == (built.path, built.record.recipe)
 
 
+@pytest.mark.slow
 def test_every_precision_has_the_same_inputs_and_outputs(model: ModelFolder) -> None:
     """And low ones have smaller weights."""
     sizes: dict[str, int] = {}

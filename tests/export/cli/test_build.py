@@ -122,6 +122,7 @@ def test_a_gpu_that_it_does_not_build_for(refused: Callable[..., str]) -> None:
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_a_build_needs_no_torch(model_copy: Path) -> None:
     """And none is longer than a caption."""
     most = open_model(model_copy).manifest.text.context
