@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,10 @@ def is_package(name: str, modules: dict[str, str]) -> bool:
 def imports(name: str, modules: dict[str, str]) -> Iterator[str]:
     """The modules of this repository that one imports, wherever in it."""
     package = name if is_package(name, modules) else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(modules[name])):
+    for node in _imports_of(modules[name]):
         if isinstance(node, ast.Import):
             wanted = [alias.name.removeprefix(PACKAGE) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = (node.module or "").removeprefix(PACKAGE)
             if node.level:
                 parts = package.split(".")
@@ -61,9 +62,14 @@ def imports(name: str, modules: dict[str, str]) -> Iterator[str]:
                 f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base
                 for alias in node.names
             ]
-        else:
-            continue
         yield from (one for one in wanted if one in modules and one != name)
+
+
+@cache
+def _imports_of(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of a source, which is parsed once for all tests."""
+    nodes = ast.walk(ast.parse(source))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def upwards(modules: dict[str, str]) -> list[str]:

@@ -15,6 +15,8 @@ from pnp_ovss.engine.model import builds
 from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.result.segmentation import Segmentation
 
+pytestmark = pytest.mark.slow  # each starts processes that import PyTorch
+
 WORDS = ["agreement", "--device", "cpu", "--contender", "openvino-fp32"]
 
 

@@ -19,6 +19,9 @@ from pnp_ovss.engine.methods.pnp_ovss.graphs import Graphs
 from pnp_ovss.engine.runners import Runners
 
 
+pytestmark = pytest.mark.slow  # each starts processes that import PyTorch
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the tiny model is exported once."""

@@ -8,6 +8,7 @@ from benchmarks.cli import main
 from benchmarks.measures import precision
 
 
+@pytest.mark.slow
 def test_rows_of_others_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A new record; then one engine in one precision again, on more scenes."""
     path = tmp_path / "precision.jsonl"

@@ -10,6 +10,8 @@ from benchmarks.harness.records import machine, read, recorded
 from benchmarks.measures import scaling
 from tests.conftest import SAMPLES, Exported
 
+pytestmark = pytest.mark.slow  # each starts processes that import PyTorch
+
 TASK = Task(SAMPLES / "beach.jpg", ("person", "boat"), passes=2)
 CASE = {"image_size": 96, "device": "cpu", "width": 640, "height": 480, "classes": [], "passes": 2}
 ABOUT = {

@@ -79,6 +79,7 @@ def test_a_model_that_is_no_folder(refused: Callable[..., str], model: str) -> N
     assert "model folder" in refused(*segment("cat.jpg", "--model", model))
 
 
+@pytest.mark.slow
 def test_a_hub_id_without_network(workplace: Path) -> None:
     pytest.importorskip("torch")
     caches = {name: str(workplace / name) for name in CACHE_VARIABLES}

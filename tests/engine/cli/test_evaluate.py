@@ -63,6 +63,7 @@ def test_the_command_reports_what_the_library_does(
     assert json.loads((tmp_path / "report.json").read_text()) == printed
 
 
+@pytest.mark.slow
 def test_the_ablation_has_a_row_for_each_stage_and_drop_mode(
     capsys: pytest.CaptureFixture[str],
 ):
@@ -78,6 +79,7 @@ def test_the_ablation_has_a_row_for_each_stage_and_drop_mode(
     ]
 
 
+@pytest.mark.slow
 def test_files(tmp_path: Path):
     assert main(["evaluate", "stickers", *FEW, "-o", str(tmp_path / "out")]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -89,6 +91,7 @@ def test_files(tmp_path: Path):
         assert min(Image.open(path).size) > 400
 
 
+@pytest.mark.slow
 def test_a_model_with_every_map_is_swept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "all"
     export(str(recipe.CHECKPOINT), folder, image_size=SIDE, all_heads=True)

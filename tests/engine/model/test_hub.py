@@ -38,6 +38,7 @@ def segment(environment: dict[str, str], output: Path, prelude: str = "") -> tup
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_hub_id_is_exported_on_first_use(exported: Exported, environment, tmp_path: Path):
     repository = tmp_path / "hub" / "hub" / "models--somebody--blip-itm-tiny"
     shutil.copytree(exported.checkpoint, repository / "snapshots" / COMMIT)
@@ -56,6 +57,7 @@ def test_hub_id_is_exported_on_first_use(exported: Exported, environment, tmp_pa
     assert "loading" not in said
 
 
+@pytest.mark.slow
 def test_hub_id_that_cannot_be_fetched_is_named(environment, tmp_path: Path):
     code, said = segment(environment, tmp_path / "out")
     assert code == 2

@@ -35,7 +35,9 @@ def test_a_channel_without_contrast_is_all_zero_not_amplified_rounding(width):
     assert not to_channels(maps, 1, width, Settings(background="never")).any()
 
 
-@pytest.mark.parametrize("size", [(600, 800), (1, 100_003), (64, 64)])
+@pytest.mark.parametrize(
+    "size", [(600, 800), pytest.param((1, 100_003), marks=pytest.mark.slow), (64, 64)]
+)
 @pytest.mark.parametrize("classes", [1, 2, 10])
 @pytest.mark.parametrize("grid", [(24, 24), (3, 40), (40, 3)])
 def test_memory_that_is_asked_for_is_no_less_than_what_is_used(

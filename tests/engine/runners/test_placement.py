@@ -281,6 +281,7 @@ def test_errors_can_be_pickled(kind: type[AbsentError]) -> None:
     assert (again.cause, again.cure, again.brief) == (error.cause, error.cure, error.brief)
 
 
+@pytest.mark.slow
 def test_a_library_user_is_told_what_is_asked_of_the_log(model: ModelFolder) -> None:
     """Nothing at all by default."""
     pytest.importorskip("torch")

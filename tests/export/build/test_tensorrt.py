@@ -146,6 +146,7 @@ WANTED = {
 
 
 @pytest.mark.parametrize("graph", WANTED)
+@pytest.mark.slow
 def test_builds_have_the_inputs_outputs_and_profiles_asked_for(whole: Whole, graph: str) -> None:
     described = descriptions(whole.said)[list(WANTED).index(graph)]
     assert profiles_of(described, set(WANTED[graph][0])) == WANTED[graph]

@@ -143,6 +143,7 @@ def test_a_build_needs_no_torch(model_copy: Path) -> None:
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_of_two_commands_at_once_each_build_is_made_by_one(model_copy: Path) -> None:
     commands = [start(model_copy, *SMALLEST, *FOR_AMPERE) for _ in range(2)]
     printed = [command.communicate(timeout=120) for command in commands]
@@ -172,6 +173,7 @@ def test_an_interrupted_build_leaves_nothing_half_written(model_copy: Path) -> N
 
 @needs_rtx
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.slow
 def test_a_build_after_one_that_was_killed(
     model_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

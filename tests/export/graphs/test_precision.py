@@ -220,6 +220,7 @@ print(log.text.count("\\nName: _gemm_mha"))
 
 
 @pytest.mark.parametrize("graph_name", ["vision", "vision_tokens"])
+@pytest.mark.slow
 def test_tensorrt_fuses_attention_all_the_same(
     precision: Precision, graph_name: str, tmp_path: Path
 ):

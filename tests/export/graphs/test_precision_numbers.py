@@ -163,6 +163,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
 
 
 @pytest.mark.parametrize("precision", LOW)
+@pytest.mark.slow
 def test_no_further_off_than_eager_pytorch(rows: dict[str, Row], precision: Precision):
     ours, eager = rows[precision], thresholds.EAGER[precision]
     assert 0 < np.mean(ours.salience) < np.mean(eager.salience)

@@ -30,6 +30,7 @@ HASHED = {"stickers": 500, "stickers-context": 100}
 
 
 @pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.slow
 def test_the_validation_set_is_the_same_to_the_byte(name: str):
     pictures, truths = hashlib.sha256(), hashlib.sha256()
     for index in range(HASHED[name]):
@@ -83,6 +84,7 @@ def test_a_mask_is_where_its_sticker_is():
     assert not (touched & ~near).any()
 
 
+@pytest.mark.slow
 def test_every_class_appears():
     seen: set[str] = set()
     for index in range(150):
