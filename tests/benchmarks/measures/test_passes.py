@@ -18,7 +18,6 @@ from benchmarks.measures import passes
 from pnp_ovss.engine.methods.pnp_ovss.graphs import Graphs
 from pnp_ovss.engine.runners import Runners
 
-
 pytestmark = pytest.mark.slow  # each starts processes that import PyTorch
 
 
