@@ -69,7 +69,7 @@ class Placement:
     device: str
     backend: str | None = None
     precision: Arithmetic | None = None
-    builds: Mapping[str, str | None] = field(default_factory=dict)
+    builds: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     passed_over: tuple[PassedOver, ...] = ()
 
     @classmethod
