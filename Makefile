@@ -30,7 +30,7 @@ test-runtime: $(VENV)/.test-runtime
 	$(PYTEST) --numprocesses auto --dist worksteal -m "$(FAST) and not timing" $(RUNTIME_TESTS)
 
 test-slow: $(VENV)/.test
-	$(PYTEST) --numprocesses auto --maxprocesses 2 --dist loadgroup -m "$(SLOW) and not timing"
+	$(PYTEST) --numprocesses auto --maxprocesses 2 --dist worksteal -m "$(SLOW) and not timing"
 	$(PYTEST) -m "$(SLOW) and timing"
 
 test-long: $(VENV)/.test

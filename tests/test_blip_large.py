@@ -26,7 +26,7 @@ from tests.method import localization, refinement
 EXPORT_SECONDS, EXPORT_BYTES = 180, 8e9
 BUILD_SECONDS, BUILD_BYTES = 300, 6e9
 
-pytestmark = pytest.mark.xdist_group("large")  # gigabytes, so in one process
+pytestmark = pytest.mark.timing  # and gigabytes, so alone
 
 COMMAND = Path(sys.executable).with_name("pnp-ovss")
 
@@ -40,9 +40,10 @@ class Run(NamedTuple):
 
 
 def run(*words: object) -> Run:
+    every_thread = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     started = time.monotonic()
     with subprocess.Popen(
-        [COMMAND, *map(str, words)], stdout=subprocess.PIPE, text=True
+        [COMMAND, *map(str, words)], stdout=subprocess.PIPE, text=True, env=every_thread
     ) as command:
         assert command.stdout
         printed = command.stdout.read()
