@@ -16,7 +16,7 @@ LONGEST = 400  # lines
 
 # Floors of the engine: each imports those before it.
 FLOORS = (
-    ("errors", "memory", "processors", "precision", "settings", "device", "tracing"),
+    ("errors", "json_text", "memory", "processors", "precision", "settings", "device", "tracing"),
     ("model",),
     ("inputs",),
     ("runners",),

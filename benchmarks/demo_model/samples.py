@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from PIL import Image
 
 from pnp_ovss.engine.evaluation.datasets.stickers import textures
 from pnp_ovss.engine.evaluation.datasets.stickers.atlas import stickers
+from pnp_ovss.engine.json_text import indented_json
 
 OUTPUT = Path(__file__).resolve().parents[2] / "engine" / "data" / "samples"
 SIZE = (640, 480)
@@ -108,8 +108,7 @@ def make() -> None:
                 "description": sample.description,
             }
         )
-    text = msgspec.json.format(msgspec.json.encode(listing), indent=2)
-    (OUTPUT / "samples.json").write_bytes(text + b"\n")
+    (OUTPUT / "samples.json").write_bytes(indented_json(listing))
 
 
 def draw(sample: SampleImage) -> Image.Image:

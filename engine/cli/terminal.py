@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import click
-import msgspec
 
 from ..errors import OutputError, printable
+from ..json_text import indented_json
 
 Item = TypeVar("Item")
 
@@ -56,4 +56,4 @@ def _in_one_line(text: str) -> str:
 
 def print_json(value: object) -> None:
     """Print a value as indented JSON on standard output."""
-    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    say(indented_json(value).decode().rstrip("\n"))

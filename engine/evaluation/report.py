@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from ..errors import InputError, writing_to
+from ..json_text import indented_json
 from ..result.files import check_folder, replacing
 from .ablation import Ablation
 from .evaluate import Evaluation
@@ -122,10 +123,9 @@ def write(folder: Path, result: Evaluation | Sweep, report: Report) -> None:
     check_output(folder)
     from .figures import figures
 
-    text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     with writing_to(folder, _CURE):
         with replacing({REPORT: folder / REPORT}) as parts:
-            parts[REPORT].write_bytes(text)
+            parts[REPORT].write_bytes(indented_json(report))
         drawn = figures(result)
         with replacing({name: folder / name for name in drawn}) as parts:
             for name, draw in drawn.items():

@@ -14,6 +14,7 @@ import msgspec
 import platformdirs
 
 from ..errors import ModelError, reason
+from ..json_text import indented_json
 from .manifest import AGAIN, MANIFEST, SCHEMA_VERSION, TOKENIZER, FileRecord, Manifest
 from .signature import Graph
 from .version_1 import upgrade
@@ -118,8 +119,7 @@ def open_model(model: str | Path, *, verify: bool = True) -> ModelFolder:
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write `manifest.json` into a folder."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(text + b"\n")
+    (folder / MANIFEST).write_bytes(indented_json(manifest))
 
 
 class _Versioned(msgspec.Struct):

@@ -14,6 +14,7 @@ import msgspec
 from PIL import Image
 
 from ..errors import printable, writing_to
+from ..json_text import indented_json
 from ..model.manifest import Manifest
 from ..runners.placement import Placement
 from ..settings import Settings
@@ -101,13 +102,12 @@ def write(
         OutputError: a file cannot be written. Nothing half-written is left behind.
     """
     files = paths(folder, stem)
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     with writing_to(folder, "choose another folder with --output"):
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(files) as parts:
             result.label_image().save(parts["labels"], format="PNG", optimize=True)
             result.overlay(image).save(parts["overlay"], format="PNG")
-            parts["report"].write_bytes(text)
+            parts["report"].write_bytes(indented_json(record))
     return files
 
 

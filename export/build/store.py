@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 from filelock import FileLock
 
 from ...engine.errors import BackendError, writing_to
+from ...engine.json_text import indented_json
 from ...engine.model import builds
 from ...engine.model.builds import Build, Recipe, Record
 from ...engine.model.folder import ModelFolder, record_of
@@ -71,8 +71,7 @@ def _build(path: Path, recipe: Recipe, build: Callable[[Path], object]) -> Build
         new = work / path.name
         build(new)
         record = Record(recipe, record_of(new))
-        text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-        builds.record_path(new).write_bytes(text)
+        builds.record_path(new).write_bytes(indented_json(record))
         builds.record_path(path).unlink(missing_ok=True)
         new.replace(path)
         builds.record_path(new).replace(builds.record_path(path))
