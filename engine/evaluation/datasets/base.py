@@ -64,7 +64,7 @@ class Dataset:
 
     def numbers(self, classes: Sequence[str]) -> np.ndarray:
         """Return the number of each label of C names in the data set, uint16 [1 + C]."""
-        return np.array([0, *map(self.names.index, classes)], np.uint16)
+        return class_numbers(self.vocabulary, classes)
 
     def adapt(self, settings: Settings) -> Settings:
         """Return settings with the data set's rule about the background."""
@@ -97,3 +97,16 @@ class Dataset:
                 f"its images go from 0 to {self.images - 1}; name each once",
             )
         return images
+
+
+def class_numbers(vocabulary: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Return the number of each label of C names: 0, then 1 + its index in the vocabulary.
+
+    Args:
+        vocabulary: names of all V classes of a data set.
+        classes: C names out of the vocabulary.
+
+    Returns:
+        uint16 [1 + C].
+    """
+    return np.array([0, *(1 + vocabulary.index(name) for name in classes)], np.uint16)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
-from ..base import Dataset, Sample
+from ..base import Dataset, Sample, class_numbers
 from . import scenes
 from .classes import CLASSES, STICKERS
 
@@ -31,5 +29,5 @@ def sticker_scenes(
 
 def _sample(kind: scenes.Kind, seed: int, vocabulary: tuple[str, ...], index: int) -> Sample:
     scene = scenes.scene(kind, seed, index)
-    numbers = np.array([0, *(1 + vocabulary.index(one) for one in scene.classes)], np.uint16)
+    numbers = class_numbers(vocabulary, scene.classes)
     return Sample(scene.image, numbers[scene.labels], scene.classes)
