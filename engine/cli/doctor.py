@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import platform
-import shutil
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -50,7 +49,7 @@ def examine() -> dict[str, Any]:
     }
     problems: list[dict[str, str]] = []
     gpus = _gpus()
-    gpu = _gpu_device(gpus, problems)
+    gpu = _gpu_device(problems)
     report = {
         "pnp-ovss": version("pnp-ovss"),
         "python": platform.python_version(),
@@ -95,7 +94,7 @@ def _providers(backend: dict[str, str | None], problems: list[dict[str, str]]) -
 
 def _gpus() -> list[str]:
     """NVIDIA GPUs and their driver, as nvidia-smi names them."""
-    if not shutil.which("nvidia-smi"):
+    if not has_nvidia_driver():
         return []
     try:
         found = subprocess.run(
@@ -159,12 +158,12 @@ def _precisions(model: ModelFolder, backend: str, device: Device) -> str:
     return ", ".join(found[1:])
 
 
-def _gpu_device(gpus: list[str], problems: list[dict[str, str]]) -> Device | None:
+def _gpu_device(problems: list[dict[str, str]]) -> Device | None:
     """The first GPU; where there is one that cannot be used, why."""
     try:
         return open_device("cuda:0")
     except BackendError as error:
-        if gpus or has_nvidia_driver():
+        if has_nvidia_driver():
             _add(problems, "warning", f"no GPU is used: {error.cause}", error.cure)
         return None
 

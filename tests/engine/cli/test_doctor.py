@@ -173,7 +173,7 @@ def test_an_nvidia_smi_that_does_not_answer(
     def run(*_: object, **__: object) -> None:
         raise outcome
 
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(doctor.subprocess, "run", run)
     code, report = examine(capsys)
     assert code == 0
