@@ -17,7 +17,7 @@ from ..result.files import describe
 from ..segmenter import Segmenter
 from ..settings import Settings
 from .datasets.base import Dataset
-from .metrics import BoundaryScores, Confusion
+from .metrics import BoundaryScores, Confusion, rounded
 
 Item = TypeVar("Item")
 _FACTS = ("data set", "settings", "present", "model")
@@ -164,7 +164,7 @@ class Evaluation:
     def _by_name(self, values: np.ndarray) -> dict[str, float | None]:
         first = self.dataset.first_class
         named = zip(self.dataset.names[first:], values[first:].tolist(), strict=True)
-        return {name: None if np.isnan(value) else round(value, 6) for name, value in named}
+        return {name: rounded(value) for name, value in named}
 
     def _facts(self) -> tuple[Any, ...]:
         """Collect what parts of one evaluation must share; devices and backends may differ."""

@@ -121,6 +121,11 @@ class BoundaryScores:
         return _mean(self.per_class()[first:])
 
 
+def rounded(score: float) -> float | None:
+    """Round a score to 6 decimals, for reports; None where it is nan, as nothing was counted."""
+    return None if np.isnan(score) else round(float(score), 6)
+
+
 def boundary_f(
     truth: np.ndarray, mask: np.ndarray, reach: int, ignored: np.ndarray | None = None
 ) -> float:

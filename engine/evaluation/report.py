@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from ..errors import InputError, writing_to
 from ..json_text import indented_json
@@ -16,6 +15,7 @@ from ..result.files import check_folder, replacing
 from .ablation import Ablation
 from .evaluate import Evaluation
 from .extra import require
+from .metrics import rounded
 from .sweep import Sweep
 
 REPORT = "report.json"
@@ -40,7 +40,7 @@ def report(result: Evaluation | Sweep, ablation: Ablation | None = None) -> Repo
             "images": result.images,
             "layers": result.layers,
             "heads": result.heads,
-            "miou_per_head": [[_number(value) for value in row] for row in result.miou],
+            "miou_per_head": [[rounded(value) for value in row] for row in result.miou],
             "settings": asdict(result.settings),
             "model": result.model,
         }
@@ -51,7 +51,7 @@ def report(result: Evaluation | Sweep, ablation: Ablation | None = None) -> Repo
         **_scores(result),
         "per_class": result.per_class,
         "boundary_per_class": result.boundary_per_class,
-        "per_image": [_number(score) for _, score in sorted(result.scores.items())],
+        "per_image": [rounded(score) for _, score in sorted(result.scores.items())],
         "settings": asdict(result.settings),
         "model": result.model,
     }
@@ -134,9 +134,9 @@ def write(folder: Path, result: Evaluation | Sweep, report: Report) -> None:
 
 def _scores(evaluation: Evaluation) -> Report:
     return {
-        "miou": _number(evaluation.miou),
-        "pixel_accuracy": _number(evaluation.pixel_accuracy),
-        "boundary_f": _number(evaluation.boundary_f),
+        "miou": rounded(evaluation.miou),
+        "pixel_accuracy": rounded(evaluation.pixel_accuracy),
+        "boundary_f": rounded(evaluation.boundary_f),
     }
 
 
@@ -144,10 +144,6 @@ def _placement(evaluation: Evaluation) -> Report:
     """Tell what ran a variant, as a model without its gradient may run elsewhere."""
     model = evaluation.model
     return {key: model.get(key) for key in ("device", "backend", "precision")}
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
 
 
 def _row(entry: Report) -> str:
