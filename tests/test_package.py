@@ -75,7 +75,6 @@ def is_kept_apart(path: Path) -> bool:
     return path.suffix == ".md"
 
 
-@pytest.mark.slow
 def test_demo_runs_from_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"

@@ -217,7 +217,7 @@ def test_other_threads_go_on_meanwhile():
     assert wait < took / 3  # a held GIL is one gap as long as the call
 
 
-LARGE = ("211", "93")
+SIZE = ("211", "93")
 
 
 def build(folder: Path, *flags: str) -> Path:
@@ -238,30 +238,20 @@ def run(program: Path, *words: str) -> str:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="sanitizers are as GCC and Clang have them here"
 )
-@pytest.mark.parametrize(
-    ("optimization", "size", "problems"),
-    [pytest.param("-O1", LARGE, [500, 10_000], marks=pytest.mark.slow)],
-)
-def test_random_problems_under_address_and_undefined_behavior_sanitizers(
-    tmp_path: Path, optimization: str, size: tuple[str, str], problems: list[int]
-):
+@pytest.mark.slow
+def test_random_problems_under_address_and_undefined_behavior_sanitizers(tmp_path: Path):
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    program = build(tmp_path, optimization, *sanitizers)
-    for count in problems:
+    program = build(tmp_path, "-O1", *sanitizers)
+    for count in (500, 10_000):
         assert f"{count} problems" in run(program, "fuzz", str(count), str(count))
-    run(program, "threads", *size)
+    run(program, "threads", *SIZE)
 
 
 @pytest.mark.skipif(
     sys.platform != "linux", reason="sanitizers are as GCC and Clang have them here"
 )
-@pytest.mark.parametrize(
-    ("optimization", "size", "problems"),
-    [pytest.param("-O1", LARGE, 100, marks=pytest.mark.slow)],
-)
-def test_threads_under_thread_sanitizer(
-    tmp_path: Path, optimization: str, size: tuple[str, str], problems: int
-):
-    program = build(tmp_path, optimization, "-fsanitize=thread")
-    run(program, "threads", *size)
-    run(program, "fuzz", str(problems), "2")
+@pytest.mark.slow
+def test_threads_under_thread_sanitizer(tmp_path: Path):
+    program = build(tmp_path, "-O1", "-fsanitize=thread")
+    run(program, "threads", *SIZE)
+    run(program, "fuzz", "100", "2")
