@@ -25,6 +25,7 @@ from pnp_ovss.kernels.cpu import kernels
 from tests.feeds import kept_tokens
 
 THREAD_LOCAL = "thread local"
+VERSION = "1.0"  # of the library
 _ALIGNMENT = 16  # of NumPy; CuPy's is 512
 
 
@@ -131,7 +132,7 @@ class Library:
 
 
 def api(library: Library) -> TensorRT:
-    return TensorRT("tensorrt-rtx", library, library.logger, "1.0")  # type: ignore[arg-type]
+    return TensorRT("tensorrt-rtx", library, library.logger, VERSION)  # type: ignore[arg-type]
 
 
 class Runtime:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,32 +20,15 @@ from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.errors import AbsentError, NotInstalledError
 from pnp_ovss.engine.model import builds
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
-from pnp_ovss.engine.runners import open_runner, open_runners, tensorrt_api
+from pnp_ovss.engine.runners import open_runner, open_runners
 from pnp_ovss.engine.runners.placement import PassedOver, Placement
 from tests.engine.runners import stand_ins
 from tests.engine.runners.test_backends import NOW, built, no_gpu_build
-
-VERSION = "1.0"  # of the stand-ins
 
 
 @pytest.fixture
 def model(model_copy: Path) -> ModelFolder:
     return open_model(model_copy)
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU for which everything is installed but an ONNX Runtime."""
-    torch = pytest.importorskip("torch")
-    monkeypatch.setattr(
-        "pnp_ovss.engine.runners.usable_devices", lambda _: [stand_ins.device(), CPU]
-    )
-    api = stand_ins.api(stand_ins.Library([]))
-    monkeypatch.setattr(tensorrt_api, "require", lambda _: None)
-    monkeypatch.setattr(tensorrt_api, "load", lambda target: replace(api, target=target))
-    monkeypatch.setattr("pnp_ovss.engine.runners.aotinductor.require_cuda", lambda *_: None)
-    monkeypatch.setattr(torch._inductor, "list_options", lambda: ["cpp.march"])
-    monkeypatch.setattr(torch, "__version__", VERSION)
 
 
 @pytest.fixture
@@ -83,7 +65,7 @@ def test_a_stale_build_is_passed_over_with_a_warning(
 ) -> None:
     changes, reason = DEFECTS[defect]
     for graph in NOW:
-        built(model, backend, graph, **{"version": VERSION, **changes})
+        built(model, backend, graph, **{"version": stand_ins.VERSION, **changes})
     if defect == "damaged":
         damage(model)
     with caplog.at_level(logging.INFO, "pnp_ovss"):
@@ -105,7 +87,7 @@ def test_a_stale_build_is_passed_over_with_a_warning(
 def test_a_build_in_another_precision_is_the_one_to_mend(model: ModelFolder, backend: str) -> None:
     """Nothing else runs here in that precision; what never does is not spoken of."""
     for graph in NOW:
-        built(model, backend, graph, version=VERSION)
+        built(model, backend, graph, version=stand_ins.VERSION)
     with pytest.raises(BackendError) as caught:
         open_runners(model, NOW, precision="bf16")
     reason = f"{backend} on cuda:0: the {backend} build of vision is in fp16, not in bf16"
@@ -118,7 +100,7 @@ def test_a_build_in_another_precision_is_the_one_to_mend(model: ModelFolder, bac
 @pytest.mark.usefixtures("gpu")
 def test_a_build_that_runs_is_told(model: ModelFolder) -> None:
     engine = str(model.graph_path("vision")).encode()  # of the stand-in
-    built(model, "tensorrt-rtx", "vision", content=engine, version=VERSION)
+    built(model, "tensorrt-rtx", "vision", content=engine, version=stand_ins.VERSION)
     ((path, _),) = builds.recorded(model)
     placement = open_runners(model, ["vision"]).placement
     cure = f"pnp-ovss build '{model.path}' --target tensorrt"
@@ -149,13 +131,11 @@ def test_what_was_not_built_is_a_note(model: ModelFolder, caplog: pytest.LogCapt
 
 
 @no_gpu_build
-@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx", "aotinductor"])
 def test_a_build_whose_package_is_missing_is_a_warning(
     model: ModelFolder, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     """It was built to run; of the others nothing was, so their absence is a note."""
-    monkeypatch.undo()
     monkeypatch.setattr(
         "pnp_ovss.engine.runners.usable_devices", lambda _: [stand_ins.device(), CPU]
     )

@@ -65,7 +65,7 @@ def recipe(model: ModelFolder, graph: str) -> Recipe:
         graph_sha256="0" * 64,
         profiles=builds.profiles(model.graph(graph), BATCHES, LENGTHS),
         architectures=["sm_89"],
-        version="1.0",
+        version=stand_ins.VERSION,
     )
 
 
