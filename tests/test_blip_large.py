@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -73,7 +72,7 @@ def large(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Lar
 
 
 @pytest.mark.slow
-def test_blip_large_exports_segments_and_builds(large: Large, tmp_path: Path, capsys):
+def test_blip_large_exports_and_segments(large: Large, tmp_path: Path, capsys):
     exported = large.exported
     manifest = json.loads(exported.printed)
     assert (manifest["preprocess"]["sides"][0], manifest["layer"], manifest["head"]) == (336, 7, 9)
@@ -92,8 +91,10 @@ def test_blip_large_exports_segments_and_builds(large: Large, tmp_path: Path, ca
     assert exported.seconds < EXPORT_SECONDS
     assert exported.peak < EXPORT_BYTES
 
-    if not importlib.util.find_spec("tensorrt_rtx"):
-        pytest.skip("the rest needs tensorrt-rtx")
+
+@pytest.mark.long
+def test_blip_large_builds(large: Large, capsys):
+    pytest.importorskip("tensorrt_rtx")
     gpus = ("--compute-capability", "8.6,8.9,12.0")
     built = run("build", large.model, "--target", "tensorrt-rtx", *gpus)
     sizes = [Path(path).stat().st_size for path in built.printed.splitlines()]
@@ -106,11 +107,11 @@ def test_blip_large_exports_segments_and_builds(large: Large, tmp_path: Path, ca
     assert built.peak < BUILD_BYTES
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_blip_large_segments_as_in_float64(large: Large, tokenizer: Tokenizer):
     """Against the plain form of all steps.
 
-    After the other test, as processes started count the memory of this one at their start.
+    After the other tests, as processes started count the memory of this one at their start.
     """
     image, classes = load_rgb(SAMPLES / "beach.jpg"), ["person", "potted plant", "umbrella"]
     with Segmenter.load(large.model, device="cpu") as segmenter:

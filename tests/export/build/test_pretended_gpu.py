@@ -86,10 +86,12 @@ def architecture(cubin: bytes) -> int:
     return flags >> (8 if version >= 8 else 0) & 0xFF
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("graph", "kernels"),
-    [("vision", 11), ("salience", 41)],
+    [
+        pytest.param("vision", 11, marks=pytest.mark.slow),
+        pytest.param("salience", 41, marks=pytest.mark.long),
+    ],
     ids=["vision", "salience"],
 )
 def test_the_demo_model_compiles(graph: str, kernels: int, tmp_path: Path, record_property):
