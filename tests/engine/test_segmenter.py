@@ -106,6 +106,8 @@ def test_a_batch_that_drops_none_some_or_all_of_its_patches(
 @pytest.mark.parametrize("background", ["always", "never"])
 @pytest.mark.parametrize("crf", ["densecrf", "pydensecrf", None])
 def test_labels_are_those_of_eager_pytorch(segmenter, eager, picture, background, crf):
+    if crf == "pydensecrf":
+        pytest.importorskip("pydensecrf")
     image, classes = picture(9, 101, 67), ["cat", "potted plant", "sky"]
     wanted = eager.segment(image, classes, background=background == "always", crf=crf is not None)
     found = segmenter.segment(image, classes, settings=Settings(background=background, crf=crf))

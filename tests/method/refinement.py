@@ -6,7 +6,7 @@ speed does not count.
 """
 
 import numpy as np
-import pydensecrf.densecrf
+import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.special import log_softmax
 
@@ -53,8 +53,9 @@ def stretch(channels):
 
 def dense_crf(image, channels):
     """Step 10: the marginals of the fully connected CRF of Kraehenbuehl and Koltun, [C, H, W]."""
+    densecrf = pytest.importorskip("pydensecrf.densecrf")
     labels, height, width = channels.shape
-    field = pydensecrf.densecrf.DenseCRF2D(width, height, labels)
+    field = densecrf.DenseCRF2D(width, height, labels)
     unary = -log_softmax(channels, axis=0).reshape(labels, -1)
     field.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     field.addPairwiseGaussian(sxy=3, compat=7)

@@ -100,6 +100,7 @@ def test_float32_is_float32(
 def test_without_pydensecrf_the_packages_crf_runs(
     exported: Exported, fast_tokenizer, picture, monkeypatch: pytest.MonkeyPatch
 ):
+    pytest.importorskip("pydensecrf")
     model, image = eager(exported, fast_tokenizer, "lean"), picture(2)
     assert baseline.crf_package() == "pydensecrf2"
     wanted = model.segment(image, ["cat", "dog"])
@@ -112,6 +113,7 @@ def test_without_pydensecrf_the_packages_crf_runs(
 
 
 def test_both_crfs_compute_the_same(picture):
+    pytest.importorskip("pydensecrf")
     channels = np.random.default_rng(3).random((3, 40, 51), dtype=np.float32)
     found, wanted = (
         crf(picture(0, 51, 40), channels) for crf in (baseline.package_crf, baseline.dense_crf)

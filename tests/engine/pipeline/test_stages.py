@@ -38,6 +38,8 @@ def settings_of(segmenter: Segmenter, image: Image.Image, **changes: Any) -> Set
 def test_refining_a_result_again_gives_its_labels(
     segmenter: Segmenter, picture: Any, crf: Any, present: Any
 ):
+    if crf == "pydensecrf":
+        pytest.importorskip("pydensecrf")
     image = picture(1)
     settings = settings_of(segmenter, image, crf=crf, background="auto")
     result = segmenter.segment(image, NAMES, settings=settings, present=present)
