@@ -16,7 +16,19 @@ and `write` puts it into a folder with figures.
     >>> next(table(report(evaluation)))
     'stickers, 4 images'
 
-A data set is a `Dataset`: its facts, and a function that reads a `Sample`. With label maps from
+A data set of your own is a `Dataset`: its facts, and a function that reads a `Sample`. This one has
+masks with 1 for cars, 2 for trees, and 255 for pixels that do not count:
+
+    names = ("car", "tree")
+
+    def read(index: int) -> Sample:
+        truth = np.array(Image.open(f"{index}.png"))
+        classes = tuple(name for number, name in enumerate(names, 1) if (truth == number).any())
+        return Sample(Image.open(f"{index}.jpg").convert("RGB"), truth, classes)
+
+    streets = Dataset("streets", names, "always", images=100, sample=read, ignore=255)
+
+With label maps from
 elsewhere, `Evaluation(dataset, settings).add(index, truth, labels)` counts them; `Confusion` and
 `BoundaryScores` are the metrics by themselves. Figures need Matplotlib and the ablation onnx, which
 are imported when they are used.

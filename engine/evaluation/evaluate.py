@@ -196,14 +196,16 @@ def evaluate(
         dataset: the data set.
         settings: settings in force for every image; by default those the model recommends, with the
             data set's rule about the background.
-        present: "given" names the classes that are in an image, "match" the whole vocabulary.
+        present: "given" names the classes that are in an image, "match" the whole vocabulary. An
+            image for which there is nothing to name is all background.
         images: number of images, from the first; or their indices; all by default.
         batch_size: number of images that go through the model together.
         keep_labels: keep the label maps, compressed, for the contact sheet.
         progress: shows how far it is.
 
     Raises:
-        InputError: the data set has no such images, or the model cannot write a class name.
+        InputError: there are no such images; a class or label is not one of the data set's; or the
+            model cannot write a class name.
         PnpOvssError: an image cannot be segmented; see `Segmenter.segment`.
     """
     settings = settings or dataset.adapt(segmenter.settings)
@@ -211,17 +213,23 @@ def evaluate(
     segmenter.check_classes(dataset.vocabulary, settings)
     evaluation = Evaluation(dataset, settings, present)
     waiting: deque[tuple[int, np.ndarray]] = deque()
+    background: list[tuple[int, np.ndarray]] = []
 
     def pairs() -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
         for index in indices:
-            sample = dataset.sample(index)
-            waiting.append((index, sample.truth))
-            yield sample.image, sample.classes if present == "given" else dataset.vocabulary
+            sample = dataset.read(index)
+            classes = sample.classes if present == "given" else dataset.vocabulary
+            (waiting if classes else background).append((index, sample.truth))
+            if classes:
+                yield sample.image, classes
 
     results = segmenter.stream(pairs(), batch_size=batch_size, settings=settings, present=present)
     for result in progress(results, len(indices), dataset.name):
         labels = dataset.numbers(result.classes)[result.labels]
         evaluation.add(*waiting.popleft(), labels, keep_labels=keep_labels)
+    for index, truth in background:
+        labels = np.zeros(truth.shape, np.uint16)
+        evaluation.add(index, truth, labels, keep_labels=keep_labels)
     # Told at the end, as graphs may be loaded when they first run.
     evaluation.model = describe(segmenter.model.manifest, segmenter.placement)
     return evaluation

@@ -116,7 +116,7 @@ def _heat(axis: Axes, image: Image.Image, salience: np.ndarray) -> None:
 
 def _truth_and_labels(axes: Sequence[Axes], evaluation: Evaluation, index: int) -> None:
     """Draw overlays of truth and labels in the same colors, under the names of the classes."""
-    sample = evaluation.dataset.sample(index)
+    sample = evaluation.dataset.read(index)
     truth = np.where(sample.truth == evaluation.dataset.ignore, 0, sample.truth)
     both = (truth, evaluation.labels(index))
     values = [value for value in np.union1d(*both).tolist() if value]

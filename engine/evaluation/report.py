@@ -86,7 +86,7 @@ def table(report: Report) -> Iterator[str]:
     yield f"{'boundary F':24}{_cell(report['boundary_f'], 8)}"
 
 
-def check_output(folder: Path) -> None:
+def check_output(folder: str | Path) -> None:
     """Make the folder, and find out whether `write` can write there.
 
     Raises:
@@ -95,6 +95,7 @@ def check_output(folder: Path) -> None:
         OutputError: it cannot be written to.
     """
     require("matplotlib", "figures need")
+    folder = Path(folder)
     path = folder / REPORT
     if path.exists():
         try:
@@ -106,7 +107,7 @@ def check_output(folder: Path) -> None:
     check_folder(folder)
 
 
-def write(folder: Path, result: Evaluation | Sweep, report: Report) -> None:
+def write(folder: str | Path, result: Evaluation | Sweep, report: Report) -> None:
     """Write `report.json` and the figures of a result into a folder.
 
     The report is written first: should a figure fail, the numbers are there. The contact sheet is
@@ -120,6 +121,7 @@ def write(folder: Path, result: Evaluation | Sweep, report: Report) -> None:
     Raises:
         BackendError, InputError, OutputError: as `check_output`.
     """
+    folder = Path(folder)
     check_output(folder)
     from .figures import figures
 

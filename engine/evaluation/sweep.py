@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..methods.pnp_ovss.every_map import every_map, layers_and_heads
 from ..methods.pnp_ovss.locate import PnpOvss
 from ..pipeline.stages import prepare
@@ -67,7 +69,8 @@ def sweep(
         progress: shows how far it is.
 
     Raises:
-        InputError: the data set has no such images, or the model cannot write a class name.
+        InputError: there are no such images, or none with a class; a class or label is not one of
+            the data set's; or the model cannot write a class name.
         ExecutionError: a value of the model is not finite.
     """
     manifest = method.graphs.manifest
@@ -78,7 +81,11 @@ def sweep(
     counts = [[Confusion.of(len(dataset.names), dataset.ignore) for _ in heads] for _ in layers]
     shown: list[tuple[Sample, np.ndarray]] = []
     for index in progress(indices, len(indices), dataset.name):
-        sample = dataset.sample(index)
+        sample = dataset.read(index)
+        if not sample.classes:
+            for one in chain.from_iterable(counts):
+                one.add(sample.truth, np.zeros(sample.truth.shape, np.uint16))
+            continue
         request = prepare(method, sample.image, sample.classes, settings)
         maps = every_map(method, request)
         shown = [min([*shown, (sample, maps)], key=lambda one: abs(len(one[0].classes) - _SHOWN))]
@@ -86,6 +93,8 @@ def sweep(
         for row, column in np.ndindex(maps.shape[:2]):
             labels = refine(request.image, maps[row, column], settings)
             counts[row][column].add(sample.truth, numbers[labels])
+    if not shown:
+        raise InputError(f"no image of {dataset.name} has a class", "take more images")
     miou = np.array([[one.mean_iou(dataset.first_class) for one in row] for row in counts])
     model = describe(manifest, method.placement)
     return Sweep(dataset, settings, model, len(indices), layers, heads, miou, *shown[0])

@@ -167,7 +167,7 @@ def clean_names(classes: Iterable[str]) -> list[str]:
         raise InputError(f"classes is {classes!r}", 'give a list of names: ["cat", "potted plant"]')
     names = [" ".join(name.split()) for name in given]
     if not names:
-        raise InputError("no class was named", 'name at least one: --classes "cat,potted plant"')
+        raise InputError("no class was named", "name at least one, such as cat or potted plant")
     seen: set[str] = set()
     for position, name in enumerate(names, 1):
         if not name:

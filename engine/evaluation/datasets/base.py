@@ -21,7 +21,8 @@ class Sample:
         image: RGB.
         truth: integers [H, W] of any dtype: 0 background, i + 1 = the i-th name of the data set's
             vocabulary, or the data set's `ignore`.
-        classes: names of the classes in the image, out of the vocabulary.
+        classes: names of the classes in the image, spelled as in the vocabulary; empty if it is all
+            background.
     """
 
     image: Image.Image
@@ -41,7 +42,8 @@ class Dataset:
         background: rule for the labels, see `Settings.background`: "always" where the truth has a
             background, "auto" where classes cover it all.
         images: number of images.
-        sample: function that reads the image at an index; images may differ in size.
+        sample: function that reads the image at an index; images may differ in size. `read` calls
+            it, and checks what it returns.
         ignore: value in a truth, such as 255, whose pixels count nowhere; None for no such value.
     """
 
@@ -65,6 +67,21 @@ class Dataset:
     def numbers(self, classes: Sequence[str]) -> np.ndarray:
         """Return the number of each label of C names in the data set, uint16 [1 + C]."""
         return class_numbers(self.vocabulary, classes)
+
+    def read(self, index: int) -> Sample:
+        """Read an image.
+
+        Raises:
+            InputError: one of its classes is not in the vocabulary.
+        """
+        sample = self.sample(index)
+        for name in sample.classes:
+            if name not in self.vocabulary:
+                raise InputError(
+                    f"image {index} of {self.name}: class {name!r} is not in the vocabulary",
+                    "spell the classes of an image as the vocabulary of its data set does",
+                )
+        return sample
 
     def adapt(self, settings: Settings) -> Settings:
         """Return settings with the data set's rule about the background."""

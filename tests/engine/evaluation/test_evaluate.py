@@ -212,15 +212,45 @@ def test_progress_is_told_of_every_image(demo: Segmenter):
     assert len(told) == 4
 
 
+def named(*classes: str) -> Dataset:
+    """Some sticker scenes; the second has these classes, the truth is as it was."""
+
+    def read(index: int) -> Sample:
+        sample = STICKERS.sample(index)
+        return replace(sample, classes=classes) if index == 1 else sample
+
+    return replace(STICKERS, sample=read, images=IMAGES)
+
+
 def test_a_sweep_gives_what_each_layer_and_head_gives_alone(exported: Exported, tmp_path: Path):
-    dataset = STICKERS
+    dataset = named()  # an image without classes is background
     options: dict[str, Any] = {"image_size": IMAGE_SIZE, "trained": False}
     export(str(exported.checkpoint), tmp_path / "all", all_heads=True, **options)
     export(str(exported.checkpoint), tmp_path / "one", layer=(1,), head=(2,), **options)
-    found = sweep(open_every_map(tmp_path / "all"), dataset, SETTINGS, images=IMAGES)
+    every_map = open_every_map(tmp_path / "all")
+    found = sweep(every_map, dataset, SETTINGS)
     assert (found.images, found.settings.crf) == (IMAGES, None)
     with Segmenter.load(tmp_path / "one", device="cpu") as segmenter:
-        alone = evaluate(segmenter, dataset, SETTINGS, images=IMAGES)
+        alone = evaluate(segmenter, dataset, SETTINGS)
     assert found.miou.shape == (3, 4)  # the last of four layers has no salience
     assert found.miou[1, 2] == pytest.approx(alone.miou, abs=1e-3)
     assert found.maps.shape[:3] == (3, 4, len(found.sample.classes))
+    with pytest.raises(InputError, match="no image of stickers has a class"):
+        sweep(every_map, dataset, SETTINGS, images=[1])
+
+
+@pytest.mark.parametrize("name", ["Turtle", "abacus"])
+def test_a_class_outside_the_vocabulary_is_an_error_with_its_image(demo: Segmenter, name: str):
+    cause = f"image 1 of stickers: class '{name}' is not in the vocabulary"
+    with pytest.raises(InputError, match=cause):
+        evaluate(demo, named("turtle", name), SETTINGS)
+
+
+def test_an_image_without_classes_is_all_background(demo: Segmenter):
+    result = evaluate(demo, named(), SETTINGS, keep_labels=True)
+    assert sorted(result.scores) == result.with_labels == [*range(IMAGES)]
+    assert not result.labels(1).any()
+    others = evaluate(demo, STICKERS, SETTINGS, images=[0, 2, 3, 4])
+    alone = Evaluation(STICKERS, SETTINGS, model=others.model)
+    alone.add(1, STICKERS.sample(1).truth, np.zeros_like(STICKERS.sample(1).truth))
+    np.testing.assert_array_equal(result.confusion.counts, others.merge(alone).confusion.counts)

@@ -79,7 +79,7 @@ def test_a_class_without_a_boundary_has_a_row():
 
 
 def test_a_folder_has_the_report_and_the_figures(evaluation: Evaluation, tmp_path: Path):
-    write(tmp_path / "out", evaluation, report(evaluation))
+    write(str(tmp_path / "out"), evaluation, report(evaluation))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.json",
         "confusion.png",

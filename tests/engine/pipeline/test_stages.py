@@ -268,7 +268,7 @@ def test_files_are_written_by_a_stage_of_its_own(
     result = stages.finish(request, located)
     model = describe(segmenter.model.manifest, segmenter.placement)
     report = stages.save(
-        result, request.image, tmp_path, name="sub/a\udce9.jpg", settings=settings, model=model
+        result, request.image, str(tmp_path), name="sub/a\udce9.jpg", settings=settings, model=model
     )
     assert report["image"] == "sub/a\\udce9.jpg"
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".json"}
