@@ -29,7 +29,9 @@ __all__ = [
 ]
 
 _MOST_SIDE_STREAMS = 2
-_CURE = "check the driver with nvidia-smi; CuPy comes with: pip install 'pnp-ovss[gpu]'"
+_INSTALL_CUPY = "pip uninstall -y onnxruntime && pip install 'pnp-ovss[gpu]'"
+"""The extra's ONNX Runtime and that of the extra `cpu` overwrite each other's files."""
+_NO_GPU = "nvidia-smi must list a GPU: install NVIDIA's driver 580 or newer, or take --device cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,14 +177,15 @@ def open_device(name: str) -> Device:
     try:
         cupy = importlib.import_module("cupy")
     except (ImportError, OSError) as error:
-        install, needed_for = "pip install 'pnp-ovss[gpu]'", f"device {name!r} cannot be used: "
-        raise cannot_import("CuPy", "cupy", error, install, needed_for=needed_for) from error
+        needed_for = f"device {name!r} cannot be used: "
+        raise cannot_import("CuPy", "cupy", error, _INSTALL_CUPY, needed_for=needed_for) from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # CuPy's own, where there is no driver
-        raise AbsentError(f"no GPU can be used: {reason(error)}", _CURE) from error
+        raise AbsentError(f"no GPU can be used: {reason(error)}", _NO_GPU) from error
     if index >= count:
-        raise AbsentError(f"there is no device 'cuda:{index}'; there are {count}", _CURE)
+        cure = f"name one from cuda:0 to cuda:{count - 1}" if count else _NO_GPU
+        raise AbsentError(f"there is no device 'cuda:{index}'; there are {count}", cure)
     from ..kernels.cuda.cupy import compile_kernels, kernels
 
     try:

@@ -124,11 +124,18 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
                 states[name] = f"runs on {device.name} in {_precisions(demo, name, device)}"
                 break
             except BackendError as error:
-                states.setdefault(name, error.cause)
+                states.setdefault(name, _why_not(error))
                 if _is_worth_a_note(error, problems):
                     _add(problems, "note", f"{name}: {error.cause}", error.cure)
         states.setdefault(name, "runs on NVIDIA GPUs, and none can be used here")
     return states
+
+
+def _why_not(error: BackendError) -> str:
+    """Why a backend does not run; with the command, where it is only that nothing was built."""
+    if isinstance(error, AbsentError) and not isinstance(error, NotInstalledError):
+        return f"{error.brief}; {error.cure}"
+    return error.cause
 
 
 def _is_worth_a_note(error: BackendError, problems: list[dict[str, str]]) -> bool:
@@ -159,12 +166,12 @@ def _precisions(model: ModelFolder, backend: str, device: Device) -> str:
 
 
 def _gpu_device(problems: list[dict[str, str]]) -> Device | None:
-    """The first GPU; where there is one that cannot be used, why."""
+    """The first GPU; where a driver or CuPy is installed and none can be used, why."""
     try:
         return open_device("cuda:0")
     except BackendError as error:
-        if has_nvidia_driver():
-            _add(problems, "warning", f"no GPU is used: {error.cause}", error.cure)
+        if has_nvidia_driver() or not isinstance(error, NotInstalledError):
+            _add(problems, "warning", error.cause, error.cure)
         return None
 
 
@@ -241,7 +248,7 @@ def _show(report: dict[str, Any]) -> None:
         found = [f"{name} {number}" for name, number in packages.items() if number]
         rows.append((group, ", ".join(found) or "-"))
     rows.append(("providers", ", ".join(report["providers"]) or "-"))
-    rows.append(("GPU", "; ".join(report["gpu"]) or "none found"))
+    rows.append(("GPU", "; ".join(report["gpu"]) or "none found with nvidia-smi"))
     if report["cuda_headers"]:
         rows.append(("headers", report["cuda_headers"]))
     rows += [("model", f"{name}: {state}") for name, state in report["models"].items()]

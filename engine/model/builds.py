@@ -140,7 +140,7 @@ def build_command(
     model: ModelFolder, target: str, graph: str, precision: PrecisionChoice = "auto"
 ) -> str:
     """Return the `pnp-ovss build` command that makes a build of a graph."""
-    command = f"pnp-ovss build '{model.path}' --target {target}"
+    command = f"pnp-ovss build {model.argument} --target {target}"
     if precision != "auto":
         command += f" --precision {precision}"
     only_for = model.graph(graph).only_for

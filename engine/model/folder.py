@@ -35,6 +35,11 @@ class ModelFolder:
     path: Path
     manifest: Manifest
 
+    @property
+    def argument(self) -> str:
+        """Name of the model on a command line: "demo", or its path in quotes."""
+        return DEMO if self.path == find_model(DEMO) else f"'{self.path}'"
+
     def graph(self, name: str) -> Graph:
         """Look up a graph in the manifest.
 

@@ -105,7 +105,8 @@ def open_runner(
         graph: name of the graph in the manifest.
         backend: a key of `BACKENDS`.
         device: device to run the graph on.
-        precision: precision of the arithmetic; "auto" is the most exact that can be had.
+        precision: precision of the arithmetic; "auto" is the most exact that the backend has for
+            this model.
 
     Raises:
         BackendError: the backend, or the device or precision for it, cannot be had.
@@ -115,7 +116,7 @@ def open_runner(
     if _kind(device) not in BACKENDS[backend].kinds:
         runs_on, cure = "NVIDIA GPUs", "take --device cuda, or --backend onnxruntime"
         if _kind(device) == "cuda":
-            build = f"pnp-ovss build '{model.path}' --target aotinductor"
+            build = f"pnp-ovss build {model.argument} --target aotinductor"
             runs_on, cure = "the CPU", f"take --device cpu, or --backend aotinductor: {build}"
         raise BackendError(
             f"backend {backend!r} runs on {runs_on}, and the device is {device.name}", cure
@@ -143,7 +144,7 @@ def open_runners(
         now: names of the graphs to load at once; see `Runners`.
         backend: "auto", or a key of `BACKENDS`.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: precision of the arithmetic.
+        precision: precision of the arithmetic; see `open_runner`.
 
     Raises:
         ModelError: the model folder has no such graph.
@@ -207,7 +208,7 @@ def _require(backend: str, model: ModelFolder, precision: PrecisionChoice) -> No
     precisions = BACKENDS[backend].precisions
     if precision in ("auto", *precisions):
         return
-    build = f"pnp-ovss build '{model.path}' --target aotinductor --precision {precision}"
+    build = f"pnp-ovss build {model.argument} --target aotinductor --precision {precision}"
     cure = f"take --precision {precisions[0]}, or --backend aotinductor: {build}"
     if precision == "int8":
         cure = "take --backend openvino on a CPU (pip install 'pnp-ovss[openvino]')"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,7 +178,32 @@ def test_an_nvidia_smi_that_does_not_answer(
     code, report = examine(capsys)
     assert code == 0
     assert report["gpu"] == []
-    assert "no GPU is used: " in causes(report, "warning")
+    assert "device 'cuda:0' cannot be used: " in causes(report, "warning")
+
+
+def test_cupy_without_a_driver_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever installed it wants a GPU."""
+
+    def count() -> int:
+        raise RuntimeError("cudaErrorInsufficientDriver: no driver")
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(doctor, "has_nvidia_driver", lambda: False)
+    code, report = examine(capsys)
+    assert code == 0
+    (warning,) = [one for one in report["problems"] if one["severity"] == "warning"]
+    assert warning["cause"].startswith("no GPU can be used: cudaErrorInsufficientDriver")
+    assert "install NVIDIA's driver" in warning["cure"]
+
+
+def test_what_was_not_built_is_told_with_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    _, report = examine(capsys)
+    told = "no build of vision; pnp-ovss build demo --target aotinductor"
+    assert report["backends"]["aotinductor"] == told
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -187,7 +187,7 @@ def test_a_backend_of_gpus_where_there_is_none(
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(BackendError, match=r"^backend 'tensorrt' .*: CuPy is not inst") as caught:
         open_runners(model, NOW, backend="tensorrt")
-    assert caught.value.cure == "pip install 'pnp-ovss[gpu]'"
+    assert caught.value.cure == "pip uninstall -y onnxruntime && pip install 'pnp-ovss[gpu]'"
 
 
 def test_a_backend_of_the_cpu_alone_does_not_wait_for_a_gpu(
