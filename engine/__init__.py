@@ -1,4 +1,14 @@
-"""Training-free, open-vocabulary segmentation: name the things in an image, get a mask of each."""
+"""Training-free, open-vocabulary segmentation: name the things in an image, get a mask of each.
+
+    >>> from pnp_ovss.engine import Segmenter
+    >>> with Segmenter.load("demo") as segmenter:
+    ...     result = segmenter.segment("beach.jpg", ["turtle", "umbrella"])
+    >>> result.labels  # uint16 [H, W]: 0 background, i + 1 = the i-th name
+    >>> result.mask("turtle")  # bool [H, W]
+
+`Segmenter` loads a model and segments; `Settings` says how; `Segmentation` is a result. Every error
+is a `PnpOvssError`, with a cause and a cure.
+"""
 
 import logging
 from importlib import import_module
@@ -31,6 +41,11 @@ __all__ = [
 logging.getLogger("pnp_ovss").addHandler(logging.NullHandler())  # silent unless it is configured
 
 _HOMES = {"Segmentation": "result.segmentation", "Segmenter": "segmenter", "Settings": "settings"}
+
+
+def __dir__() -> list[str]:
+    """List what can be imported from here, for `help` and completion."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

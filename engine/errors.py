@@ -11,11 +11,9 @@ from pathlib import Path
 class PnpOvssError(Exception):
     """Base of every error that this package raises on purpose.
 
-    Args:
-        cause: what is wrong, with the value that was wrong.
-        cure: what mends it, a command where there is one.
-
     Attributes:
+        cause: what is wrong, with the value that was wrong.
+        cure: what mends it, a command where there is one; may be empty.
         exit_code: exit code of a command that ends with the error: 2 for bad input, 1 for work
             that failed.
     """

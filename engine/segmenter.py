@@ -63,12 +63,13 @@ class Segmenter:
         """Load a model folder.
 
         Args:
-            model: a folder that `pnp-ovss export` wrote, a hub id exported earlier, or "demo".
+            model: a folder that `pnp-ovss export` wrote, "demo", or a hub id that
+                `pnp-ovss segment --model` has exported.
             backend: "auto", or a key of `runners.BACKENDS`.
             device: "auto", "cpu", "cuda" or "cuda:N". A device that was asked for and cannot be had
                 is an error, never a fall-back.
-            precision: "auto", "fp32", "fp16", "bf16" or "int8"; "auto" is the most exact that there
-                is. On the CPU those below fp32 are OpenVINO's; see `runners.openvino`.
+            precision: "auto", "fp32", "fp16", "bf16" or "int8"; "auto" is the most exact that the
+                backend has: fp32, or what a build was made in. See `engine/runners/README.md`.
             verify: compare the files' sha256 with the manifest.
 
         Raises:

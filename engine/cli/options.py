@@ -78,8 +78,8 @@ def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(PRECISIONS),
         default="auto",
         show_default=True,
-        help="Of the arithmetic; auto is the most exact there is. On the CPU, bf16 and int8 need"
-        " OpenVINO.",
+        help="Of the arithmetic. auto is the most exact that the backend has: fp32, or what a build"
+        " was made in. On the CPU, bf16 and int8 need OpenVINO, or bf16 and fp16 a build.",
     )(function)
     function = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
