@@ -29,6 +29,14 @@ pytestmark = pytest.mark.timing  # and gigabytes, so alone
 
 COMMAND = Path(sys.executable).with_name("pnp-ovss")
 
+# A small process in between, as the peak of a new process begins with the memory of its parent.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
 
 class Run(NamedTuple):
     """A command that was run: what it printed, its seconds, and its peak memory in bytes."""
@@ -41,15 +49,15 @@ class Run(NamedTuple):
 def run(*words: object) -> Run:
     every_thread = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     started = time.monotonic()
-    with subprocess.Popen(
-        [COMMAND, *map(str, words)], stdout=subprocess.PIPE, text=True, env=every_thread
-    ) as command:
-        assert command.stdout
-        printed = command.stdout.read()
-        _, status, usage = os.wait4(command.pid, 0)
-        command.returncode = os.waitstatus_to_exitcode(status)
-    assert command.returncode == 0
-    return Run(printed, time.monotonic() - started, usage.ru_maxrss * 1024)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, COMMAND, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=every_thread,
+    )
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stderr.splitlines()[-1]) * 1024
+    return Run(done.stdout, time.monotonic() - started, peak)
 
 
 class Large(NamedTuple):
@@ -109,10 +117,7 @@ def test_blip_large_builds(large: Large, capsys):
 
 @pytest.mark.long
 def test_blip_large_segments_as_in_float64(large: Large, tokenizer: Tokenizer):
-    """Against the plain form of all steps.
-
-    After the other tests, as processes started count the memory of this one at their start.
-    """
+    """Against the plain form of all steps."""
     image, classes = load_rgb(SAMPLES / "beach.jpg"), ["person", "potted plant", "umbrella"]
     with Segmenter.load(large.model, device="cpu") as segmenter:
         found = segmenter.segment(image, classes, settings=Settings())
