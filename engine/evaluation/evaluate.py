@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -20,7 +21,6 @@ from .datasets.base import Dataset
 from .metrics import BoundaryScores, Confusion, rounded
 
 Item = TypeVar("Item")
-_FACTS = ("data set", "settings", "present", "model")
 _OF_A_MACHINE = ("device", "backend", "builds", "passed_over")  # of what `describe` tells
 
 
@@ -56,7 +56,8 @@ class Evaluation:
         dataset: data set that was segmented.
         settings: settings in force for every image.
         present: which names were given, see `evaluate`.
-        model: model that ran, as `result.files.describe` returns it.
+        model: model that ran, as `result.files.describe` returns it. What differs between merged
+            parts of where they ran, such as the device, is None.
         confusion: pixels of each class that were given each label, [1 + V, 1 + V].
         boundaries: boundary F-scores, [1 + V].
         scores: mean IoU of each image over the classes in its truth or its labels, by its index.
@@ -112,14 +113,19 @@ class Evaluation:
             InputError: they are not of the same data set, settings and model, or both have counted
                 an image.
         """
-        for name, one, two in zip(_FACTS, self._facts(), other._facts(), strict=True):
+        facts, others = self._facts(), other._facts()
+        for name in sorted({*facts, *others}):
+            one, two = facts.get(name), others.get(name)
             if one != two:
                 raise InputError(
                     f"evaluations of different {name}: {one} and {two}",
                     "merge parts of the same evaluation",
                 )
         self._refuse_twice(other.scores.keys())
-        merged = replace(self)
+        model = self.model | {
+            name: None for name in _OF_A_MACHINE if self.model.get(name) != other.model.get(name)
+        }
+        merged = replace(self, model=model)
         merged.confusion = self.confusion.merge(other.confusion)
         merged.boundaries = self.boundaries.merge(other.boundaries)
         merged.scores = {**self.scores, **other.scores}
@@ -157,7 +163,16 @@ class Evaluation:
         return sorted(self._label_maps)
 
     def labels(self, index: int) -> np.ndarray:
-        """Return the label map of an image that is in `with_labels`, uint16 [H, W]."""
+        """Return the label map of an image that is in `with_labels`, uint16 [H, W].
+
+        Raises:
+            InputError: it was not kept.
+        """
+        if index not in self._label_maps:
+            raise InputError(
+                f"the label map of image {index} of {self.dataset.name} was not kept",
+                "count the image with keep_labels=True",
+            )
         shape, data = self._label_maps[index]
         return np.frombuffer(zlib.decompress(data), np.uint16).reshape(shape)
 
@@ -166,10 +181,14 @@ class Evaluation:
         named = zip(self.dataset.names[first:], values[first:].tolist(), strict=True)
         return {name: rounded(value) for name, value in named}
 
-    def _facts(self) -> tuple[Any, ...]:
+    def _facts(self) -> dict[str, Any]:
         """Collect what parts of one evaluation must share; devices and backends may differ."""
+        dataset = {item.name: getattr(self.dataset, item.name) for item in fields(Dataset)}
+        del dataset["sample"]
         model = {key: value for key, value in self.model.items() if key not in _OF_A_MACHINE}
-        return self.dataset.name, self.settings, self.present, model
+        parts = {"data set": dataset, "settings": asdict(self.settings), "model": model}
+        named = {f"{part}: {key}": value for part, of in parts.items() for key, value in of.items()}
+        return {"present": self.present, **named}
 
     def _refuse_twice(self, indices: Iterable[int]) -> None:
         for index in self.scores.keys() & indices:
@@ -213,7 +232,7 @@ def evaluate(
     segmenter.check_classes(dataset.vocabulary, settings)
     evaluation = Evaluation(dataset, settings, present)
     waiting: deque[tuple[int, np.ndarray]] = deque()
-    background: list[tuple[int, np.ndarray]] = []
+    background: deque[tuple[int, np.ndarray]] = deque()
 
     def pairs() -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
         for index in indices:
@@ -223,12 +242,17 @@ def evaluate(
             if classes:
                 yield sample.image, classes
 
-    results = segmenter.stream(pairs(), batch_size=batch_size, settings=settings, present=present)
-    for result in progress(results, len(indices), dataset.name):
-        labels = dataset.numbers(result.classes)[result.labels]
-        evaluation.add(*waiting.popleft(), labels, keep_labels=keep_labels)
-    for index, truth in background:
-        labels = np.zeros(truth.shape, np.uint16)
+    def labeled() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        options: dict[str, Any] = {"settings": settings, "present": present}
+        results = segmenter.stream(pairs(), batch_size=batch_size, **options)
+        for result in chain(results, [None]):
+            if result:
+                yield *waiting.popleft(), dataset.numbers(result.classes)[result.labels]
+            while background:
+                index, truth = background.popleft()
+                yield index, truth, np.zeros(truth.shape, np.uint16)
+
+    for index, truth, labels in progress(labeled(), len(indices), dataset.name):
         evaluation.add(index, truth, labels, keep_labels=keep_labels)
     # Told at the end, as graphs may be loaded when they first run.
     evaluation.model = describe(segmenter.model.manifest, segmenter.placement)

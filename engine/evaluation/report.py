@@ -95,7 +95,7 @@ def check_output(folder: str | Path) -> None:
         OutputError: it cannot be written to.
     """
     require("matplotlib", "figures need")
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     path = folder / REPORT
     if path.exists():
         try:
@@ -121,7 +121,7 @@ def write(folder: str | Path, result: Evaluation | Sweep, report: Report) -> Non
     Raises:
         BackendError, InputError, OutputError: as `check_output`.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     check_output(folder)
     from .figures import figures
 

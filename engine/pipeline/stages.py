@@ -178,7 +178,7 @@ def save(
     """
     with span("write"):
         record = files.report(result, name, settings, model)
-        written = files.write(result, image, record, Path(folder), Path(name).stem)
+        written = files.write(result, image, record, Path(folder).expanduser(), Path(name).stem)
     return {**record, "files": {kind: printable(str(path)) for kind, path in written.items()}}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InputError
+from ...inputs.text import clean_names
 from ...settings import Settings
 
 
@@ -38,13 +39,16 @@ class Dataset:
 
     Attributes:
         name: name on the command line.
-        vocabulary: names of all V classes.
+        vocabulary: names of all V classes, which differ in more than case and white space.
         background: rule for the labels, see `Settings.background`: "always" where the truth has a
             background, "auto" where classes cover it all.
         images: number of images.
         sample: function that reads the image at an index; images may differ in size. `read` calls
             it, and checks what it returns.
         ignore: value in a truth, such as 255, whose pixels count nowhere; None for no such value.
+
+    Raises:
+        InputError: a name of the vocabulary is empty or there twice, or has stray white space.
     """
 
     name: str
@@ -53,6 +57,14 @@ class Dataset:
     images: int
     sample: Callable[[int], Sample]
     ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse names that a model would be given in another spelling."""
+        for name, clean in zip(self.vocabulary, clean_names(self.vocabulary), strict=True):
+            if name != clean:
+                raise InputError(
+                    f"class {name!r} of {self.name} has stray white space", f"name it {clean!r}"
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,15 +84,18 @@ class Dataset:
         """Read an image.
 
         Raises:
-            InputError: one of its classes is not in the vocabulary.
+            InputError: one of its classes is not in the vocabulary, or is named twice.
         """
         sample = self.sample(index)
-        for name in sample.classes:
+        for position, name in enumerate(sample.classes):
+            where = f"image {index} of {self.name}: class {name!r}"
             if name not in self.vocabulary:
                 raise InputError(
-                    f"image {index} of {self.name}: class {name!r} is not in the vocabulary",
+                    f"{where} is not in the vocabulary",
                     "spell the classes of an image as the vocabulary of its data set does",
                 )
+            if name in sample.classes[:position]:
+                raise InputError(f"{where} is named twice", "name each class of an image once")
         return sample
 
     def adapt(self, settings: Settings) -> Settings:

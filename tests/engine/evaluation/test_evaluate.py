@@ -106,10 +106,17 @@ def test_parts_that_were_pickled_and_merged_equal_the_whole(demo: Segmenter):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"dataset": DATASETS["stickers-context"]}, "data set: stickers and stickers-context"),
-        ({"settings": replace(SETTINGS, blur=0.01)}, "settings"),
+        ({"dataset": replace(STICKERS, name="others")}, "data set: name: stickers and others"),
+        (
+            {"dataset": replace(STICKERS, vocabulary=STICKERS.vocabulary[::-1])},
+            "data set: vocabulary: ",
+        ),
+        ({"dataset": replace(STICKERS, background="auto")}, "data set: background: always and"),
+        ({"dataset": replace(STICKERS, images=9)}, "data set: images: 500 and 9"),
+        ({"dataset": replace(STICKERS, ignore=255)}, "data set: ignore: None and 255"),
+        ({"settings": replace(SETTINGS, blur=0.01)}, "settings: blur: 0.05 and 0.01"),
         ({"present": "match"}, "present: given and match"),
-        ({"model": {"checkpoint": "another"}}, "model"),
+        ({"model": {"checkpoint": "another"}}, "model: checkpoint: one and another"),
     ],
 )
 def test_parts_of_different_evaluations_are_not_merged(change: dict[str, Any], cause: str):
@@ -124,8 +131,15 @@ def test_parts_of_different_evaluations_are_not_merged(change: dict[str, Any], c
 
 
 def test_parts_may_run_on_different_devices():
-    parts = [Evaluation(STICKERS, SETTINGS, model={"device": f"cuda:{n}"}) for n in (0, 1)]
-    assert not parts[0].merge(parts[1]).scores
+    """What differs of where they ran is not told, whichever is merged into which."""
+    parts = [
+        Evaluation(STICKERS, SETTINGS, model={"backend": "tensorrt", "device": f"cuda:{n % 2}"})
+        for n in range(3)
+    ]
+    same, mixed = parts[0].merge(parts[2]), {"backend": "tensorrt", "device": None}
+    assert same.model == parts[0].model
+    assert same.merge(parts[1]).model == parts[1].merge(same).model == mixed
+    assert parts[0].merge(parts[1]).merge(parts[2]).model == mixed
 
 
 def test_an_image_is_counted_once():
@@ -198,20 +212,6 @@ def test_by_default_the_data_set_says_whether_there_is_a_background(name: str, d
     assert result.settings == replace(demo.settings, background=dataset.background)
 
 
-def test_progress_is_told_of_every_image(demo: Segmenter):
-    told: list[Any] = []
-
-    def progress(items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
-        told.append((length, label))
-        for item in items:
-            told.append(item)
-            yield item
-
-    evaluate(demo, STICKERS, SETTINGS, images=3, progress=progress)
-    assert told[0] == (3, "stickers")
-    assert len(told) == 4
-
-
 def named(*classes: str) -> Dataset:
     """Some sticker scenes; the second has these classes, the truth is as it was."""
 
@@ -239,11 +239,47 @@ def test_a_sweep_gives_what_each_layer_and_head_gives_alone(exported: Exported, 
         sweep(every_map, dataset, SETTINGS, images=[1])
 
 
-@pytest.mark.parametrize("name", ["Turtle", "abacus"])
-def test_a_class_outside_the_vocabulary_is_an_error_with_its_image(demo: Segmenter, name: str):
-    cause = f"image 1 of stickers: class '{name}' is not in the vocabulary"
-    with pytest.raises(InputError, match=cause):
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("Turtle", "'Turtle' is not in the vocabulary"),
+        ("abacus", "'abacus' is not in the vocabulary"),
+        ("turtle", "'turtle' is named twice"),
+    ],
+)
+def test_a_wrong_class_is_an_error_with_its_image(demo: Segmenter, name: str, cause: str):
+    with pytest.raises(InputError, match=f"image 1 of stickers: class {cause}"):
         evaluate(demo, named("turtle", name), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "cause"),
+    [
+        (("car\n", "tree"), r"class 'car\\n' of streets has stray white space"),
+        (("car", "Car"), "class 'Car' is named twice"),
+        (("car", ""), "class 2 of 2 has an empty name"),
+    ],
+)
+def test_a_vocabulary_that_a_model_would_change_is_refused(vocabulary: tuple[str, ...], cause: str):
+    with pytest.raises(InputError, match=cause):
+        Dataset("streets", vocabulary, "always", 1, STICKERS.sample)
+
+
+@pytest.mark.parametrize("images", [3, [1]])
+def test_progress_is_told_of_every_image(demo: Segmenter, images: int | list[int]):
+    """Also of one without classes."""
+    told: list[Any] = []
+
+    def progress(items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
+        told.append((length, label))
+        for item in items:
+            told.append(item)
+            yield item
+
+    evaluate(demo, named(), SETTINGS, images=images, progress=progress)
+    count = 3 if images == 3 else 1
+    assert told[0] == (count, "stickers")
+    assert len(told) == 1 + count
 
 
 def test_an_image_without_classes_is_all_background(demo: Segmenter):
@@ -253,4 +289,6 @@ def test_an_image_without_classes_is_all_background(demo: Segmenter):
     others = evaluate(demo, STICKERS, SETTINGS, images=[0, 2, 3, 4])
     alone = Evaluation(STICKERS, SETTINGS, model=others.model)
     alone.add(1, STICKERS.sample(1).truth, np.zeros_like(STICKERS.sample(1).truth))
+    with pytest.raises(InputError, match="the label map of image 1 of stickers was not kept"):
+        others.labels(1)
     np.testing.assert_array_equal(result.confusion.counts, others.merge(alone).confusion.counts)
