@@ -88,8 +88,6 @@ def command(
     manifest = open_model(model, verify=False).manifest
     if manifest.all_heads:
         _refuse_what_no_sweep_has({**given, "ablation": ablation}, present)
-    if ablation:
-        check_ablation(backend)
     if output:
         check_output(output := output.expanduser())
 
@@ -106,6 +104,8 @@ def command(
         with Segmenter.load(model, **placement) as segmenter:
             tell(segmenter.placement)
             warn_if_untrained(segmenter)
+            if ablation:
+                check_ablation(segmenter, backend=backend, precision=precision)
             keep = output is not None
             result = evaluate(
                 segmenter, chosen, settings, present=present, images=images, keep_labels=keep, **run

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ..errors import InputError
+from ..errors import BackendError
 from ..precision import PrecisionChoice
-from ..runners import BACKENDS
 from ..segmenter import Segmenter
 from ..settings import CHOICES, Settings
 from .evaluate import Evaluation, Progress, evaluate, silent
@@ -61,21 +62,13 @@ def ablate(
         progress: shows how far each variant is.
 
     Raises:
-        InputError: the backend runs builds, which the model without its gradient has none of.
-        BackendError: onnx is not installed, or the backend or precision cannot be had.
+        BackendError: onnx is not installed, or the backend or precision cannot be had without a
+            build, of which the model without its gradient has none.
         ModelError: the gradient cannot be left out of the model.
         OutputError: the temporary copy of the model cannot be written.
     """
-    check_ablation(backend)
-    from .attention import attention_only
-
     done = {(whole.settings, True): whole}
-    with (
-        attention_only(segmenter.model) as folder,
-        Segmenter.load(
-            folder, backend=backend, device=segmenter.device, precision=precision
-        ) as bare,
-    ):
+    with _attention_alone(segmenter, backend, precision) as bare:
 
         def run(variant: Variant) -> tuple[Variant, Evaluation]:
             key = (variant.settings, variant.gradient)
@@ -97,20 +90,33 @@ def ablate(
         )
 
 
-def check_ablation(backend: str) -> None:
-    """Check, before anything runs, that the method can be taken apart on a backend.
+def check_ablation(segmenter: Segmenter, *, backend: str, precision: PrecisionChoice) -> None:
+    """Check, before any image is segmented, that `ablate` can load what it needs; see there."""
+    with _attention_alone(segmenter, backend, precision):
+        pass
 
-    Raises:
-        InputError: the backend runs builds, which the model without its gradient has none of.
-        BackendError: onnx is not installed.
-    """
+
+@contextmanager
+def _attention_alone(
+    segmenter: Segmenter, backend: str, precision: PrecisionChoice
+) -> Iterator[Segmenter]:
+    """Load a model without its gradient, on the same device; see `ablate` for the errors."""
     require("onnx", "the ablation needs")
-    if backend in BACKENDS and BACKENDS[backend].built:
-        raise InputError(
-            f"the ablation also runs a graph without its gradient, of which backend {backend!r}"
-            " has no build",
-            "take --backend auto, onnxruntime or openvino",
-        )
+    from .attention import attention_only
+
+    with attention_only(segmenter.model) as folder:
+        try:
+            bare = Segmenter.load(
+                folder, backend=backend, device=segmenter.device, precision=precision
+            )
+        except BackendError as error:
+            raise BackendError(
+                "the ablation also runs the model without its gradient, of which there are no"
+                f" builds: {error.cause}",
+                "take --device cpu and --precision fp32, and --backend onnxruntime or openvino",
+            ) from error
+        with bare:
+            yield bare
 
 
 def stages(settings: Settings) -> list[Variant]:

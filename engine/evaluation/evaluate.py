@@ -243,8 +243,9 @@ def evaluate(
                 yield sample.image, classes
 
     def labeled() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        options: dict[str, Any] = {"settings": settings, "present": present}
-        results = segmenter.stream(pairs(), batch_size=batch_size, **options)
+        results = segmenter.stream(
+            pairs(), batch_size=batch_size, settings=settings, present=present
+        )
         for result in chain(results, [None]):
             if result:
                 yield *waiting.popleft(), dataset.numbers(result.classes)[result.labels]

@@ -159,3 +159,19 @@ def test_what_is_missing_is_named_before_any_work(
     assert main(["evaluate", "stickers", *option]) == 2
     assert "pip install 'pnp-ovss[evaluate]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_ablation_that_needs_a_build_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The model runs, as if it had a build; without its gradient it has none."""
+    demo, load = Segmenter.load("demo", device="cpu"), Segmenter.load
+    monkeypatch.setattr(
+        Segmenter, "load", lambda model, **how: demo if model == "demo" else load(model, **how)
+    )
+    monkeypatch.setattr("pnp_ovss.engine.cli.evaluate.evaluate", pytest.fail)
+    words = ["evaluate", "stickers", *FEW, "--ablation", "--device", "cpu", "--precision", "fp16"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "runs the model without its gradient, of which there are no builds" in said
+    assert "take --device cpu and --precision fp32" in said
