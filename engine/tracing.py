@@ -19,7 +19,7 @@ of each stage:
         seconds[name].append(perf_counter() - began)
 
     with Segmenter.load() as segmenter, tracing.listening(tracer):
-        segmenter.segment("photo.jpg", ["cat", "potted plant"])
+        segmenter.segment("photo.jpg", ["cat", "teddy bear"])
 
 A histogram of Prometheus is `listening(lambda name: SECONDS.labels(name).time())`, spans of
 OpenTelemetry are `listening(TRACER.start_as_current_span)`.

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("kernels", "engine", "export", "benchmarks", "tests")  # each imports those before it
+PACKAGES = ("kernels", "engine", "export", "benchmarks", "tests")  # each imports those before it
 PACKAGE = "pnp_ovss."
 LONGEST = 400  # lines
 
-# Floors of the engine: each imports those before it.
-FLOORS = (
+# Layers of the engine: each imports those before it.
+LAYERS = (
     ("errors", "json_text", "memory", "processors", "precision", "settings", "device", "tracing"),
     ("model",),
     ("inputs",),
@@ -36,8 +36,8 @@ def sources() -> dict[str, str]:
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): (
             path.read_text(encoding="utf-8")
         )
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*.py")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
         if "__pycache__" not in path.parts
     }
 
@@ -73,24 +73,24 @@ def _imports_of(source: str) -> list[ast.Import | ast.ImportFrom]:
 
 
 def upwards(modules: dict[str, str]) -> list[str]:
-    """Imports of a room that lies above, or of a floor of the engine that does."""
+    """Imports of a package that lies above, or of a layer of the engine that does."""
     wrong = []
     for name in modules:
         for other in imports(name, modules):
-            rooms = [ROOMS.index(one.partition(".")[0]) for one in (name, other)]
-            floors = [floor(one) for one in (name, other)]
-            if rooms[1] > rooms[0] or (None not in floors and floors[1] > floors[0]):  # type: ignore[operator]
+            packages = [PACKAGES.index(one.partition(".")[0]) for one in (name, other)]
+            layers = [layer(one) for one in (name, other)]
+            if packages[1] > packages[0] or (None not in layers and layers[1] > layers[0]):  # type: ignore[operator]
                 wrong.append(f"{name} imports {other}")
     return wrong
 
 
-def floor(name: str) -> int | None:
-    """Which floor of the engine a module is on; None for what is no part of it."""
-    room, _, rest = name.partition(".")
+def layer(name: str) -> int | None:
+    """Which layer of the engine a module is on; None for what is no part of it."""
+    package, _, rest = name.partition(".")
     part = rest.partition(".")[0]
-    if room != "engine" or not part:
+    if package != "engine" or not part:
         return None
-    return next(index for index, parts in enumerate(FLOORS) if part in parts)
+    return next(index for index, parts in enumerate(LAYERS) if part in parts)
 
 
 def circle(modules: dict[str, str]) -> list[str]:
@@ -147,7 +147,7 @@ def test_a_circle_is_noticed():
 
 
 def test_what_is_named_upwards_is_there():
-    """The engine names modules of other rooms in strings, and imports none of them."""
+    """The engine names modules of other packages in strings, and imports none of them."""
     modules = sources()
     named = {
         node.value.removeprefix(PACKAGE)
@@ -170,8 +170,8 @@ def test_what_is_named_upwards_is_there():
 def test_no_file_is_too_long():
     code = [
         path
-        for room in ROOMS
-        for path in (ROOT / room).rglob("*")
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
         if path.suffix in (".py", ".cu", ".cuh", ".cpp", ".hpp", ".h", ".inl")
     ]
     assert len(code) > 100

@@ -15,7 +15,6 @@ import click
 import numpy as np
 import pytest
 
-from pnp_ovss.engine import Segmenter, Settings
 from pnp_ovss.engine.cli import _cli
 from tests.conftest import SAMPLES, Exported
 
@@ -135,14 +134,12 @@ def test_the_program_in_cpp_gives_the_class_map(
     compiler = ["g++", "-std=c++17", "-Wall", "-Werror", "-isystem", headers[0], "class_map.cpp"]
     subprocess.run([*compiler, "-L.", "-lonnxruntime", "-o", "class_map"], check=True)
     exec(inputs, {})
-    arguments = shlex.split(capsys.readouterr().out)
+    command, *values = capsys.readouterr().out.splitlines()
+    arguments = shlex.split(command)
     assert arguments[0] == "./class_map"
     ran = subprocess.run(
         arguments, env={"LD_LIBRARY_PATH": "."}, check=True, capture_output=True, text=True
     )
-    found = np.array(ran.stdout.split(), np.float32)
-    settings = Settings.preset("paper", passes=1, crf=None)
-    expected = Segmenter.load("blip-large").segment("street.jpg", ["car"], settings=settings)
-    np.testing.assert_allclose(
-        found, expected.class_maps.ravel(), rtol=0, atol=1e-5 * expected.class_maps.max()
-    )
+    found, wanted = (np.array(one, np.float32) for one in (ran.stdout.split(), values))
+    assert wanted.max() > 0
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * wanted.max())

@@ -47,12 +47,12 @@ def test_module_imports(module: str):
 
 def test_run_time_imports_no_torch():
     """In a fresh interpreter, the whole way from a picture to its files."""
-    rooms = [name for name in MODULES if name.startswith(LIGHT) and name not in EVALUATE]
+    packages = [name for name in MODULES if name.startswith(LIGHT) and name not in EVALUATE]
     code = f"""
 import importlib, sys, tempfile
 for name in {HEAVY}:
     sys.modules[name] = None  # an import of it fails
-for module in {rooms}:
+for module in {packages}:
     importlib.import_module(module)
 from pnp_ovss.engine.cli import main
 with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("benchmarks", "engine", "export", "kernels")
+PACKAGES = ("benchmarks", "engine", "export", "kernels")
 LONGEST = 30  # words of a sentence
 CODE = re.compile(r"^ *(?:>>>|\.\.\.).*|`[^`]*`", re.MULTILINE)
 SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[A-Z\[\"'(>])|\n\s*\n|\n\s*(?:- |\w+: )")
@@ -43,9 +43,9 @@ def faults(source: str) -> list[str]:
     return result
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_docstrings_are_plain(room: str) -> None:
-    for path in sorted((ROOT / room).rglob("*.py")):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_docstrings_are_plain(package: str) -> None:
+    for path in sorted((ROOT / package).rglob("*.py")):
         assert not faults(path.read_text(encoding="utf-8")), path
 
 

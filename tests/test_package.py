@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
-    """What is hidden, and what an earlier build made; rooms may be called build, too."""
+    """What is hidden, and what an earlier build made; packages may be called build, too."""
     built = shutil.ignore_patterns(".*", "*.egg-info")(folder, names)
     return built | {"build"} if Path(folder) == ROOT else built
 

@@ -38,7 +38,7 @@ _COMMANDS = {
     ),
     "segment": _Command(f"{__name__}.segment", "Segment images into named classes."),
 }
-"""Each room owns its commands; a module is imported to run it, not for the help, which is quick."""
+"""A module is imported to run its command, not for the help, which is quick."""
 
 
 class _Commands(click.Group):
