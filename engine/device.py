@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from ..kernels.cpu import kernels as cpu_kernels
 from ..kernels.interface import Array, Kernels
-from .errors import AbsentError, BackendError, ExecutionError, cannot_import, reason
+from .errors import (
+    AbsentError,
+    BackendError,
+    ExecutionError,
+    NotInstalledError,
+    cannot_import,
+    reason,
+)
 
 __all__ = [
     "CPU",
@@ -24,6 +31,7 @@ __all__ = [
     "Device",
     "address",
     "has_nvidia_driver",
+    "is_gpu_expected",
     "open_device",
     "usable_devices",
 ]
@@ -31,7 +39,10 @@ __all__ = [
 _MOST_SIDE_STREAMS = 2
 _INSTALL_CUPY = "pip uninstall -y onnxruntime && pip install 'pnp-ovss[gpu]'"
 """The extra's ONNX Runtime and that of the extra `cpu` overwrite each other's files."""
-_NO_GPU = "nvidia-smi must list a GPU: install NVIDIA's driver 580 or newer, or take --device cpu"
+_NO_GPU = (
+    "nvidia-smi must list a GPU, which CUDA_VISIBLE_DEVICES must not hide: install NVIDIA's driver"
+    " 580 or newer, or take --device cpu"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,6 +223,15 @@ def usable_devices(refused: Callable[[BackendError], object] = lambda _: None) -
     except BackendError as error:
         refused(error)
         return [CPU]
+
+
+def is_gpu_expected(error: BackendError) -> bool:
+    """Tell whether a GPU ought to run here, as NVIDIA's driver or CuPy is installed.
+
+    Args:
+        error: that `open_device` raised for the GPU.
+    """
+    return has_nvidia_driver() or not isinstance(error, NotInstalledError)
 
 
 def has_nvidia_driver() -> bool:

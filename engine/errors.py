@@ -13,7 +13,7 @@ class PnpOvssError(Exception):
 
     Attributes:
         cause: what is wrong, with the value that was wrong.
-        cure: what mends it, a command where there is one; may be empty.
+        cure: what mends it, a command where there is one.
         exit_code: exit code of a command that ends with the error: 2 for bad input, 1 for work
             that failed.
     """

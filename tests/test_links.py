@@ -184,7 +184,7 @@ def test_openvino_runs_it(model: ModelFolder):
 @links("cached", "scattered")
 def test_openvino_refuses_it(model: ModelFolder):
     for graph in model.manifest.graphs:
-        with pytest.raises(BackendError, match="OpenVINO cannot load") as caught:
+        with pytest.raises(ModelError, match="OpenVINO cannot load") as caught:
             open_runner(model, graph, backend="openvino")
         assert f"cp -rL '{model.path}' COPY" in caught.value.cure
     open_runner(open_model(copy(model)), "vision", backend="openvino")

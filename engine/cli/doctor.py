@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from ..device import CPU, Device, has_nvidia_driver, open_device
-from ..errors import AbsentError, BackendError, ModelError, NotInstalledError
+from ..device import CPU, Device, has_nvidia_driver, is_gpu_expected, open_device
+from ..errors import AbsentError, BackendError, ModelError, NotInstalledError, PnpOvssError
 from ..model import builds
 from ..model.folder import DEMO, ModelFolder, cache_folder, open_model
 from ..precision import PRECISIONS
@@ -123,7 +123,7 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
             try:
                 states[name] = f"runs on {device.name} in {_precisions(demo, name, device)}"
                 break
-            except BackendError as error:
+            except (BackendError, ModelError) as error:
                 states.setdefault(name, _why_not(error))
                 if _is_worth_a_note(error, problems):
                     _add(problems, "note", f"{name}: {error.cause}", error.cure)
@@ -131,14 +131,14 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
     return states
 
 
-def _why_not(error: BackendError) -> str:
+def _why_not(error: PnpOvssError) -> str:
     """Why a backend does not run; with the command, where it is only that nothing was built."""
     if isinstance(error, AbsentError) and not isinstance(error, NotInstalledError):
         return f"{error.brief}; {error.cure}"
     return error.cause
 
 
-def _is_worth_a_note(error: BackendError, problems: list[dict[str, str]]) -> bool:
+def _is_worth_a_note(error: PnpOvssError, problems: list[dict[str, str]]) -> bool:
     """Whether a command gets the backend that was not told already; not that it has no build."""
     absent = isinstance(error, AbsentError) and not isinstance(error, NotInstalledError)
     return not absent and all(error.cure != told["cure"] for told in problems)
@@ -148,7 +148,7 @@ def _precisions(model: ModelFolder, backend: str, device: Device) -> str:
     """Those that a backend has, found out with the first graph of a model.
 
     Raises:
-        BackendError: it has none.
+        BackendError, ModelError: it has none.
     """
     graph = next(iter(model.manifest.graphs))
     found: list[str] = []
@@ -159,7 +159,7 @@ def _precisions(model: ModelFolder, backend: str, device: Device) -> str:
                     model, graph, backend=backend, device=device, precision=precision
                 ).close()
             found.append(precision)
-        except BackendError:
+        except (BackendError, ModelError):
             if precision == "auto":
                 raise
     return ", ".join(found[1:])
@@ -170,7 +170,7 @@ def _gpu_device(problems: list[dict[str, str]]) -> Device | None:
     try:
         return open_device("cuda:0")
     except BackendError as error:
-        if has_nvidia_driver() or not isinstance(error, NotInstalledError):
+        if is_gpu_expected(error):
             _add(problems, "warning", error.cause, error.cure)
         return None
 

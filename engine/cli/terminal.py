@@ -34,7 +34,10 @@ def say(text: str) -> None:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that nothing fails again at exit
         if not isinstance(error, BrokenPipeError):  # whoever read it has gone, as with `| head`
-            raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+            raise OutputError(
+                f"cannot write to standard output: {error.strerror}",
+                "free some space, or write to another place",
+            ) from error
 
 
 def progress(text: str) -> None:

@@ -137,10 +137,19 @@ def profiles(
 
 
 def build_command(
-    model: ModelFolder, target: str, graph: str, precision: PrecisionChoice = "auto"
+    model: ModelFolder,
+    target: str,
+    graph: str,
+    precision: PrecisionChoice = "auto",
+    device: str = "auto",
 ) -> str:
-    """Return the `pnp-ovss build` command that makes a build of a graph."""
+    """Return the `pnp-ovss build` command that makes a build of a graph for a device.
+
+    Of the targets, only aotinductor builds for more than one kind of device.
+    """
     command = f"pnp-ovss build {model.argument} --target {target}"
+    if target == "aotinductor" and device != "auto":
+        command += f" --device {device}"
     if precision != "auto":
         command += f" --precision {precision}"
     only_for = model.graph(graph).only_for
@@ -164,6 +173,7 @@ def find(
     architecture: Callable[[], str],
     version: Callable[[], str],
     precision: PrecisionChoice = "auto",
+    device: str = "auto",
 ) -> tuple[Path, Recipe]:
     """Find the build of a graph that may run here; of several, the one that was made last.
 
@@ -175,6 +185,7 @@ def find(
             for the target.
         version: returns the installed version of the target's package; called only then, too.
         precision: precision of the build; "auto" is the most exact that was built.
+        device: name of the device, for the command that makes such a build.
 
     Returns:
         Path and recipe of the build.
@@ -183,7 +194,7 @@ def find(
         BackendError: the folder has no build of the graph for the target; or only for another
             export, architecture, version or precision; or its file is damaged.
     """
-    build = build_command(model, target, graph, precision)
+    build = build_command(model, target, graph, precision, device)
     built = recorded(model, target, graph)
 
     def none_of(what: str) -> AbsentError:

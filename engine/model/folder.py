@@ -38,7 +38,7 @@ class ModelFolder:
     @property
     def argument(self) -> str:
         """Name of the model on a command line: "demo", or its path in quotes."""
-        return DEMO if self.path == find_model(DEMO) else f"'{self.path}'"
+        return DEMO if self.path == find_model(DEMO) else quoted(self.path)
 
     def graph(self, name: str) -> Graph:
         """Look up a graph in the manifest.
@@ -52,7 +52,7 @@ class ModelFolder:
             raise ModelError(
                 f"'{self.path}' has no graph {name!r}: it was exported by an earlier version, or"
                 " for another method",
-                f"export it again: pnp-ovss export {source} -o '{self.path}' --image-size"
+                f"export it again: pnp-ovss export {source} -o {quoted(self.path)} --image-size"
                 f" {self.manifest.preprocess.sides[0]} --overwrite",
             )
         return graph
@@ -69,6 +69,11 @@ class ModelFolder:
 def cache_folder(hub_id: str) -> Path:
     """Return the folder in the user's cache for the export of a hub id."""
     return platformdirs.user_cache_path("pnp-ovss") / "models" / hub_id.replace("/", "--")
+
+
+def quoted(path: Path) -> str:
+    """Quote a path for a shell; always, as a sentence may stand around it."""
+    return "'" + str(path).replace("'", "'\\''") + "'"
 
 
 def is_hub_id(model: str) -> bool:
@@ -93,7 +98,7 @@ def find_model(model: str | Path) -> Path:
         if not folder.exists():
             raise ModelError(
                 f"{name!r} has not been exported on this machine yet",
-                f"export it once: pnp-ovss export {name} -o '{folder}'",
+                f"export it once: pnp-ovss export {name} -o {quoted(folder)}",
             )
         return folder
     folder = Path(os.path.expanduser(name))
@@ -251,5 +256,5 @@ def cure_by_copying(graph: Path, otherwise: str) -> str:
     folder = graph.parent.resolve()
     if all(file.resolve().parent == folder for file in graph.parent.glob("*.onnx*")):
         return otherwise
-    copy = f"cp -rL '{graph.parent.parent}' COPY"
+    copy = f"cp -rL {quoted(graph.parent.parent)} COPY"
     return f"its files are links: take a copy ({copy}); if that does not help, {otherwise}"

@@ -82,7 +82,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         )
         if not fit or (rows and shared and sizes[shared] not in (1, sizes[rows])):
             shapes = ", ".join(f"{name} {feeds[name].shape}" for name in self.inputs)
-            raise ExecutionError(f"these do not fit together: {shapes}")
+            raise ExecutionError(
+                f"these do not fit together: {shapes}", "give arrays of the manifest's shapes"
+            )
         return sizes
 
 

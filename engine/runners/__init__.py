@@ -8,8 +8,8 @@ from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
-from ..device import CPU, Array, Device, has_nvidia_driver, open_device, usable_devices
-from ..errors import BackendError, ExecutionError
+from ..device import CPU, Array, Device, is_gpu_expected, open_device, usable_devices
+from ..errors import BackendError, ExecutionError, ModelError
 from ..model import builds
 from ..model.folder import ModelFolder
 from ..precision import Arithmetic, PrecisionChoice
@@ -116,7 +116,7 @@ def open_runner(
     if _kind(device) not in BACKENDS[backend].kinds:
         runs_on, cure = "NVIDIA GPUs", "take --device cuda, or --backend onnxruntime"
         if _kind(device) == "cuda":
-            build = f"pnp-ovss build {model.argument} --target aotinductor"
+            build = builds.build_command(model, "aotinductor", graph, precision, device.name)
             runs_on, cure = "the CPU", f"take --device cpu, or --backend aotinductor: {build}"
         raise BackendError(
             f"backend {backend!r} runs on {runs_on}, and the device is {device.name}", cure
@@ -147,13 +147,16 @@ def open_runners(
         precision: precision of the arithmetic; see `open_runner`.
 
     Raises:
-        ModelError: the model folder has no such graph.
+        ModelError: the model folder has no such graph, or every backend that there is refuses it.
         BackendError: nothing of the kind can be had.
     """
     names = AUTO if backend == "auto" else (backend,)
     if backend != "auto":
         _require(backend, model, precision)
+    for graph in now:
+        model.graph(graph)  # refused by name, before a library is loaded
     passed_over: list[PassedOver] = []
+    refused: ModelError | None = None
 
     def opened(place: Device, name: str) -> Runners:
         load = partial(open_runner, model, backend=name, device=place, precision=precision)
@@ -168,9 +171,12 @@ def open_runners(
             if BACKENDS[name].suits(place, precision):
                 try:
                     return opened(place, name)
-                except BackendError as error:
+                except (BackendError, ModelError) as error:
+                    refused = error if isinstance(error, ModelError) else refused
                     built = builds.has_build(model, name, for_cpu=_kind(place) == "cpu")
                     passed_over.append(PassedOver.of(error, place.name, name, expected=built))
+    if refused:
+        raise refused
     raise _nothing_runs(backend, device, precision, passed_over)
 
 
@@ -186,7 +192,7 @@ def _devices(device: str, names: Sequence[str], passed_over: list[PassedOver]) -
         return [CPU]
     return usable_devices(
         lambda error: passed_over.append(
-            PassedOver.of(error, "cuda:0", expected=has_nvidia_driver())
+            PassedOver.of(error, "cuda:0", expected=is_gpu_expected(error))
         )
     )
 

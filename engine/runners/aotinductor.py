@@ -55,6 +55,7 @@ def open_build(
         architecture=lambda: _usable_architecture(device),
         version=lambda: str(load_torch().__version__),
         precision=precision,
+        device=device.name,
     )
     return AotInductorRunner(load_torch(), path, recipe, device, model.graph(graph))
 

@@ -36,6 +36,10 @@ except ImportError as _error:
     ) from _error
 
 _CPU = "CPUExecutionProvider"
+# The package to upgrade: the other one would overwrite its files.
+_PACKAGE = (
+    "onnxruntime-gpu" if "CUDAExecutionProvider" in ort.get_available_providers() else "onnxruntime"
+)
 # For GPUs: of earlier ones, a CUDA graph reads buffers of the host that are freed, in GatherND and,
 # once other shapes have run, in Concat and MatMul (microsoft/onnxruntime#32120, #32121).
 _OLDEST = (1, 31)
@@ -108,7 +112,8 @@ def open_on_cpu(path: Path) -> ort.InferenceSession:
         raise ModelError(
             f"ONNX Runtime cannot load '{path}': {reason(error)}",
             cure_by_copying(
-                path, "upgrade it (pip install --upgrade onnxruntime) or export the model again"
+                path,
+                f"upgrade it (pip install --upgrade {_PACKAGE}) or export the model again",
             ),
         ) from error
 
@@ -312,7 +317,7 @@ TENSORRT = Provider(
 TENSORRT_RTX = Provider(
     "NvTensorRTRTXExecutionProvider",
     _tensorrt_rtx,
-    "pip install --upgrade onnxruntime onnxruntime-ep-nv-tensorrt-rtx-cu13",
+    f"pip install --upgrade {_PACKAGE} onnxruntime-ep-nv-tensorrt-rtx-cu13",
     plugin="onnxruntime_ep_nv_tensorrt_rtx",
 )
 PROVIDERS = {"cuda": CUDA, "tensorrt": TENSORRT, "tensorrt-rtx": TENSORRT_RTX}

@@ -161,11 +161,12 @@ def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
             properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
         compiled = core.compile_model(graph, "CPU", properties)
     except Exception as error:  # the library's exceptions share no base of their own
-        otherwise = "upgrade it (pip install --upgrade openvino) or export the model again"
-        cure = cure_by_copying(path, otherwise)
-        # of links the graph is not to blame, and ONNX Runtime may take them
-        kind = ModelError if cure == otherwise else BackendError
-        raise kind(f"OpenVINO cannot load '{path}': {reason(error)}", cure) from error
+        raise ModelError(
+            f"OpenVINO cannot load '{path}': {reason(error)}",
+            cure_by_copying(
+                path, "upgrade it (pip install --upgrade openvino) or export the model again"
+            ),
+        ) from error
     runs_in = compiled.get_property("INFERENCE_PRECISION_HINT")
     if runs_in != _HINTS[arithmetic]:
         raise BackendError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..errors import AbsentError, BackendError
+from ..errors import AbsentError, PnpOvssError
 from ..precision import PRECISIONS, Arithmetic
 from .base import Runner
 
@@ -33,7 +33,7 @@ class PassedOver:
 
     @classmethod
     def of(
-        cls, error: BackendError, device: str, backend: str | None = None, *, expected: bool
+        cls, error: PnpOvssError, device: str, backend: str | None = None, *, expected: bool
     ) -> PassedOver:
         """Make the record of an error.
 

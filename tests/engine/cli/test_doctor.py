@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pnp_ovss.engine import ModelError
 from pnp_ovss.engine.cli import doctor, main
 from pnp_ovss.engine.model import folder as model_folder
 from pnp_ovss.engine.model.folder import cache_folder
@@ -173,6 +174,7 @@ def test_an_nvidia_smi_that_does_not_answer(
     def run(*_: object, **__: object) -> None:
         raise outcome
 
+    monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(doctor.subprocess, "run", run)
     code, report = examine(capsys)
@@ -191,7 +193,7 @@ def test_cupy_without_a_driver_is_a_warning(
 
     cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(doctor, "has_nvidia_driver", lambda: False)
+    monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: False)
     code, report = examine(capsys)
     assert code == 0
     (warning,) = [one for one in report["problems"] if one["severity"] == "warning"]
@@ -199,10 +201,23 @@ def test_cupy_without_a_driver_is_a_warning(
     assert "install NVIDIA's driver" in warning["cure"]
 
 
+def test_a_graph_that_is_refused_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ModelError("the library cannot load it", "export the model again")
+
+    monkeypatch.setattr(doctor, "open_runner", refuse)
+    code, report = examine(capsys)
+    assert code == 0
+    assert report["backends"]["onnxruntime"] == "the library cannot load it"
+    assert "onnxruntime: the library cannot load it" in causes(report, "note")
+
+
 def test_what_was_not_built_is_told_with_its_command(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     _, report = examine(capsys)
-    told = "no build of vision; pnp-ovss build demo --target aotinductor"
+    told = "no build of vision; pnp-ovss build demo --target aotinductor --device cpu"
     assert report["backends"]["aotinductor"] == told
 
 

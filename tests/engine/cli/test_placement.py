@@ -30,7 +30,7 @@ def test_a_command_tells_it_once(
     pytest.importorskip("torch")
     pytest.importorskip("openvino")
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr("pnp_ovss.engine.runners.has_nvidia_driver", lambda: False)
+    monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: False)
     built(open_model(model_copy), "aotinductor", "vision", architectures=["cpu-abacus"])
     for name in ("a", "b"):
         picture().save(tmp_path / f"{name}.png")
@@ -52,7 +52,7 @@ def test_a_command_tells_it_once(
         "pnp-ovss: warning: passed over aotinductor on cpu:"
         " the aotinductor build of vision is for cpu-abacus; this device is cpu-"
     )
-    assert lines[2:] == [f"  pnp-ovss build '{model_copy}' --target aotinductor"]
+    assert lines[2:] == [f"  pnp-ovss build '{model_copy}' --target aotinductor --device cpu"]
     reports = json.loads(printed.out)
     for report in reports if command == "segment" else [reports]:
         told = report["model"]
@@ -88,6 +88,7 @@ def test_a_build_that_cannot_run_is_told_everywhere(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """On standard error once, in the log once, and in the report."""
+    pytest.importorskip("openvino")
     reason = reason.format(backend)
     if architectures:
         for graph in ("vision", "salience"):

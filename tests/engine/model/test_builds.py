@@ -259,7 +259,10 @@ def test_one_that_only_a_drop_mode_needs(model: ModelFolder) -> None:
 
 def test_the_command_that_builds_a_graph(model: ModelFolder) -> None:
     """With the settings without which the graph is not built."""
+    for_cpu = builds.build_command(model, "aotinductor", "vision", device="cpu")
+    assert for_cpu == f"pnp-ovss build '{model.path}' --target aotinductor --device cpu"
     command = f"pnp-ovss build '{model.path}' --target tensorrt"
+    assert builds.build_command(model, "tensorrt", "vision", device="cuda:0") == command
     assert builds.build_command(model, "tensorrt", "vision") == command
     assert (
         builds.build_command(model, "tensorrt", "vision", "bf16") == f"{command} --precision bf16"

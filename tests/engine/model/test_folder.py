@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,14 @@ def test_the_demo_model_is_whole_and_small() -> None:
     found = open_model("demo")
     assert found.manifest.classes
     assert sum(record.size for record in found.manifest.files.values()) < 20e6
+
+
+def test_a_model_is_named_for_a_shell(exported: Exported, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported.folder, tmp_path / "it's mine"))
+    argument = open_model(folder).argument
+    assert shlex.split(f"pnp-ovss build {argument}")[2:] == [str(folder)]
+    assert open_model(exported.folder).argument == f"'{exported.folder}'"
+    assert open_model("demo").argument == "demo"
 
 
 def test_record_of(tmp_path: Path) -> None:

@@ -141,17 +141,46 @@ def test_on_the_cpu_auto_is_the_faster_one(
     assert list(runners.loaded) == ["vision", "salience"]
     assert all(isinstance(one, OpenVinoRunner) for one in runners.loaded.values())
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)
     runners = open_runners(model, NOW, device="cpu")
     assert list(runners.loaded) == ["vision", "salience"]
     assert all(isinstance(one, OnnxRuntimeRunner) for one in runners.loaded.values())
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, *backends: str) -> None:
+    """Let backends find the graph damaged."""
+    for name in backends:
+
+        def refused(*_: object, name: str = name) -> None:
+            raise ModelError(f"{name} cannot load the graph", "export the model again")
+
+        monkeypatch.setitem(BACKENDS, name, BACKENDS[name]._replace(open=refused))
+
+
+def test_a_graph_that_one_backend_refuses_is_run_by_the_next(
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "openvino")
+    placement = open_runners(model, NOW, device="cpu").placement
+    assert placement.backend == "onnxruntime"
+    last = placement.passed_over[-1]
+    assert (last.backend, last.severity) == ("openvino", "warning")
+    assert (last.reason, last.cure) == ("openvino cannot load the graph", "export the model again")
+
+
+def test_a_graph_that_every_backend_refuses_is_the_models_fault(
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "openvino", "onnxruntime")
+    with pytest.raises(ModelError, match="onnxruntime cannot load the graph"):
+        open_runners(model, NOW, device="cpu")
 
 
 def test_low_precision_on_the_cpu_says_what_has_it(
     model: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino")
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)
     for precision in ("bf16", "int8"):
         with pytest.raises(BackendError, match="OpenVINO is not installed") as caught:
             open_runners(model, NOW, device="cpu", precision=precision)
@@ -170,7 +199,7 @@ def test_half_precision_on_the_cpu_takes_a_build(
         "no backend runs this model here in fp16: cuda:0: CuPy is not installed;"
         " aotinductor on cpu: no build of vision"
     )
-    build = f"pnp-ovss build '{model.path}' --target aotinductor --precision fp16"
+    build = f"pnp-ovss build '{model.path}' --target aotinductor --device cpu --precision fp16"
     assert caught.value.cure == build
 
 
@@ -300,7 +329,7 @@ def test_a_build_of_the_encoder_of_tokens_is_missed_when_it_is_needed(model: Mod
     with pytest.raises(BackendError, match="no aotinductor build of vision_tokens") as caught:
         runners.run("vision_tokens", {})
     assert caught.value.cure == (
-        f"pnp-ovss build '{model.path}' --target aotinductor --drop-mode tokens"
+        f"pnp-ovss build '{model.path}' --target aotinductor --device cuda:0 --drop-mode tokens"
     )
 
 
