@@ -95,9 +95,10 @@ def test_commands_can_be_run(document: str, workplace: Path):
     for line in lines:
         words = shlex.split(line)
         if words[0] == "pnp-ovss":
-            command = _cli.get_command(click.Context(_cli), words[1])
+            group = click.Context(_cli, **_cli.context_settings)
+            command = _cli.get_command(group, words[1])
             assert command, line
-            command.make_context(words[1], words[2:]).close()
+            command.make_context(words[1], words[2:], parent=group).close()
     here = [line for line in lines if not any(re.search(rule, line) for rule in NOT_HERE)]
     if document == "README.md":
         assert len(here) >= 2
