@@ -28,10 +28,9 @@ masks with 1 for cars, 2 for trees, and 255 for pixels that do not count:
 
     streets = Dataset("streets", names, "always", images=100, sample=read, ignore=255)
 
-With label maps from
-elsewhere, `Evaluation(dataset, settings).add(index, truth, labels)` counts them; `Confusion` and
-`BoundaryScores` are the metrics by themselves. Figures need Matplotlib and the ablation onnx, which
-are imported when they are used.
+With label maps from elsewhere, `Evaluation(dataset, settings).add(index, truth, labels)` counts
+them; `Confusion` and `BoundaryScores` are the metrics by themselves. Figures need Matplotlib and
+the ablation onnx, which are imported when they are used.
 """
 
 from .ablation import Ablation, ablate
