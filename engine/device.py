@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import shutil
 import threading
@@ -228,9 +229,13 @@ def usable_devices(refused: Callable[[BackendError], object] = lambda _: None) -
 def is_gpu_expected(error: BackendError) -> bool:
     """Tell whether a GPU ought to run here, as NVIDIA's driver or CuPy is installed.
 
+    Whoever sets CUDA_VISIBLE_DEVICES to nothing, or to -1, wants none.
+
     Args:
         error: that `open_device` raised for the GPU.
     """
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
     return has_nvidia_driver() or not isinstance(error, NotInstalledError)
 
 

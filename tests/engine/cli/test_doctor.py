@@ -174,6 +174,7 @@ def test_an_nvidia_smi_that_does_not_answer(
     def run(*_: object, **__: object) -> None:
         raise outcome
 
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(doctor.subprocess, "run", run)
@@ -192,6 +193,7 @@ def test_cupy_without_a_driver_is_a_warning(
         raise RuntimeError("cudaErrorInsufficientDriver: no driver")
 
     cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: False)
     code, report = examine(capsys)

@@ -210,6 +210,7 @@ def test_a_gpu_that_cannot_be_used(
     severity: str,
     reason: str,
 ) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr("pnp_ovss.kernels.cuda.cupy.compile_kernels", no_nvrtc)
     monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: driver)
@@ -217,6 +218,17 @@ def test_a_gpu_that_cannot_be_used(
     assert (found.device, found.backend, found.severity) == ("cuda:0", None, severity)
     assert found.reason.startswith(reason)
     assert re.search("pip install|install NVIDIA's driver", found.cure)
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_gpu_that_was_hidden_is_a_note(
+    model: ModelFolder, monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(getDeviceCount=lambda: 0))
+    monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: True)
+    found = open_runners(model, NOW).placement.passed_over[0]
+    assert (found.device, found.severity) == ("cuda:0", "note")
 
 
 @pytest.mark.usefixtures("no_gpu", "no_openvino")
