@@ -124,24 +124,21 @@ def _backends(gpu: Device | None, problems: list[dict[str, str]]) -> dict[str, s
                 states[name] = f"runs on {device.name} in {_precisions(demo, name, device)}"
                 break
             except (BackendError, ModelError) as error:
-                states.setdefault(name, _why_not(error))
-                if _is_worth_a_note(error, problems):
-                    _add(problems, "note", f"{name}: {error.cause}", error.cure)
+                states.setdefault(name, _why_not(name, error, problems))
         states.setdefault(name, "runs on NVIDIA GPUs, and none can be used here")
     return states
 
 
-def _why_not(error: PnpOvssError) -> str:
-    """Why a backend does not run; with the command, where it is only that nothing was built."""
+def _why_not(name: str, error: PnpOvssError, problems: list[dict[str, str]]) -> str:
+    """Why a backend does not run, with the command where nothing was built.
+
+    Anything else is a problem as well, unless its cure was told already.
+    """
     if isinstance(error, AbsentError) and not isinstance(error, NotInstalledError):
         return f"{error.brief}; {error.cure}"
+    if all(error.cure != told["cure"] for told in problems):
+        _add(problems, "note", f"{name}: {error.cause}", error.cure)
     return error.cause
-
-
-def _is_worth_a_note(error: PnpOvssError, problems: list[dict[str, str]]) -> bool:
-    """Whether a command gets the backend that was not told already; not that it has no build."""
-    absent = isinstance(error, AbsentError) and not isinstance(error, NotInstalledError)
-    return not absent and all(error.cure != told["cure"] for told in problems)
 
 
 def _precisions(model: ModelFolder, backend: str, device: Device) -> str:

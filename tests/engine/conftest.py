@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -22,3 +23,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pnp_ovss.engine.runners.aotinductor.require_cuda", lambda *_: None)
     monkeypatch.setattr(torch._inductor, "list_options", lambda: ["cpp.march"])
     monkeypatch.setattr(torch, "__version__", stand_ins.VERSION)
+
+
+@pytest.fixture
+def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)

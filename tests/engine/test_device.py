@@ -94,8 +94,7 @@ def test_a_gpu_that_cupy_cannot_compile_for(monkeypatch: pytest.MonkeyPatch) -> 
     ("count", "cure"), [(0, "nvidia-smi must list a GPU"), (2, "name one from cuda:0 to cuda:1")]
 )
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch, count: int, cure: str) -> None:
-    runtime = SimpleNamespace(getDeviceCount=lambda: count)
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.setitem(sys.modules, "cupy", stand_ins.cupy(lambda: count))
     with pytest.raises(BackendError, match=f"no device 'cuda:5'; there are {count}") as caught:
         open_device("cuda:5")
     assert caught.value.cure.startswith(cure)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,14 +118,13 @@ def test_a_missing_extra_is_a_note(
     assert (problem["severity"], problem["cure"]) == ("note", cure)
 
 
+@pytest.mark.usefixtures("no_openvino")
 def test_a_backend_that_is_not_installed_is_a_note_with_its_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Once each; that the demo model has no build, or this machine no GPU, is none."""
     monkeypatch.setitem(sys.modules, "cupy", None)
-    for name in ("openvino", "torch"):
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
     code, report = examine(capsys)
     assert code == 0
     notes = {one["cause"]: one["cure"] for one in report["problems"]}
@@ -188,13 +186,8 @@ def test_cupy_without_a_driver_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever installed it wants a GPU."""
-
-    def count() -> int:
-        raise RuntimeError("cudaErrorInsufficientDriver: no driver")
-
-    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupy", stand_ins.cupy(stand_ins.no_driver))
     monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: False)
     code, report = examine(capsys)
     assert code == 0

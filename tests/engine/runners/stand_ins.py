@@ -131,6 +131,17 @@ class Library:
         return False
 
 
+def cupy(count: Callable[[], int]) -> SimpleNamespace:
+    """A CuPy that counts GPUs."""
+    runtime = SimpleNamespace(getDeviceCount=count)
+    return SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, Device=lambda _: nullcontext()))
+
+
+def no_driver() -> int:
+    """How CuPy counts GPUs where there is no driver."""
+    raise RuntimeError("cudaErrorInsufficientDriver: no driver")
+
+
 def api(library: Library) -> TensorRT:
     return TensorRT("tensorrt-rtx", library, library.logger, VERSION)  # type: ignore[arg-type]
 

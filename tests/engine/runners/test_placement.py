@@ -8,9 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,12 +34,6 @@ def model(model_copy: Path) -> ModelFolder:
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: False)
-
-
-@pytest.fixture
-def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)
 
 
 def damage(model: ModelFolder) -> None:
@@ -177,16 +169,6 @@ def test_on_a_cpu(model: ModelFolder, architecture: str, severity: str, reason: 
     assert reason in found.reason
 
 
-def fake_cupy(**runtime: Any) -> SimpleNamespace:
-    return SimpleNamespace(
-        cuda=SimpleNamespace(runtime=SimpleNamespace(**runtime), Device=lambda _: nullcontext())
-    )
-
-
-def no_driver() -> int:
-    raise RuntimeError("cudaErrorInsufficientDriver: no driver")
-
-
 def no_nvrtc(_: int) -> None:
     raise RuntimeError("failed to load libnvrtc.so.13")
 
@@ -196,10 +178,10 @@ def no_nvrtc(_: int) -> None:
     [
         (None, False, "note", "CuPy is not installed"),
         (None, True, "warning", "device 'cuda:0' cannot be used: CuPy is not installed"),
-        (fake_cupy(getDeviceCount=no_driver), False, "warning", "no GPU can be used: cudaErr"),
-        (fake_cupy(getDeviceCount=no_driver), True, "warning", "no GPU can be used: cudaErrorIns"),
-        (fake_cupy(getDeviceCount=lambda: 0), False, "warning", "there is no device 'cuda:0'"),
-        (fake_cupy(getDeviceCount=lambda: 1), False, "warning", "CuPy cannot compile kernels for"),
+        (stand_ins.cupy(stand_ins.no_driver), False, "warning", "no GPU can be used: cudaErr"),
+        (stand_ins.cupy(stand_ins.no_driver), True, "warning", "no GPU can be used: cudaErrorIns"),
+        (stand_ins.cupy(lambda: 0), False, "warning", "there is no device 'cuda:0'"),
+        (stand_ins.cupy(lambda: 1), False, "warning", "CuPy cannot compile kernels for"),
     ],
 )
 def test_a_gpu_that_cannot_be_used(
@@ -225,7 +207,7 @@ def test_a_gpu_that_was_hidden_is_a_note(
     model: ModelFolder, monkeypatch: pytest.MonkeyPatch, hidden: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(getDeviceCount=lambda: 0))
+    monkeypatch.setitem(sys.modules, "cupy", stand_ins.cupy(lambda: 0))
     monkeypatch.setattr("pnp_ovss.engine.device.has_nvidia_driver", lambda: True)
     found = open_runners(model, NOW).placement.passed_over[0]
     assert (found.device, found.severity) == ("cuda:0", "note")
