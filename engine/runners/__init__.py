@@ -116,7 +116,7 @@ def open_runner(
     if _kind(device) not in BACKENDS[backend].kinds:
         runs_on, cure = "NVIDIA GPUs", "take --device cuda, or --backend onnxruntime"
         if _kind(device) == "cuda":
-            build = builds.build_command(model, "aotinductor", graph, precision, device.name)
+            build = builds.build_command(model, "aotinductor", graph, device=device.name)
             runs_on, cure = "the CPU", f"take --device cpu, or --backend aotinductor: {build}"
         raise BackendError(
             f"backend {backend!r} runs on {runs_on}, and the device is {device.name}", cure

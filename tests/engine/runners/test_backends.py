@@ -79,6 +79,17 @@ def test_a_backend_that_is_missing_is_an_error_with_a_command(
     assert COMMAND.search(caught.value.cure)
 
 
+@pytest.mark.parametrize("precision", BACKENDS["openvino"].precisions)
+def test_the_build_that_is_told_of_can_be_made(model: ModelFolder, precision: Any) -> None:
+    """There is none in int8."""
+    with pytest.raises(BackendError, match="'openvino' runs on the CPU") as caught:
+        open_runner(
+            model, "vision", backend="openvino", device=stand_ins.device(), precision=precision
+        )
+    build = f"pnp-ovss build '{model.path}' --target aotinductor --device cuda:0"
+    assert caught.value.cure == f"take --device cpu, or --backend aotinductor: {build}"
+
+
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "openvino"])
 def test_a_precision_that_is_missing_is_an_error_with_a_command(
@@ -176,11 +187,8 @@ def test_a_graph_that_every_backend_refuses_is_the_models_fault(
         open_runners(model, NOW, device="cpu")
 
 
-def test_low_precision_on_the_cpu_says_what_has_it(
-    model: ModelFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "pnp_ovss.engine.runners.openvino", raising=False)
+@pytest.mark.usefixtures("no_openvino")
+def test_low_precision_on_the_cpu_says_what_has_it(model: ModelFolder) -> None:
     for precision in ("bf16", "int8"):
         with pytest.raises(BackendError, match="OpenVINO is not installed") as caught:
             open_runners(model, NOW, device="cpu", precision=precision)
