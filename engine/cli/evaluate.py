@@ -89,7 +89,7 @@ def command(
     if manifest.all_heads:
         _refuse_what_no_sweep_has({**given, "ablation": ablation}, present)
     if output:
-        check_output(output := output.expanduser())
+        check_output(output)
 
     given["background"] = given["background"] or chosen.background
     settings = choose_settings(manifest.settings, preset, given)

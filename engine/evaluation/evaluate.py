@@ -6,7 +6,6 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -183,8 +182,8 @@ class Evaluation:
 
     def _facts(self) -> dict[str, Any]:
         """Collect what parts of one evaluation must share; devices and backends may differ."""
-        dataset = {item.name: getattr(self.dataset, item.name) for item in fields(Dataset)}
-        del dataset["sample"]
+        names = [item.name for item in fields(Dataset) if item.name != "sample"]
+        dataset = {name: getattr(self.dataset, name) for name in names}
         model = {key: value for key, value in self.model.items() if key not in _OF_A_MACHINE}
         parts = {"data set": dataset, "settings": asdict(self.settings), "model": model}
         named = {f"{part}: {key}": value for part, of in parts.items() for key, value in of.items()}
@@ -231,27 +230,29 @@ def evaluate(
     indices = dataset.indices(images)
     segmenter.check_classes(dataset.vocabulary, settings)
     evaluation = Evaluation(dataset, settings, present)
-    waiting: deque[tuple[int, np.ndarray]] = deque()
-    background: deque[tuple[int, np.ndarray]] = deque()
+    waiting: deque[tuple[int, np.ndarray, tuple[str, ...]]] = deque()  # in order, with their names
 
     def pairs() -> Iterator[tuple[Image.Image, tuple[str, ...]]]:
         for index in indices:
             sample = dataset.read(index)
             classes = sample.classes if present == "given" else dataset.vocabulary
-            (waiting if classes else background).append((index, sample.truth))
+            waiting.append((index, sample.truth, classes))
             if classes:
                 yield sample.image, classes
 
+    def background() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        while waiting and not waiting[0][2]:
+            index, truth, _ = waiting.popleft()
+            yield index, truth, np.zeros(truth.shape, np.uint16)
+
     def labeled() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        results = segmenter.stream(
+        for result in segmenter.stream(
             pairs(), batch_size=batch_size, settings=settings, present=present
-        )
-        for result in chain(results, [None]):
-            if result:
-                yield *waiting.popleft(), dataset.numbers(result.classes)[result.labels]
-            while background:
-                index, truth = background.popleft()
-                yield index, truth, np.zeros(truth.shape, np.uint16)
+        ):
+            yield from background()
+            index, truth, _ = waiting.popleft()
+            yield index, truth, dataset.numbers(result.classes)[result.labels]
+        yield from background()
 
     for index, truth, labels in progress(labeled(), len(indices), dataset.name):
         evaluation.add(index, truth, labels, keep_labels=keep_labels)
