@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,9 +67,41 @@ class ExecutionError(PnpOvssError):
     exit_code = 1
 
 
+_PLACES = re.compile(r"Exception from |Check '.*' failed at ")
+"""Lines of OpenVINO that say where in its sources it failed; the reason follows in several."""
+
+
+def of_one_image(error: Exception) -> PnpOvssError:
+    """Make any error that one image met the error of that image, so that others go on.
+
+    Args:
+        error: what was raised; the result has it as its `__cause__` where it is another.
+    """
+    if isinstance(error, PnpOvssError):
+        return error
+    if isinstance(error, MemoryError):
+        made = ExecutionError(
+            "there is not enough memory for this image",
+            "scale it down, name fewer classes, or take a smaller --batch-size",
+        )
+    else:
+        made = ExecutionError(
+            f"unexpected {type(error).__name__}: {reason(error)}",
+            "this is a defect: please report it with the traceback",
+        )
+    made.__cause__ = error
+    return made
+
+
 def reason(error: BaseException) -> str:
-    """Return the first line of another library's error, or its type where it has no text."""
-    lines = str(error).strip().splitlines()
+    """Return in one line why another library failed, or the type of its error if it has no text.
+
+    That is the first line of the error; of OpenVINO's, all lines but places in its sources.
+    """
+    lines = [line for line in map(str.strip, str(error).splitlines()) if line]
+    told = [line for line in lines if not _PLACES.match(line)]
+    if told and len(told) < len(lines):
+        return ": ".join(told)
     return getattr(error, "strerror", None) or (lines[0] if lines else type(error).__name__)
 
 

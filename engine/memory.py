@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
 
 from .errors import InputError
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+from .limits import memory_left
 
 
 def require_memory(needed: int, purpose: str, cure: str) -> None:
-    """Refuse work that cannot fit in this machine's memory.
+    """Refuse work that cannot fit into the memory that this process may take.
 
     Args:
         needed: memory that the work takes, in bytes.
@@ -20,27 +17,21 @@ def require_memory(needed: int, purpose: str, cure: str) -> None:
         cure: what to do instead.
 
     Raises:
-        InputError: the machine has less memory than is needed.
+        InputError: less memory is left than is needed; see `limits.memory_left`.
     """
-    present = memory()
-    if present is not None and needed > present:
-        raise too_large(f"about {math.ceil(needed / 2**30)} GiB", present, purpose, cure)
+    left = memory_left()
+    if left is not None and needed > left:
+        raise too_large(f"about {amount(needed, up=True)}", left, purpose, cure)
 
 
-def too_large(needed: str, present: int, purpose: str, cure: str) -> InputError:
-    """Make the error that says that work needs more memory than is present."""
-    return InputError(
-        f"{purpose} needs {needed} of memory; there are {present / 2**30:.0f} GiB", cure
-    )
+def too_large(needed: str, left: int, purpose: str, cure: str) -> InputError:
+    """Make the error that says that work needs more memory than is left."""
+    return InputError(f"{purpose} needs {needed} of memory; there are {amount(left)}", cure)
 
 
-def memory() -> int | None:
-    """Return the bytes that this process may use: those of the machine, or of its container."""
-    try:
-        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not a POSIX system: the allocation will tell
-        return None
-    try:
-        return min(present, int(_CGROUP_LIMIT.read_text()))
-    except (OSError, ValueError):  # no container, or "max"
-        return present
+def amount(size: int, *, up: bool = False) -> str:
+    """Write a number of bytes in GiB, or in MiB where it is less than one; rounded down or up."""
+    rounded = math.ceil if up else math.floor
+    if size < 2**30:
+        return f"{rounded(size / 2**20)} MiB"
+    return f"{rounded(size / 2**30 * 10) / 10} GiB"

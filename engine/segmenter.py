@@ -7,22 +7,24 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
-from typing import Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, PnpOvssError
+from .errors import ExecutionError, InputError, PnpOvssError
+from .fork import never_free, tell_after_fork
 from .inputs.images import ImageLike, load_rgb
 from .inputs.text import clean_names
 from .methods import open_method
 from .methods.base import Located, Method, Present, Request
 from .model.folder import DEMO, ModelFolder, open_model
 from .pipeline import stages
-from .pipeline.stages import Pair
+from .pipeline.pairs import Pair, given, taken
 from .precision import PrecisionChoice
-from .processors import processors
+from .processors import thread_count
 from .refine import refine
 from .result.segmentation import Segmentation
 from .runners.placement import Placement
@@ -35,20 +37,37 @@ Result = TypeVar("Result")
 class Segmenter:
     """A loaded model. Make one with `Segmenter.load`; it may be used as a context manager.
 
-    Threads may share one: it holds no state of its own between calls.
+    Threads may share one: it holds no state of its own between calls. A forked child loads the
+    model again when it first uses it, and so does whoever unpickles one: the same files, on the
+    same backend and device.
 
     Attributes:
         model: the model folder and its manifest.
-        method: what makes class maps with it.
         settings: what is used where the caller gives no settings: the manifest's recommendation.
         device: where the model runs, "cpu" or "cuda:N".
+        threads: number of threads that it may use; None for one each processor.
     """
 
-    def __init__(self, model: ModelFolder, method: Method) -> None:
+    def __init__(
+        self,
+        model: ModelFolder,
+        method: Method,
+        *,
+        precision: PrecisionChoice = "auto",
+        threads: int | None = None,
+        fetch_urls: bool = False,
+    ) -> None:
         self.model = model
-        self.method = method
         self.settings: Settings = model.manifest.settings
         self.device: str = method.device.name
+        self._method: Method | None = method
+        self._backend = "auto"  # of a model that has to be loaded again
+        self._precision: PrecisionChoice = precision
+        self.threads = threads
+        self._fetch_urls = fetch_urls
+        self._closed = False
+        self._lock = Lock()
+        tell_after_fork(self)
 
     @classmethod
     def load(
@@ -58,6 +77,8 @@ class Segmenter:
         backend: str = "auto",
         device: str = "auto",
         precision: PrecisionChoice = "auto",
+        threads: int | None = None,
+        fetch_urls: bool = False,
         verify: bool = True,
     ) -> Segmenter:
         """Load a model folder.
@@ -70,15 +91,58 @@ class Segmenter:
                 is an error, never a fall-back.
             precision: "auto", "fp32", "fp16", "bf16" or "int8"; "auto" is the most exact that the
                 backend has: fp32, or what a build was made in. See `engine/runners/README.md`.
+            threads: number of threads of the CPU that the model may use at a time, and as many
+                that prepare and refine images; by default one for each processor.
+            fetch_urls: whether an image may be given as a URL, which is then fetched.
             verify: compare the files' sha256 with the manifest.
 
         Raises:
+            InputError: `threads` is no number of threads.
             ModelError: the folder is missing, damaged, of a newer version, or made for tuning.
             BackendError: the backend, the device or the precision cannot be had.
         """
-        found = open_model(model, verify=verify)
-        method = open_method(found, backend=backend, device=device, precision=precision)
-        return cls(found, method)
+        if threads is not None:
+            thread_count(threads)  # refuses what is none
+        folder = open_model(model, verify=verify)
+        return cls._open(folder, backend, device, precision, threads, fetch_urls)
+
+    @classmethod
+    def _open(
+        cls,
+        folder: ModelFolder,
+        backend: str,
+        device: str,
+        precision: PrecisionChoice,
+        threads: int | None,
+        fetch_urls: bool,
+    ) -> Segmenter:
+        method = open_method(
+            folder, backend=backend, device=device, precision=precision, threads=threads
+        )
+        return cls(folder, method, precision=precision, threads=threads, fetch_urls=fetch_urls)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        how = (self.method.placement.backend or "auto", self.device, self._precision)
+        return Segmenter._open, (self.model, *how, self.threads, self._fetch_urls)
+
+    @property
+    def method(self) -> Method:
+        """What makes class maps with the model; in a forked child it is loaded on first use."""
+        method = self._method
+        if method is not None:
+            return method
+        with self._lock:
+            if self._closed:
+                raise ExecutionError("the model was closed", "load it again")
+            if self._method is None:
+                self._method = open_method(
+                    self.model,
+                    backend=self._backend,
+                    device=self.device,
+                    precision=self._precision,
+                    threads=self.threads,
+                )
+            return self._method
 
     @property
     def placement(self) -> Placement:
@@ -90,7 +154,19 @@ class Segmenter:
 
     def close(self) -> None:
         """Free the model."""
-        self.method.close()
+        with self._lock:
+            self._closed = True
+            if self._method is not None:
+                self._method.close()
+        self.model.files.close()
+
+    def after_fork(self) -> None:
+        """Give up the model that the parent has loaded; see `fork`."""
+        if self._method is not None:
+            self._backend = self._method.placement.backend or "auto"
+            never_free(self._method)
+        self._method = None
+        self._lock = Lock()
 
     def __enter__(self) -> Segmenter:
         return self
@@ -114,7 +190,8 @@ class Segmenter:
         """Segment one image.
 
         Args:
-            image: a PIL image, a uint8 array [H, W, 3], or a path.
+            image: a PIL image, a uint8 array [H, W, 3], a path, the bytes of an image file, a file
+                object, or a URL if the model was loaded with `fetch_urls`.
             classes: the names to look for, of one or several words.
             settings: by default those the model recommends.
             present: "given" takes every class to be in the image; "match" first drops those
@@ -122,22 +199,32 @@ class Segmenter:
                 way every class is scored, which costs little for a few classes.
 
         Raises:
-            InputError: the image, a name or `present` cannot be used.
+            InputError: the image, a name or `present` cannot be used, or memory does not suffice.
             BackendError: the CRF was asked for and is not installed.
+            ExecutionError: anything else went wrong; its `__cause__` tells more.
         """
-        return self.segment_batch([(image, classes)], settings=settings, present=present)[0]
+        chosen = self._checked(settings, present)
+        threads = thread_count(self.threads)
+        result = stages.attempt(
+            lambda: stages.segment(
+                self.method, image, classes, chosen, present, threads, self._fetch_urls
+            )
+        )
+        if isinstance(result, PnpOvssError):
+            raise result
+        return result
 
     def segment_batch(
         self,
-        pairs: Sequence[Pair],
+        pairs: Iterable[Pair],
         *,
         settings: Settings | None = None,
         present: Present = "given",
     ) -> list[Segmentation]:
         """Segment several images, each with its own classes, in one batch; see `segment`."""
-        return list(
-            self.stream(pairs, batch_size=max(1, len(pairs)), settings=settings, present=present)
-        )
+        chosen = self._checked(settings, present)
+        batch = list(taken(pairs, fetch_urls=self._fetch_urls))
+        return list(_raising(self._stream(batch, max(1, len(batch)), chosen, present)))
 
     @overload
     def stream(
@@ -172,6 +259,10 @@ class Segmenter:
     ) -> Iterator[Segmentation | PnpOvssError]:
         """Segment images as they come, in order.
 
+        What is yielded is what is segmented: arrays, opened images, file objects and lists of names
+        are taken when they are handed over, on the caller's thread. So a frame buffer may be filled
+        again, and a file closed, at once. Paths and URLs are read later, on other threads.
+
         While the model runs a batch, worker threads, no more than there are processors, decode the
         next one, and refine the one before, an image each. No more than these three batches are
         under way, and on a GPU no more than two images at once are refined.
@@ -181,24 +272,20 @@ class Segmenter:
             batch_size: images a batch.
             settings: see `segment`.
             present: see `segment`.
-            errors: what becomes of an image that cannot be segmented: "raise" its error when its
-                turn comes, which ends the stream, or "return" it in place of the result.
+            errors: what becomes of an image that cannot be segmented, whatever the reason: "raise"
+                its error when its turn comes, which ends the stream, or "return" it in place of the
+                result.
 
         Raises:
-            InputError, BackendError: as `segment` does.
+            InputError, BackendError, ExecutionError: as `segment` does.
         """
         if errors not in ("raise", "return"):
             raise InputError(f"errors is {errors!r}", 'it must be "raise" or "return"')
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"batch_size is {batch_size!r}", "it must be a whole number from 1")
-        results = stages.stream(
-            self.method,
-            pairs,
-            self._checked(settings, present),
-            pair=lambda pair: pair,
-            then=lambda _pair, _request, result: result,
-            present=present,
-            batch_size=batch_size,
+        chosen = self._checked(settings, present)
+        results = self._stream(
+            taken(pairs, fetch_urls=self._fetch_urls), batch_size, chosen, present
         )
         return _raising(results) if errors == "raise" else results
 
@@ -216,7 +303,9 @@ class Segmenter:
             InputError: the image, a name or `present` cannot be used.
         """
         chosen = self._checked(settings, present)
-        return stages.prepare(self.method, image, classes, chosen, present)
+        return stages.prepare(
+            self.method, image, classes, chosen, present, fetch_urls=self._fetch_urls
+        )
 
     def locate(self, requests: Sequence[Request]) -> list[Located]:
         """Make class maps of a batch of requests, each with its own classes and settings."""
@@ -245,10 +334,10 @@ class Segmenter:
         """
         chosen = self._checked(settings, "given")
         with span("decode"):
-            rgb = load_rgb(image)
+            rgb = load_rgb(image, fetch_urls=self._fetch_urls)
         if isinstance(located, Located):
             located.to_host()  # refuses what a broken model gave
-            return stages.refine_located(rgb, located, chosen, processors())
+            return stages.refine_located(rgb, located, chosen, thread_count(self.threads))
         maps, present = located, None
         if isinstance(located, Segmentation):
             located.require_image(rgb)
@@ -259,7 +348,7 @@ class Segmenter:
             chosen,
             present=present,
             device=self.method.device,
-            threads=processors(),
+            threads=thread_count(self.threads),
         )
 
     def check_classes(self, classes: Sequence[str], settings: Settings | None = None) -> None:
@@ -269,6 +358,26 @@ class Segmenter:
             InputError: a name is empty, repeated, or cannot be written in the model's vocabulary.
         """
         self.method.encode(clean_names(classes), settings or self.settings)
+
+    def _stream(
+        self,
+        pairs: Iterable[Pair | PnpOvssError],
+        batch_size: int,
+        settings: Settings,
+        present: Present,
+    ) -> Generator[Segmentation | PnpOvssError, None, None]:
+        """Segment images that were taken from the caller, or return the errors they met."""
+        return stages.stream(
+            self.method,
+            pairs,
+            settings,
+            pair=given,
+            then=lambda _pair, _request, result: result,
+            present=present,
+            batch_size=batch_size,
+            threads=self.threads,
+            fetch_urls=self._fetch_urls,
+        )
 
     def _checked(self, settings: Settings | None, present: str) -> Settings:
         """The settings in force, which can be used."""

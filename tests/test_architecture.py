@@ -16,7 +16,8 @@ LONGEST = 400  # lines
 
 # Layers of the engine: each imports those before it.
 LAYERS = (
-    ("errors", "json_text", "memory", "processors", "precision", "settings", "device", "tracing"),
+    ("errors", "json_text", "paths", "fork", "limits", "memory", "processors"),
+    ("precision", "settings", "device", "tracing"),
     ("model",),
     ("inputs",),
     ("runners",),

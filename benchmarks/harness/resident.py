@@ -9,7 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
+
+from pnp_ovss.engine.runners.telemetry import without_telemetry
+
+with without_telemetry():
+    import onnxruntime as ort
 
 from pnp_ovss.engine.model.signature import Profile, Signature
 

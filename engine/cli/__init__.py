@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import click
 
 from ..errors import PnpOvssError
+from .process import Terminated, command_process
 from .terminal import complain
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -68,11 +68,17 @@ def _cli(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; return its exit code: 0 done, 1 failed while working, 2 bad input."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # which may not write every letter of a name
-            stream.reconfigure(errors="backslashreplace")
+    """Run a command line; return its exit code.
+
+    The code is 0 where all was done, 1 for work that failed, and 2 for bad input. It is 130 after
+    Ctrl-C, and 128 + N after a signal N that asked the process to end.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with command_process():
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
     try:
@@ -89,6 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         complain("interrupted")
         return INTERRUPTED
+    except Terminated as error:
+        complain("terminated")
+        return 128 + error.signal
     except Exception as error:
         if debug:
             traceback.print_exc()

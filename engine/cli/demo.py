@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from ..model.folder import DEMO
+from ..paths import expanded
 from ..segmenter import Segmenter
 from .placement import tell
 from .segment_files import run, warn_if_untrained
@@ -37,7 +38,7 @@ def command(output: Path, as_json: bool) -> int:
     with Segmenter.load(DEMO) as segmenter:
         tell(segmenter.placement)
         warn_if_untrained(segmenter)
-        reports, exit_code = run(segmenter, samples(), output.expanduser(), segmenter.settings)
+        reports, exit_code = run(segmenter, samples(), expanded(output), segmenter.settings)
     if as_json:
         print_json(reports)
         return exit_code

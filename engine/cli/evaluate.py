@@ -71,6 +71,7 @@ def command(
     backend: str,
     device: str,
     precision: PrecisionChoice,
+    threads: int | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -94,7 +95,8 @@ def command(
     given["background"] = given["background"] or chosen.background
     settings = choose_settings(manifest.settings, preset, given)
     parts = None
-    placement: dict[str, Any] = {"backend": backend, "device": device, "precision": precision}
+    how: dict[str, Any] = {"backend": backend, "precision": precision}
+    placement = {**how, "device": device, "threads": threads}
     if manifest.all_heads:
         with closing(open_every_map(model, **placement)) as method:
             tell(method.placement)
@@ -105,13 +107,13 @@ def command(
             tell(segmenter.placement)
             warn_if_untrained(segmenter)
             if ablation:
-                check_ablation(segmenter, backend=backend, precision=precision)
+                check_ablation(segmenter, **how)
             keep = output is not None
             result = evaluate(
                 segmenter, chosen, settings, present=present, images=images, keep_labels=keep, **run
             )
             if ablation:
-                parts = ablate(result, segmenter, backend=backend, precision=precision, **run)
+                parts = ablate(result, segmenter, **how, **run)
     told = report(result, parts)
     if output:
         write(output, result, told)

@@ -72,7 +72,13 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--backend`, `--device` and `--precision`: what runs the model, where, and how."""
+    """Add `--backend`, `--device`, `--precision` and `--threads`: what runs the model, and how."""
+    function = click.option(
+        "--threads",
+        type=click.IntRange(1),
+        help="Threads of the CPU that the model may use at a time, and as many that prepare and"
+        " refine images. By default one for each processor.",
+    )(function)
     function = click.option(
         "--precision",
         type=click.Choice(PRECISIONS),

@@ -83,6 +83,7 @@ def command(
     backend: str,
     device: str,
     precision: PrecisionChoice,
+    threads: int | None,
     as_json: bool,
     **given: Any,
 ) -> int:
@@ -97,14 +98,27 @@ def command(
     paths = [Path(image) for image in images]
     _check_outputs(paths, output)
     ensure_exported(model, progress)
-    with Segmenter.load(model, backend=backend, device=device, precision=precision) as segmenter:
+    with Segmenter.load(
+        model,
+        backend=backend,
+        device=device,
+        precision=precision,
+        threads=threads,
+        fetch_urls=True,
+    ) as segmenter:
         settings = choose_settings(segmenter.settings, preset, given)
         segmenter.check_classes(names, settings)
         tell(segmenter.placement)
         warn_if_untrained(segmenter)
         jobs = [(path, names) for path in paths]
         reports, exit_code = run(
-            segmenter, jobs, output, settings, present=present, batch_size=batch_size
+            segmenter,
+            jobs,
+            output,
+            settings,
+            present=present,
+            batch_size=batch_size,
+            threads=threads,
         )
     if as_json:
         print_json(reports)

@@ -26,6 +26,7 @@ def run(
     *,
     present: Present = "given",
     batch_size: int = 4,
+    threads: int | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Segment images and write their files; an image that fails fails alone.
 
@@ -56,6 +57,8 @@ def run(
         then=write,
         present=present,
         batch_size=batch_size,
+        threads=threads,
+        fetch_urls=True,
     )
     check_folder(folder)
     reports: list[dict[str, Any]] = []

@@ -107,7 +107,11 @@ def _attention_alone(
     with attention_only(segmenter.model) as folder:
         try:
             bare = Segmenter.load(
-                folder, backend=backend, device=segmenter.device, precision=precision
+                folder,
+                backend=backend,
+                device=segmenter.device,
+                precision=precision,
+                threads=segmenter.threads,
             )
         except BackendError as error:
             raise BackendError(

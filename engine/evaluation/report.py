@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ..errors import InputError, writing_to
-from ..json_text import indented_json
+from ..json_text import decode_json, indented_json
+from ..paths import expanded
 from ..result.files import check_folder, replacing
 from .ablation import Ablation
 from .evaluate import Evaluation
@@ -95,12 +94,12 @@ def check_output(folder: str | Path) -> None:
         OutputError: it cannot be written to.
     """
     require("matplotlib", "figures need")
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     path = folder / REPORT
     if path.exists():
         try:
-            ours = "dataset" in msgspec.json.decode(path.read_bytes(), type=Report)
-        except (OSError, msgspec.MsgspecError):
+            ours = "dataset" in decode_json(path.read_bytes(), Report)
+        except (OSError, ValueError):
             ours = False
         if not ours:
             raise InputError(f"'{path}' is no report of an evaluation", _CURE)
@@ -121,7 +120,7 @@ def write(folder: str | Path, result: Evaluation | Sweep, report: Report) -> Non
     Raises:
         BackendError, InputError, OutputError: as `check_output`.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     check_output(folder)
     from .figures import figures
 

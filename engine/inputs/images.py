@@ -22,7 +22,7 @@ MAX_PIXELS = 50_000_000
 ImageLike = Image.Image | npt.NDArray[Any] | str | os.PathLike[str]
 
 
-def load_rgb(image: ImageLike) -> Image.Image:
+def load_rgb(image: ImageLike, *, fetch_urls: bool = False) -> Image.Image:
     """Decode an image to 8-bit RGB, upright.
 
     EXIF rotation is applied. Transparency is laid on white. 16-bit grays are scaled to 8 bits. Of
@@ -30,6 +30,7 @@ def load_rgb(image: ImageLike) -> Image.Image:
 
     Args:
         image: a PIL image, a uint8 array [H, W, 3], or a path.
+        fetch_urls: whether an image may be a URL.
 
     Returns:
         The image in mode RGB, W x H pixels.
@@ -134,3 +135,10 @@ def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
     if isinstance(transparent, int):
         gray[values == transparent] = 255
     return Image.fromarray(np.repeat(gray[..., None], 3, axis=2))
+
+
+def take(image: ImageLike, *, fetch_urls: bool = False) -> ImageLike:
+    """Stub until the branch is merged."""
+    if isinstance(image, str | os.PathLike):
+        return image
+    return load_rgb(image)

@@ -14,7 +14,13 @@ class Open(Protocol):
     """Function that loads a model folder for a method."""
 
     def __call__(
-        self, model: ModelFolder, *, backend: str, device: str, precision: PrecisionChoice
+        self,
+        model: ModelFolder,
+        *,
+        backend: str,
+        device: str,
+        precision: PrecisionChoice,
+        threads: int | None,
     ) -> Method:
         """Load a model folder.
 
@@ -26,11 +32,18 @@ class Open(Protocol):
 
 
 def _pnp_ovss(
-    model: ModelFolder, *, backend: str, device: str, precision: PrecisionChoice
+    model: ModelFolder,
+    *,
+    backend: str,
+    device: str,
+    precision: PrecisionChoice,
+    threads: int | None,
 ) -> Method:
     from .pnp_ovss import open_pnp_ovss
 
-    return open_pnp_ovss(model, backend=backend, device=device, precision=precision)
+    return open_pnp_ovss(
+        model, backend=backend, device=device, precision=precision, threads=threads
+    )
 
 
 METHODS: dict[str, Open] = {"pnp-ovss": _pnp_ovss}
@@ -43,6 +56,7 @@ def open_method(
     backend: str = "auto",
     device: str = "auto",
     precision: PrecisionChoice = "auto",
+    threads: int | None = None,
 ) -> Method:
     """Load a model folder for the method that its manifest names.
 
@@ -51,6 +65,7 @@ def open_method(
         backend: "auto", or a key of `runners.BACKENDS`.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: precision of the arithmetic.
+        threads: number of threads that a graph may use on the CPU; None leaves it to the backend.
 
     Raises:
         ModelError: the method is not known, or the folder lacks what the method needs.
@@ -62,4 +77,6 @@ def open_method(
             f"'{model.path}' is for the method {method!r}; known are: {', '.join(METHODS)}",
             "it may be of a newer pnp-ovss: pip install --upgrade pnp-ovss",
         )
-    return METHODS[method](model, backend=backend, device=device, precision=precision)
+    return METHODS[method](
+        model, backend=backend, device=device, precision=precision, threads=threads
+    )

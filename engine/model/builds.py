@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import platformdirs
 
 from ..errors import AbsentError, BackendError, InputError, reason
+from ..json_text import decode_json
+from ..paths import user_cache
 from ..precision import Precision, PrecisionChoice
 from .folder import DEMO, ModelFolder, find_model, record_of
 from .manifest import FileRecord
@@ -79,7 +81,8 @@ def builds_folder(model: ModelFolder) -> Path:
     Builds of the demo model are in the user's cache, as its folder is part of the installation.
     """
     if model.path == find_model(DEMO):
-        return platformdirs.user_cache_path("pnp-ovss") / "builds" / DEMO
+        with suppress(InputError):  # this user has none, and so no builds there
+            return user_cache() / "builds" / DEMO
     return model.path / "builds"
 
 
@@ -289,8 +292,8 @@ def read(path: Path) -> Record:
         BackendError: the record cannot be read.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Record)
-    except (OSError, msgspec.MsgspecError) as error:
+        return decode_json(path.read_bytes(), Record)
+    except (OSError, ValueError) as error:
         raise BackendError(
             f"'{path}' cannot be read: {reason(error)}", "delete it, and build it again"
         ) from error

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import msgspec
-import platformdirs
 
-from ..errors import ModelError, reason
-from ..json_text import indented_json
+from ..errors import InputError, ModelError
+from ..json_text import decode_json, indented_json
+from ..paths import absolute, user_cache
+from .files import ModelFiles, sha256_of
 from .manifest import AGAIN, MANIFEST, SCHEMA_VERSION, TOKENIZER, FileRecord, Manifest
 from .signature import Graph
 from .version_1 import upgrade
 
 DEMO = "demo"
+HIDDEN = "'demo' is the model of this package; for the folder of that name here, give ./demo"
+_log = logging.getLogger(__name__)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -27,13 +31,31 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 class ModelFolder:
     """A model folder that was read and checked.
 
+    Where it is unpickled, the folder is opened again, and must still be what it was.
+
     Attributes:
-        path: path of the folder.
+        path: path of the folder, absolute and without links.
         manifest: contents of its `manifest.json`.
+        files: its files, held open.
+        verified: whether the sha256 of each file was compared.
     """
 
     path: Path
     manifest: Manifest
+    files: ModelFiles = field(repr=False, compare=False)
+    verified: bool = True
+
+    @classmethod
+    def of(cls, path: Path, manifest: Manifest, verify: bool = True) -> ModelFolder:
+        """Open the files that a manifest lists.
+
+        Raises:
+            ModelError: a file is missing or altered.
+        """
+        return cls(path, manifest, ModelFiles(path, manifest.files, verify), verify)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelFolder.of, (self.path, self.manifest, self.verified)
 
     @property
     def argument(self) -> str:
@@ -68,12 +90,17 @@ class ModelFolder:
 
 def cache_folder(hub_id: str) -> Path:
     """Return the folder in the user's cache for the export of a hub id."""
-    return platformdirs.user_cache_path("pnp-ovss") / "models" / hub_id.replace("/", "--")
+    return user_cache() / "models" / hub_id.replace("/", "--")
 
 
 def quoted(path: Path) -> str:
     """Quote a path for a shell; always, as a sentence may stand around it."""
     return "'" + str(path).replace("'", "'\\''") + "'"
+
+
+def hides_a_folder(model: str) -> bool:
+    """Tell whether the name of a model of this package is also that of a folder here."""
+    return model == DEMO and os.path.isdir(DEMO)
 
 
 def is_hub_id(model: str) -> bool:
@@ -82,7 +109,10 @@ def is_hub_id(model: str) -> bool:
 
 
 def find_model(model: str | Path) -> Path:
-    """Find the folder of a model.
+    """Find the folder of a model: its path, absolute and without links.
+
+    Links are followed once, here. So all files are of one model, even if the link is turned to
+    another model meanwhile.
 
     Args:
         model: "demo", a hub id that was exported before, or the path of the folder.
@@ -92,7 +122,9 @@ def find_model(model: str | Path) -> Path:
     """
     name = str(model)
     if name == DEMO:
-        return Path(str(resources.files("pnp_ovss.engine") / "data" / "demo"))
+        if hides_a_folder(name):
+            _log.warning("%s", HIDDEN)
+        return Path(str(resources.files("pnp_ovss.engine") / "data" / "demo")).resolve()
     if is_hub_id(name):
         folder = cache_folder(name)
         if not folder.exists():
@@ -100,14 +132,17 @@ def find_model(model: str | Path) -> Path:
                 f"{name!r} has not been exported on this machine yet",
                 f"export it once: pnp-ovss export {name} -o {quoted(folder)}",
             )
-        return folder
-    folder = Path(os.path.expanduser(name))
+        return folder.resolve()
+    try:
+        folder = absolute(name)
+    except InputError as error:
+        raise ModelError(f"no model folder: {error.cause}", error.cure) from error
     if not os.path.isdir(folder):
         raise ModelError(
-            f"no model folder at '{folder}'",
+            f"no model folder at '{name}'",
             "make one with: pnp-ovss export CHECKPOINT -o DIR (or use the model 'demo')",
         )
-    return folder
+    return folder.resolve()
 
 
 def open_model(model: str | Path, *, verify: bool = True) -> ModelFolder:
@@ -121,10 +156,7 @@ def open_model(model: str | Path, *, verify: bool = True) -> ModelFolder:
         ModelError: the folder is missing, incomplete, altered, or of a newer schema version.
     """
     path = find_model(model)
-    manifest = read_manifest(path)
-    for name, record in manifest.files.items():
-        _check_file(path, name, record, verify)
-    return ModelFolder(path, manifest)
+    return ModelFolder.of(path, read_manifest(path), verify)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -148,6 +180,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise FileNotFoundError(file)
         text = file.read_bytes()
     except OSError as error:
         source = f"'{path}'" if (path / "config.json").exists() else "CHECKPOINT"
@@ -156,7 +190,7 @@ def read_manifest(path: Path) -> Manifest:
             f"make one with: pnp-ovss export {source} -o DIR (or use the model 'demo')",
         ) from error
     try:
-        version = msgspec.json.decode(text, type=_Versioned).schema_version
+        version = decode_json(text, _Versioned).schema_version
         if version < 1:
             raise ModelError(f"'{file}' is damaged: schema version {version}", AGAIN)
         if version > SCHEMA_VERSION:
@@ -165,9 +199,8 @@ def read_manifest(path: Path) -> Manifest:
                 "it was written by a newer pnp-ovss: pip install --upgrade pnp-ovss",
             )
         manifest = _decode(text, version)
-    except msgspec.MsgspecError as error:
-        why = " ".join(str(error).split())
-        raise ModelError(f"'{file}' is damaged: {why}", AGAIN) from error
+    except ValueError as error:
+        raise ModelError(f"'{file}' is damaged: {error}", AGAIN) from error
     wrong = _unusable(manifest)
     if wrong:
         raise ModelError(f"'{file}' cannot be used: {wrong}", AGAIN)
@@ -178,7 +211,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _decode(text: bytes, version: int) -> Manifest:
-    return upgrade(text) if version == 1 else msgspec.json.decode(text, type=Manifest)
+    return upgrade(text) if version == 1 else decode_json(text, Manifest)
 
 
 def _required(manifest: Manifest, version: int) -> set[str]:
@@ -214,47 +247,8 @@ def _unusable(manifest: Manifest) -> str:
     return ""
 
 
-def _check_file(folder: Path, name: str, record: FileRecord, verify: bool) -> None:
-    path = folder / name
-    try:
-        size = path.stat().st_size
-        if size != record.size:
-            raise ModelError(
-                f"model file '{path}' has {size} bytes instead of {record.size}", AGAIN
-            )
-        if verify and record_of(path).sha256 != record.sha256:
-            raise ModelError(
-                f"model file '{path}' was changed: its sha256 is not the manifest's", AGAIN
-            )
-    except FileNotFoundError as error:
-        raise ModelError(f"model file '{path}' is missing", AGAIN) from error
-    except OSError as error:
-        raise ModelError(
-            f"model file '{path}' cannot be read: {reason(error)}", "check its permissions"
-        ) from error
-
-
 def record_of(path: Path) -> FileRecord:
     """Measure the size and sha256 of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return FileRecord(path.stat().st_size, digest.hexdigest())
-
-
-def cure_by_copying(graph: Path, otherwise: str) -> str:
-    """Return the cure where a library refuses to load a graph.
-
-    Some libraries refuse files that are symbolic links out of their folder, as in the Hugging Face
-    cache. The cure is then to copy the folder.
-
-    Args:
-        graph: path of the ONNX file.
-        otherwise: cure where no file of its folder is such a link.
-    """
-    folder = graph.parent.resolve()
-    if all(file.resolve().parent == folder for file in graph.parent.glob("*.onnx*")):
-        return otherwise
-    copy = f"cp -rL {quoted(graph.parent.parent)} COPY"
-    return f"its files are links: take a copy ({copy}); if that does not help, {otherwise}"
+        digest = sha256_of(file.fileno())
+        return FileRecord(os.fstat(file.fileno()).st_size, digest)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ..errors import ModelError
-from .folder import cache_folder, is_hub_id
+from .folder import HIDDEN, cache_folder, hides_a_folder, is_hub_id
 
 EXPORTER = "pnp_ovss.export.exporter"  # by name: the engine runs where it cannot be imported
 
@@ -17,11 +17,14 @@ def ensure_exported(model: str, say: Callable[[str], None] = lambda _: None) -> 
     Args:
         model: a hub id, such as "Salesforce/blip-itm-large-flickr"; a model folder or "demo" needs
             no export.
-        say: called with a line of text at each step of the export.
+        say: called with a line of text at each step of the export, and where the name means another
+            model than may be thought.
 
     Raises:
         ModelError: the model has not been exported, and cannot be exported here.
     """
+    if hides_a_folder(model):
+        say(f"note: {HIDDEN}")
     if not is_hub_id(model):
         return
     folder = cache_folder(model)

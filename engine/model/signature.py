@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from ..device import Array
 from ..errors import ExecutionError
@@ -86,6 +87,34 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
                 f"these do not fit together: {shapes}", "give arrays of the manifest's shapes"
             )
         return sizes
+
+    def check_outputs(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Refuse outputs that are not what the signature says.
+
+        Args:
+            feeds: inputs of the call.
+            outputs: outputs of the call, all or some.
+
+        Raises:
+            ExecutionError: an output is of another dtype or shape, or the inputs do not fit.
+        """
+        sizes = self.sizes(feeds)
+        for output, value in outputs.items():
+            wanted = self.outputs[output]
+            # a dimension that no input has may be of any size
+            own = {
+                name: size
+                for name, size in zip(wanted.shape, value.shape, strict=False)
+                if isinstance(name, str)
+            }
+            shape = wanted.sized(own | sizes)
+            kinds = (np.dtype(wanted.dtype).kind, "V")  # of bfloat16, which NumPy does not know
+            if value.shape != shape or value.dtype.kind not in kinds:
+                raise ExecutionError(
+                    f"the graph gave {output} as {value.dtype} {list(value.shape)} instead of"
+                    f" {wanted.dtype} {list(shape)}",
+                    "it is not the graph that the manifest describes: export the model again",
+                )
 
 
 class Graph(Signature, frozen=True, kw_only=True):

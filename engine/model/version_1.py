@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from ..json_text import decode_json
 from ..settings import Settings
 from .manifest import SCHEMA_VERSION, Checkpoint, FileRecord, Manifest, Preprocess, Text, Weights
 from .signature import CAPTION_LENGTHS, Graph, Role, Tensor
@@ -52,11 +53,11 @@ def upgrade(text: bytes) -> Manifest:
         text: contents of `manifest.json`.
 
     Raises:
-        msgspec.MsgspecError: the manifest is damaged, or its family is not "blip".
+        ValueError: the manifest is damaged, or its family is not "blip".
     """
-    old = msgspec.json.decode(text, type=_Manifest)
+    old = decode_json(text, _Manifest)
     if old.family != "blip":
-        raise msgspec.ValidationError(f"family {old.family!r}, and version 1 knew 'blip' only")
+        raise ValueError(f"family {old.family!r}, and version 1 knew 'blip' only")
     side, patch, caption = old.image_size, max(1, old.patch_size), old.caption
     return Manifest(
         schema_version=SCHEMA_VERSION,

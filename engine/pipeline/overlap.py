@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
+
+from .workers import Workers
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -36,7 +38,7 @@ def overlap(
         batch_size: number of items in a batch.
         workers: number of worker threads.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="pnp-ovss-worker")
+    pool = Workers(workers, "pnp-ovss-worker")
     batches = _one_ahead(_batches(items, batch_size), lambda item: pool.submit(prepare, item))
     pending: deque[Future[Result]] = deque()
     try:
@@ -57,7 +59,7 @@ def overlap(
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.close()
 
 
 def _one_ahead(

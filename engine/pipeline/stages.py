@@ -37,24 +37,24 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import PnpOvssError, printable
+from ..errors import PnpOvssError, of_one_image, printable
 from ..inputs.images import ImageLike, load_rgb, resize
 from ..inputs.text import clean_names
 from ..methods.base import Located, Method, Present, Request
-from ..processors import processors
+from ..paths import expanded
+from ..processors import thread_count
 from ..refine import crf, refine
 from ..result import files
 from ..result.segmentation import Segmentation
 from ..settings import Settings
 from ..tracing import span
 from .overlap import overlap
+from .pairs import Pair
 
 __all__ = ["finish", "locate", "prepare", "refine", "refine_located", "save", "stream"]
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
-
-Pair = tuple[ImageLike, Sequence[str]]
 
 
 def prepare(
@@ -63,15 +63,18 @@ def prepare(
     classes: Sequence[str],
     settings: Settings,
     present: Present = "given",
+    *,
+    fetch_urls: bool = False,
 ) -> Request:
     """Decode an image and encode class names for a model; bad input ends here.
 
     Args:
         method: method with its model.
-        image: a PIL image, a uint8 array [H, W, 3], or a path.
+        image: image, or what one is read from; see `inputs.images.load_rgb`.
         classes: names to look for.
         settings: settings in force for this image.
         present: which classes are looked for; see `Request`.
+        fetch_urls: whether an image may be a URL.
 
     Raises:
         InputError: the image or a name cannot be used.
@@ -80,7 +83,7 @@ def prepare(
         names = clean_names(classes)
         query = method.encode(names, settings)
     with span("decode"):
-        rgb = load_rgb(image)
+        rgb = load_rgb(image, fetch_urls=fetch_urls)
     with span("preprocess"):
         pixels = resize(rgb, method.preprocess)
     return Request(rgb, pixels, tuple(names), query, settings, present)
@@ -89,18 +92,27 @@ def prepare(
 def locate(
     method: Method, requests: Sequence[Request | PnpOvssError]
 ) -> list[Located | PnpOvssError]:
-    """Run the model on a batch.
+    """Run the model on a batch; where that fails, on each request alone, so that one fails alone.
 
     Args:
         method: method with its model.
         requests: what `prepare` returned for each image, or the error that it raised.
 
     Returns:
-        Class maps for each request; an error stays in its place.
+        Class maps for each request, or the error that it met; an error stays in its place.
     """
     good = [one for one in requests if not isinstance(one, PnpOvssError)]
-    located = iter(method.locate(good) if good else [])
+    located = iter(_locate(method, good) if good else [])
     return [one if isinstance(one, PnpOvssError) else next(located) for one in requests]
+
+
+def _locate(method: Method, requests: Sequence[Request]) -> Sequence[Located | PnpOvssError]:
+    try:
+        return method.locate(requests)
+    except Exception as error:
+        if len(requests) == 1:
+            return [of_one_image(error)]
+    return [one for request in requests for one in _locate(method, [request])]
 
 
 def finish(request: Request, located: Located, threads: int = 1) -> Segmentation:
@@ -151,6 +163,27 @@ def refine_located(
     )
 
 
+def segment(
+    method: Method,
+    image: ImageLike,
+    classes: Sequence[str],
+    settings: Settings,
+    present: Present,
+    threads: int,
+    fetch_urls: bool,
+) -> Segmentation:
+    """Run all stages for one image, on this thread; see `prepare` and `finish`.
+
+    Raises:
+        PnpOvssError: the image cannot be segmented.
+        Exception: something else went wrong.
+    """
+    if settings.crf is not None:
+        crf.require(settings.crf)
+    request = prepare(method, image, classes, settings, present, fetch_urls=fetch_urls)
+    return finish(request, method.locate([request])[0], threads)
+
+
 def save(
     result: Segmentation,
     image: Image.Image,
@@ -178,7 +211,7 @@ def save(
     """
     with span("write"):
         record = files.report(result, name, settings, model)
-        written = files.write(result, image, record, Path(folder).expanduser(), Path(name).stem)
+        written = files.write(result, image, record, expanded(folder), Path(name).stem)
     return {**record, "files": {kind: printable(str(path)) for kind, path in written.items()}}
 
 
@@ -191,6 +224,8 @@ def stream(
     then: Callable[[Given, Request, Segmentation], Result],
     present: Present = "given",
     batch_size: int = 8,
+    threads: int | None = None,
+    fetch_urls: bool = False,
 ) -> Generator[Result | PnpOvssError, None, None]:
     """Segment images as they come, in order; the stages overlap.
 
@@ -207,21 +242,25 @@ def stream(
             to write files or to count. What it returns is the result of the item.
         present: which classes are looked for; see `Request`.
         batch_size: number of images that go through the model together.
+        threads: number of threads for preparing and finishing; None for one each processor.
+        fetch_urls: whether an image may be a URL.
 
     Returns:
-        The result of each item, in order, or the error of an item that failed.
+        The result of each item, in order, or the error of an item that failed, whatever it is.
 
     Raises:
         BackendError: the CRF was asked for and is not installed.
     """
     if settings.crf is not None:
         crf.require(settings.crf)
-    available = processors()
+    available = thread_count(threads)
     workers = min(batch_size, available)
-    threads = available // workers
+    of_each = available // workers
 
     def prepared(item: Given) -> tuple[Given, Request | PnpOvssError]:
-        return item, _attempt(lambda: prepare(method, *pair(item), settings, present))
+        return item, attempt(
+            lambda: prepare(method, *pair(item), settings, present, fetch_urls=fetch_urls)
+        )
 
     def located(
         batch: Sequence[tuple[Given, Request | PnpOvssError]],
@@ -237,7 +276,7 @@ def stream(
             return request
         if isinstance(result, PnpOvssError):
             return result
-        return _attempt(lambda: then(item, request, finish(request, result, threads)))
+        return attempt(lambda: then(item, request, finish(request, result, of_each)))
 
     return overlap(pairs, prepared, located, finished, batch_size, workers)
 
@@ -251,9 +290,9 @@ def _by_class(located: Located, classes: int) -> npt.NDArray[np.float32]:
     return maps
 
 
-def _attempt(function: Callable[[], Result]) -> Result | PnpOvssError:
+def attempt(function: Callable[[], Result]) -> Result | PnpOvssError:
     """Call a function, and return its error in place of its result: an image fails alone."""
     try:
         return function()
-    except PnpOvssError as error:
-        return error
+    except Exception as error:
+        return of_one_image(error)

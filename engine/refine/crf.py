@@ -11,7 +11,8 @@ from ...kernels.cpu.densecrf import load
 from ...kernels.interface import BILATERAL, GAUSSIAN, ITERATIONS
 from ..device import CPU, Array, Device
 from ..errors import BackendError
-from ..memory import memory, require_memory, too_large
+from ..limits import memory_left
+from ..memory import amount, require_memory, too_large
 from ..settings import Crf
 from . import pydensecrf_worker
 
@@ -79,11 +80,11 @@ def marginals(
         likely = place.kernels.softmax(channels)
         return pydensecrf_worker.PROCESSES.infer(np.array(image), likely, ITERATIONS, KERNELS)
     require_memory(height * width * labels * 8, purpose, _CURE)
-    limit = memory() or 0
+    limit = memory_left() or 0
     try:
         return _densecrf(image, channels, place, threads, limit)
     except MemoryError as error:
-        raise too_large(f"more than {limit / 2**30:.0f} GiB", limit, purpose, _CURE) from error
+        raise too_large(f"more than {amount(limit)}", limit, purpose, _CURE) from error
 
 
 def _densecrf(

@@ -10,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from PIL import Image
 
 from ..errors import printable, writing_to
-from ..json_text import indented_json
+from ..json_text import decode_json, indented_json
 from ..model.manifest import Manifest
 from ..runners.placement import Placement
 from ..settings import Settings
@@ -114,8 +113,8 @@ def write(
 def is_report(path: Path) -> bool:
     """Tell whether a file is a report that `write` wrote."""
     try:
-        record = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError):
+        record = decode_json(path.read_bytes())
+    except (OSError, ValueError):
         return False
     return isinstance(record, dict) and {"image", "classes", "match", "model"} <= record.keys()
 

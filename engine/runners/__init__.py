@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..device import CPU, Array, Device, is_gpu_expected, open_device, usable_devices
 from ..errors import BackendError, ExecutionError, ModelError
+from ..fork import never_free, tell_after_fork
 from ..model import builds
 from ..model.folder import ModelFolder
 from ..precision import Arithmetic, PrecisionChoice
@@ -18,20 +19,33 @@ from .placement import PassedOver, Placement
 
 _log = logging.getLogger(__name__)
 
-Open = Callable[[ModelFolder, str, Device, PrecisionChoice], Runner]
+Threads = int | None
+"""Number of threads that a graph may use on the CPU; None leaves it to the backend."""
+
+Open = Callable[[ModelFolder, str, Device, PrecisionChoice, Threads], Runner]
 """Load a graph of a model folder, by its name there, on a device, in a precision."""
 
 
 def _open_onnxruntime(
-    provider: str, model: ModelFolder, graph: str, device: Device, _: PrecisionChoice
+    provider: str,
+    model: ModelFolder,
+    graph: str,
+    device: Device,
+    _: PrecisionChoice,
+    threads: Threads,
 ) -> Runner:
     from .onnxruntime import open_graph
 
-    return open_graph(provider, model, graph, device)
+    return open_graph(provider, model, graph, device, threads)
 
 
 def _open_build(
-    target: str, model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
+    target: str,
+    model: ModelFolder,
+    graph: str,
+    device: Device,
+    precision: PrecisionChoice,
+    _: Threads,
 ) -> Runner:
     from .tensorrt import open_build
 
@@ -39,17 +53,19 @@ def _open_build(
 
 
 def _open_aotinductor(
-    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
+    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice, threads: Threads
 ) -> Runner:
     from .aotinductor import open_build
 
-    return open_build(model, graph, device, precision)
+    return open_build(model, graph, device, precision, threads)
 
 
-def _open_openvino(model: ModelFolder, graph: str, _: Device, precision: PrecisionChoice) -> Runner:
+def _open_openvino(
+    model: ModelFolder, graph: str, _: Device, precision: PrecisionChoice, threads: Threads
+) -> Runner:
     from .openvino import open_graph
 
-    return open_graph(model, graph, precision)
+    return open_graph(model, graph, precision, threads)
 
 
 class Backend(NamedTuple):
@@ -97,8 +113,9 @@ def open_runner(
     backend: str = "onnxruntime",
     device: Device = CPU,
     precision: PrecisionChoice = "auto",
+    threads: Threads = None,
 ) -> Runner:
-    """Load a graph.
+    """Load a graph, which must still be the one that the model folder was opened with.
 
     Args:
         model: model folder.
@@ -107,10 +124,12 @@ def open_runner(
         device: device to run the graph on.
         precision: precision of the arithmetic; "auto" is the most exact that the backend has for
             this model.
+        threads: number of threads that the graph may use on the CPU; None leaves it to the backend.
 
     Raises:
         BackendError: the backend, or the device or precision for it, cannot be had.
-        ModelError: the model folder has no such graph, or the backend refuses it.
+        ModelError: the model folder has no such graph, its files were changed since it was opened,
+            or the backend refuses it.
     """
     _require(backend, model, precision)
     if _kind(device) not in BACKENDS[backend].kinds:
@@ -121,8 +140,9 @@ def open_runner(
         raise BackendError(
             f"backend {backend!r} runs on {runs_on}, and the device is {device.name}", cure
         )
-    model.graph(graph)  # refused by name, before a library is loaded
-    return BACKENDS[backend].open(model, graph, device, precision)
+    record = model.graph(graph)  # refused by name, before a library is loaded
+    with model.files.unchanged((record.file, record.weights)):
+        return BACKENDS[backend].open(model, graph, device, precision, threads)
 
 
 def open_runners(
@@ -132,6 +152,7 @@ def open_runners(
     backend: str = "auto",
     device: str = "auto",
     precision: PrecisionChoice = "auto",
+    threads: Threads = None,
 ) -> Runners:
     """Load the graphs of a model on one device, and log where they run.
 
@@ -145,6 +166,7 @@ def open_runners(
         backend: "auto", or a key of `BACKENDS`.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: precision of the arithmetic; see `open_runner`.
+        threads: number of threads that a graph may use on the CPU; see `open_runner`.
 
     Raises:
         ModelError: the model folder has no such graph, or every backend that there is refuses it.
@@ -159,8 +181,9 @@ def open_runners(
     refused: ModelError | None = None
 
     def opened(place: Device, name: str) -> Runners:
-        load = partial(open_runner, model, backend=name, device=place, precision=precision)
-        runners = Runners(load, place, now, backend=name, passed_over=passed_over)
+        how: dict[str, Any] = {"device": place, "precision": precision, "threads": threads}
+        load = partial(open_runner, model, backend=name, **how)
+        runners = Runners(load, place, now, model=model, backend=name, passed_over=passed_over)
         runners.placement.log(_log)
         return runners
 
@@ -246,6 +269,7 @@ class Runners:
         device: device of the graphs.
         now: names of the graphs to load at once. Any other is loaded when it first runs, as it
             takes memory and few need it.
+        model: model folder of the graphs; nothing of them is checked where it is None.
         backend: backend of the graphs, a key of `BACKENDS`; None where it is none of them.
         passed_over: backends and devices that were tried before, in order.
 
@@ -263,6 +287,7 @@ class Runners:
         device: Device,
         now: Sequence[str],
         *,
+        model: ModelFolder | None = None,
         backend: str | None = None,
         passed_over: Sequence[PassedOver] = (),
     ) -> None:
@@ -271,7 +296,9 @@ class Runners:
         self._backend = backend
         self._passed_over = tuple(passed_over)
         self._load = load
+        self._model = model
         self._lock = Lock()
+        tell_after_fork(self)
         try:
             for name in now:
                 self.loaded[name] = load(name)
@@ -287,12 +314,23 @@ class Runners:
     def run(
         self, graph: str, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """Run a graph; see `Runner.run`."""
+        """Run a graph; see `Runner.run`.
+
+        Raises:
+            ExecutionError: the graph failed, or gave what its signature does not say.
+            ModelError: somebody wrote into the model's files, which some backends read as they run.
+        """
         if graph not in self.loaded:
             with self._lock:  # graphs that are there run meanwhile
                 if graph not in self.loaded:
                     self.loaded[graph] = self._load(graph)
-        return self.loaded[graph].run(feeds, outputs)
+        if self._model is None:
+            return self.loaded[graph].run(feeds, outputs)
+        self._require_unwritten()
+        found = self.loaded[graph].run(feeds, outputs)
+        self._require_unwritten()
+        self._model.graph(graph).check_outputs(feeds, found)
+        return found
 
     def close(self) -> None:
         """Free the graphs; a run afterwards is an error."""
@@ -300,6 +338,17 @@ class Runners:
             self._load = _load_nothing
             for runner in self.loaded.values():
                 runner.close()
+
+    def _require_unwritten(self) -> None:
+        if self._model is not None and not self.device.on_gpu:  # a GPU has copies
+            self._model.files.require_unwritten()
+
+    def after_fork(self) -> None:
+        """Give the graphs up without freeing them: their threads are the parent's."""
+        never_free((*self.loaded.values(), self.device))
+        self.loaded = {}
+        self._load = _load_nothing
+        self._lock = Lock()
 
 
 def _load_nothing(_: str) -> Runner:

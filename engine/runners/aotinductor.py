@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -33,18 +32,26 @@ CPU_OPTION = "cpp.march"  # of PyTorch's compiler: the CPU that the C++ is for
 
 CPUS = Path("/proc/cpuinfo")
 
-# A package checks what it is given only if told to, and before it first runs.
-os.environ.setdefault("AOTI_RUNTIME_CHECK_INPUTS", "1")
-
 
 def open_build(
-    model: ModelFolder, graph: str, device: Device, precision: PrecisionChoice
+    model: ModelFolder,
+    graph: str,
+    device: Device,
+    precision: PrecisionChoice,
+    threads: int | None = None,
 ) -> AotInductorRunner:
     """Load the package of a graph that was compiled for a device.
 
+    Args:
+        model: model folder.
+        graph: name of the graph in the manifest.
+        device: device of the package.
+        precision: precision of the package.
+        threads: number of threads that the graph may use on the CPU.
+
     Raises:
-        BackendError: PyTorch is not installed, the model has no such package, or it cannot be
-            loaded.
+        BackendError: PyTorch is not installed or uses more threads, the model has no such package,
+            or it cannot be loaded.
     """
     if importlib.util.find_spec("torch") is None:
         raise NotInstalledError("PyTorch is not installed", INSTALL)
@@ -57,6 +64,7 @@ def open_build(
         precision=precision,
         device=device.name,
     )
+    _require_threads(load_torch(), device, threads)
     return AotInductorRunner(load_torch(), path, recipe, device, model.graph(graph))
 
 
@@ -88,6 +96,19 @@ def require_cuda(torch: Any, device: Device) -> None:
         raise BackendError(
             f"PyTorch {torch.__version__} cannot use {device.name}",
             "install a build of it for CUDA: https://pytorch.org/get-started",
+        )
+
+
+def _require_threads(torch: Any, device: Device, threads: int | None) -> None:
+    """Check that PyTorch uses no more threads; it has one number of them for the whole process.
+
+    Raises:
+        BackendError: it uses more.
+    """
+    if device is CPU and threads is not None and torch.get_num_threads() > threads:
+        raise BackendError(
+            f"PyTorch uses {torch.get_num_threads()} threads, and {threads} were asked for",
+            f"set OMP_NUM_THREADS={threads} in the environment before the process starts",
         )
 
 
@@ -138,6 +159,7 @@ class AotInductorRunner:
         self.device = device
         self.precision: Arithmetic = recipe.precision
         self.build: str | None = path.name
+        self._signature = signature
         self._by_image = _rows_by_image(signature)
         self._torch = torch
         try:
@@ -185,10 +207,23 @@ class AotInductorRunner:
         self._package = None
 
     def _inputs(self, feeds: Mapping[str, Array]) -> dict[str, Any]:
-        """View arrays as tensors; where rows may share images, as [images, rows of each, ...]."""
-        shapes = {name: value.shape for name, value in feeds.items()}
+        """View arrays as tensors; where rows may share images, as [images, rows of each, ...].
+
+        Raises:
+            ExecutionError: the package takes no such arrays; it would not check them itself.
+        """
+        self._signature.sizes(feeds)
+        shapes = {name: feeds[name].shape for name in self._signature.inputs}
         for name, shared in self._by_image.items():
-            shapes[name] = (len(feeds[shared]), -1, *feeds[name].shape[1:])
+            images = max(1, len(feeds[shared]))
+            shapes[name] = (images, len(feeds[name]) // images, *feeds[name].shape[1:])
+        for name, tensor in self._signature.inputs.items():
+            rows = max(shapes[name][: 2 if name in self._by_image else 1])
+            if feeds[name].dtype != tensor.dtype or not 0 < rows <= LARGEST:
+                raise ExecutionError(
+                    f"{name} is {feeds[name].dtype} {list(feeds[name].shape)}",
+                    f"it must be {tensor.dtype}, with 1 to {LARGEST} images or captions of one",
+                )
         return {name: self._to_torch(value).view(shapes[name]) for name, value in feeds.items()}
 
     def _to_torch(self, value: Array) -> Any:

@@ -20,6 +20,7 @@ from ..device import CPU, Array, Device, address
 from ..errors import BackendError, ExecutionError, PnpOvssError, reason
 from ..model.builds import BATCHES, graph_sha256, profiles
 from ..model.folder import ModelFolder
+from ..model.links import without_links
 from ..model.signature import Profile, Role
 from ..precision import Arithmetic
 from .buckets import Buckets
@@ -38,23 +39,33 @@ _NO_GRAPH = -1
 _log = logging.getLogger(__name__)
 
 
-def open_graph(provider: str, model: ModelFolder, graph: str, device: Device) -> OnnxRuntimeRunner:
+def open_graph(
+    provider: str, model: ModelFolder, graph: str, device: Device, threads: int | None = None
+) -> OnnxRuntimeRunner:
     """Load a graph of a model, on the CPU or through a provider on a GPU.
+
+    Args:
+        provider: a key of `PROVIDERS`, for a GPU.
+        model: model folder.
+        graph: name of the graph in the manifest.
+        device: device of the session.
+        threads: number of threads that the graph may use on the CPU; None leaves it to the library.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
         BackendError: the provider cannot be had.
     """
-    if device.index is None:
-        return OnnxRuntimeRunner(model.graph_path(graph))
-    return OnnxRuntimeRunner(
-        model.graph_path(graph),
-        device,
-        provider=PROVIDERS[provider],
-        profiles=profiles(model.graph(graph), BATCHES),
-        roles=model.graph(graph).roles,
-        digest=graph_sha256(model, graph),
-    )
+    with without_links(model, graph) as path:
+        if device.index is None:
+            return OnnxRuntimeRunner(path, threads=threads)
+        return OnnxRuntimeRunner(
+            path,
+            device,
+            provider=PROVIDERS[provider],
+            profiles=profiles(model.graph(graph), BATCHES),
+            roles=model.graph(graph).roles,
+            digest=graph_sha256(model, graph),
+        )
 
 
 class OnnxRuntimeRunner:
@@ -68,6 +79,7 @@ class OnnxRuntimeRunner:
             recorded of each shape, if the provider can.
         roles: roles of the graph's dynamic dimensions, for the profiles.
         digest: digest of the graph, for the provider's cache.
+        threads: number of threads that the session may use on the CPU.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
@@ -86,12 +98,13 @@ class OnnxRuntimeRunner:
         profiles: Sequence[Profile] = (),
         roles: Mapping[str, Role] | None = None,
         digest: str = "",
+        threads: int | None = None,
     ) -> None:
         self.device = device
         self._captures = False
         spec = SessionSpec(path, device, profiles, provider.captures and bool(profiles), digest)
         self._session: ort.InferenceSession | None = (
-            open_on_cpu(path) if device.index is None else self._open(provider, spec)
+            open_on_cpu(path, threads) if device.index is None else self._open(provider, spec)
         )
         self._signature = signature(self._session, roles)
         self._buckets = Buckets(device, self._signature, profiles, self._bind) if profiles else None

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from ..device import Device
 from ..errors import BackendError, ModelError, PnpOvssError, cannot_import, reason
-from ..model.folder import cure_by_copying, record_of
+from ..model.folder import record_of
 from ..model.signature import Profile, Role, Signature, Tensor
+from ..paths import user_cache
+from ..precision import NO_TF32
+from .telemetry import without_telemetry
 
-# From 1.29 on it reports usage to its maker unless told otherwise, and before it is imported.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
-    import onnxruntime as ort
+    with without_telemetry():
+        import onnxruntime as ort
 except ImportError as _error:
     raise cannot_import(
         "ONNX Runtime",
@@ -94,8 +93,12 @@ def available_providers() -> list[str]:
     return ort.get_available_providers()
 
 
-def open_on_cpu(path: Path) -> ort.InferenceSession:
+def open_on_cpu(path: Path, threads: int | None = None) -> ort.InferenceSession:
     """Open a session on the CPU.
+
+    Args:
+        path: path of the ONNX file.
+        threads: number of threads that the session may use; None leaves it to ONNX Runtime.
 
     Raises:
         ModelError: ONNX Runtime refuses the file.
@@ -105,16 +108,14 @@ def open_on_cpu(path: Path) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # weights stay in the mapped file, shared by processes and loaded at once, for 5 % of speed
     options.add_session_config_entry("session.disable_prepacking", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
-        with redirect_stdout(sys.stderr):  # where the library prints, results are printed
-            return ort.InferenceSession(str(path), options, providers=[_CPU])
+        return ort.InferenceSession(str(path), options, providers=[_CPU], enable_fallback=0)
     except Exception as error:  # the library's exceptions share no base of their own
         raise ModelError(
             f"ONNX Runtime cannot load '{path}': {reason(error)}",
-            cure_by_copying(
-                path,
-                f"upgrade it (pip install --upgrade {_PACKAGE}) or export the model again",
-            ),
+            f"upgrade it (pip install --upgrade {_PACKAGE}) or export the model again",
         ) from error
 
 
@@ -133,13 +134,11 @@ def open_on_gpu(provider: Provider, spec: SessionSpec) -> ort.InferenceSession:
     # with them, the run that is recorded may allocate otherwise than the one before it
     options.enable_mem_pattern = not spec.capture
     try:
-        with redirect_stdout(sys.stderr):
-            session = _start(provider, spec, options)
+        session = _start(provider, spec, options)
     except PnpOvssError:
         raise
     except Exception as error:  # as above
-        cure = cure_by_copying(spec.path, provider.cure)
-        raise _missing(provider, spec.device, reason(error), cure) from error
+        raise _missing(provider, spec.device, reason(error)) from error
     check_provider(session, provider, spec.device)
     return session
 
@@ -187,7 +186,7 @@ def _start(
     if provider.plugin:
         device = _plugged_in(provider, spec.device)
         options.add_provider_for_devices([device], provider.options(spec))
-        return ort.InferenceSession(str(spec.path), options)
+        return ort.InferenceSession(str(spec.path), options, enable_fallback=0)
     ort.preload_dlls()  # finds CUDA and cuDNN installed as Python packages
     if provider.needs:
         with suppress(ImportError):  # they may be installed otherwise
@@ -242,7 +241,7 @@ def _cuda(spec: SessionSpec) -> Options:
 
 
 def _tensorrt(spec: SessionSpec) -> Options:
-    _forbid_tf32()
+    _require_no_tf32()
     cache = _cache(spec)
     return {
         "device_id": str(spec.device.index),
@@ -256,7 +255,7 @@ def _tensorrt(spec: SessionSpec) -> Options:
 
 
 def _tensorrt_rtx(spec: SessionSpec) -> Options:
-    _forbid_tf32()
+    _require_no_tf32()
     return {
         **_stream(spec),
         **_ranges(spec, "nv_profile"),
@@ -290,14 +289,22 @@ def _cache(spec: SessionSpec) -> str:
     TensorRT's provider tells graphs apart by their nodes, not by their weights.
     """
     digest = spec.digest or record_of(spec.path).sha256
-    folder = platformdirs.user_cache_path("pnp-ovss") / "onnxruntime" / digest[:16]
+    folder = user_cache() / "onnxruntime" / digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder)
 
 
-def _forbid_tf32() -> None:
-    """Forbid TF32 by an environment variable, as these providers have no option for it."""
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+def _require_no_tf32() -> None:
+    """Check that TF32 is off: these providers have no option for it, only the environment has.
+
+    Raises:
+        BackendError: it is on.
+    """
+    if os.environ.get(NO_TF32) != "0":
+        raise BackendError(
+            f"{NO_TF32} is not 0, and this provider would compute in TF32, about 1e-3 off",
+            f"set {NO_TF32}=0 in the environment before the process starts",
+        )
 
 
 CUDA = Provider(

@@ -20,14 +20,17 @@ import numpy as np
 
 from ..device import CPU, Array
 from ..errors import BackendError, ExecutionError, ModelError, cannot_import, reason
-from ..model.folder import ModelFolder, cure_by_copying
+from ..model.folder import ModelFolder
+from ..model.links import without_links
 from ..precision import Arithmetic, PrecisionChoice
-from ..processors import processors
+from ..processors import thread_count
 from .signal_stack import kept_signal_stack
+from .telemetry import without_telemetry
 
 INSTALL = "pip install 'pnp-ovss[openvino]'"
 try:
-    import openvino as ov
+    with without_telemetry():
+        import openvino as ov
 
     from .openvino_model import fold_transposes, quantize
 except ImportError as _error:
@@ -42,8 +45,16 @@ _READ_BACK = (
 _HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16}
 
 
-def open_graph(model: ModelFolder, graph: str, precision: PrecisionChoice) -> OpenVinoRunner:
+def open_graph(
+    model: ModelFolder, graph: str, precision: PrecisionChoice, threads: int | None = None
+) -> OpenVinoRunner:
     """Compile a graph of a model.
+
+    Args:
+        model: model folder.
+        graph: name of the graph in the manifest.
+        precision: precision of the arithmetic.
+        threads: number of threads that the graph may use; None for one each processor.
 
     Raises:
         ModelError: OpenVINO refuses the file.
@@ -51,11 +62,13 @@ def open_graph(model: ModelFolder, graph: str, precision: PrecisionChoice) -> Op
     """
     exact = model.graph(graph).gradient
     low = not exact and (precision == "bf16" or (precision == "int8" and _has_bf16()))
-    return OpenVinoRunner(
-        model.graph_path(graph),
-        arithmetic="bf16" if low else "f32",
-        int8=None if precision != "int8" else "inputs" if exact else "all",
-    )
+    with without_links(model, graph) as path:
+        return OpenVinoRunner(
+            path,
+            arithmetic="bf16" if low else "f32",
+            int8=None if precision != "int8" else "inputs" if exact else "all",
+            threads=threads,
+        )
 
 
 class OpenVinoRunner:
@@ -65,6 +78,7 @@ class OpenVinoRunner:
         path: path of the ONNX file.
         arithmetic: arithmetic of everything but products in int8.
         int8: products with weights that are computed in int8: those of the graph's inputs, or all.
+        threads: number of threads that the graph may use; None for one each processor.
 
     Raises:
         ModelError: OpenVINO refuses the file.
@@ -83,11 +97,14 @@ class OpenVinoRunner:
         *,
         arithmetic: Literal["f32", "bf16"] = "f32",
         int8: Literal["inputs", "all"] | None = None,
+        threads: int | None = None,
     ) -> None:
         self.precision: Arithmetic = "int8" if int8 else "bf16" if arithmetic == "bf16" else "fp32"
         self._of_thread = threading.local()
         with kept_signal_stack():
-            self._compiled: ov.CompiledModel | None = _compile(path, arithmetic, int8)
+            self._compiled: ov.CompiledModel | None = _compile(
+                path, arithmetic, int8, thread_count(threads)
+            )
         self._outputs = [output.any_name for output in self._compiled.outputs]
         self._dtypes = {one.any_name: one.element_type.to_dtype() for one in self._compiled.inputs}
 
@@ -111,12 +128,12 @@ class OpenVinoRunner:
             # Inputs are always shared: one that is not would be written into those shared before.
             with kept_signal_stack():
                 results = self._request().infer(inputs, share_inputs=True, share_outputs=True)
+            return {name: results[name] for name in outputs or self._outputs}
         except Exception as error:  # as above
             raise ExecutionError(
                 f"OpenVINO failed: {reason(error)}",
                 "if memory ran out, take a smaller --batch-size; else export the model again",
             ) from error
-        return {name: results[name] for name in outputs or self._outputs}
 
     def close(self) -> None:
         """See `Runner.close`."""
@@ -140,7 +157,7 @@ def _has_bf16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
+def _compile(path: Path, arithmetic: str, int8: str | None, threads: int) -> ov.CompiledModel:
     core = ov.Core()
     if arithmetic == "bf16" and not _has_bf16():
         raise BackendError(
@@ -149,7 +166,7 @@ def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
     properties: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": arithmetic,
-        "INFERENCE_NUM_THREADS": processors(),
+        "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,  # they share the processors with those of the CRF
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
@@ -163,9 +180,7 @@ def _compile(path: Path, arithmetic: str, int8: str | None) -> ov.CompiledModel:
     except Exception as error:  # the library's exceptions share no base of their own
         raise ModelError(
             f"OpenVINO cannot load '{path}': {reason(error)}",
-            cure_by_copying(
-                path, "upgrade it (pip install --upgrade openvino) or export the model again"
-            ),
+            "upgrade it (pip install --upgrade openvino) or export the model again",
         ) from error
     runs_in = compiled.get_property("INFERENCE_PRECISION_HINT")
     if runs_in != _HINTS[arithmetic]:

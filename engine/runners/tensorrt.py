@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
 from ..device import Array, Device, address
 from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, reason
@@ -17,6 +16,7 @@ from ..model import builds
 from ..model.builds import Recipe
 from ..model.folder import ModelFolder
 from ..model.signature import Graph, Profile, Signature, Tensor
+from ..paths import user_cache
 from ..precision import Arithmetic, PrecisionChoice
 from . import tensorrt_api
 from .buckets import Buckets
@@ -77,7 +77,7 @@ class TensorRTRunner:
         self.build: str | None = path.name
         self._build = builds.build_command(model, api.target, recipe.graph, recipe.precision)
         name = f"{path.stem}-{device.architecture}.kernels"
-        self._kernels = platformdirs.user_cache_path("pnp-ovss") / "kernels" / name
+        self._kernels = user_cache() / "kernels" / name
         with self._on_device():
             self._runtime: Any = api.trt.Runtime(api.logger)
             self._engine: Any = self._load(path)

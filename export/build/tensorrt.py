@@ -12,16 +12,17 @@ from types import ModuleType
 from typing import Any
 
 import onnx_ir as ir
-import platformdirs
 from filelock import FileLock
 
 from ...engine.device import open_device
 from ...engine.errors import BackendError, ExecutionError
-from ...engine.memory import memory, require_memory
+from ...engine.limits import memory_left
+from ...engine.memory import amount, require_memory
 from ...engine.model import builds
 from ...engine.model.builds import Build, Recipe
 from ...engine.model.folder import ModelFolder
 from ...engine.model.signature import Graph, Profile
+from ...engine.paths import user_cache
 from ...engine.precision import Precision
 from ...engine.runners import tensorrt_api
 from ...engine.runners.tensorrt_api import TensorRT
@@ -203,7 +204,7 @@ def _timings(api: TensorRT, recipe: Recipe) -> Iterator[Path | None]:
         yield None
         return
     name = f"tensorrt-{api.version}-{'+'.join(recipe.architectures)}.timings"
-    cache = platformdirs.user_cache_path("pnp-ovss") / name
+    cache = user_cache() / name
     cache.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{cache}.lock"):
         yield cache
@@ -297,7 +298,7 @@ def _serialize(trt: ModuleType, builder: Any, network: Any, config: Any, path: P
 def _memory(api: TensorRT, config: Any) -> str:
     """Describe the memory of the device on which the library builds, in GiB."""
     if api.rtx:
-        return f"memory of this machine: {(memory() or 0) / 2**30:.1f} GiB"
+        return f"memory that is left: {amount(memory_left() or 0)}"
     device = open_device("cuda:0")
     with device.on_stream():
         free, total = device.xp.cuda.runtime.memGetInfo()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ...engine.errors import ModelError, reason
+from ...engine.json_text import decode_json
 from ...engine.model.folder import is_hub_id
 from ...engine.model.manifest import Checkpoint as Origin
+from ...engine.paths import expanded
 from .base import CheckpointFiles
 
 _HUB_FILES = ["config.json", "tokenizer*", "vocab*", "merges.txt", "model*.safetensors*"]
@@ -35,7 +36,7 @@ def find_checkpoint(checkpoint: str, revision: str | None = None) -> tuple[Check
         raise ModelError(
             f"revision is {revision!r}", "only a hub id has revisions: leave --revision out"
         )
-    path = Path(checkpoint).expanduser()
+    path = expanded(checkpoint)
     if path.is_file():
         return CheckpointFiles(path, weights=read_weights(path)), Origin(path.name)
     if path.is_dir():
@@ -88,7 +89,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 def _config(folder: Path) -> dict[str, object]:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = decode_json((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(
             f"'{folder}' is not a Hugging Face checkpoint: no readable config.json",

@@ -21,6 +21,7 @@ def open_pnp_ovss(
     backend: str = "auto",
     device: str = "auto",
     precision: PrecisionChoice = "auto",
+    threads: int | None = None,
 ) -> PnpOvss:
     """Load a model folder for PnP-OVSS; see `methods.open_method` for the arguments.
 
@@ -33,4 +34,6 @@ def open_pnp_ovss(
             f"'{model.path}' was exported with --all-heads, for tuning",
             "export it again with --layer and --head to segment with it",
         )
-    return PnpOvss(Graphs.open(model, backend=backend, device=device, precision=precision))
+    return PnpOvss(
+        Graphs.open(model, backend=backend, device=device, precision=precision, threads=threads)
+    )

@@ -24,6 +24,7 @@ def open_every_map(
     backend: str = "auto",
     device: str = "auto",
     precision: PrecisionChoice = "auto",
+    threads: int | None = None,
 ) -> PnpOvss:
     """Load a model that was exported with --all-heads; see `methods.open_method`.
 
@@ -37,7 +38,9 @@ def open_every_map(
             f"'{found.path}' keeps one map, so its layers and heads cannot be compared",
             "export the checkpoint again with --all-heads",
         )
-    return PnpOvss(Graphs.open(found, backend=backend, device=device, precision=precision))
+    return PnpOvss(
+        Graphs.open(found, backend=backend, device=device, precision=precision, threads=threads)
+    )
 
 
 def layers_and_heads(method: PnpOvss) -> tuple[list[int], list[int]]:

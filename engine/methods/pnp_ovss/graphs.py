@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ...device import Array, Device
 from ...errors import ModelError
 from ...inputs.text import Captioner, CaptionTokens
 from ...model.folder import ModelFolder
-from ...model.manifest import AGAIN, Manifest
+from ...model.manifest import AGAIN, TOKENIZER, Manifest
 from ...precision import PrecisionChoice
 from ...runners import Runners, open_runners
 from .captions import CaptionBatch
@@ -45,6 +46,7 @@ class Graphs:
         backend: str = "auto",
         device: str = "auto",
         precision: PrecisionChoice = "auto",
+        threads: int | None = None,
     ) -> Graphs:
         """Load the graphs of a model folder.
 
@@ -53,9 +55,11 @@ class Graphs:
             BackendError: the backend, the device or the precision cannot be had.
         """
         _require_shapes(model)
-        captioner = Captioner.load(model)
+        with model.files.unchanged([TOKENIZER]):
+            captioner = Captioner.load(model)
         now = (_VISION, _SALIENCE)
-        runners = open_runners(model, now, backend=backend, device=device, precision=precision)
+        how: dict[str, Any] = {"device": device, "precision": precision, "threads": threads}
+        runners = open_runners(model, now, backend=backend, **how)
         return cls(runners, captioner, model.manifest)
 
     @property

@@ -12,7 +12,7 @@ from pnp_ovss.engine import Settings
 from pnp_ovss.engine.errors import ModelError
 from pnp_ovss.engine.evaluation import ablation
 from pnp_ovss.engine.evaluation.attention import attention_only
-from pnp_ovss.engine.model.folder import ModelFolder, open_model
+from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.export.validate import relative_error
 from tests import thresholds
@@ -54,14 +54,13 @@ def test_without_its_gradient_salience_is_the_attention(exported: Exported):
 
 
 def test_a_graph_without_a_gradient_is_an_error(model_copy: Path):
-    manifest = open_model(model_copy).manifest
-    path = model_copy / manifest.graphs["salience"].file
+    model = open_model(model_copy)
+    path = model_copy / model.manifest.graphs["salience"].file
     graph = onnx.load(path, load_external_data=False)
     for node in graph.graph.node:
         if node.op_type == "Relu":
             node.op_type = "Abs"
     onnx.save(graph, path)
-    model = ModelFolder(model_copy, manifest)
     with pytest.raises(ModelError, match="no gradient"), attention_only(model):
         pass
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pnp_ovss.engine import InputError, ModelError
 from pnp_ovss.engine.inputs.text import MAX_CLASSES, Captioner, CaptionTokens, clean_names
-from pnp_ovss.engine.model.folder import ModelFolder, open_model
+from pnp_ovss.engine.model.folder import open_model
 from pnp_ovss.engine.model.manifest import TOKENIZER, Text
 from tests.conftest import Exported
 
@@ -151,7 +152,7 @@ def test_padding_is_masked(tokenizer: Tokenizer) -> None:
 def test_a_damaged_tokenizer_is_a_model_error(exported: Exported, tmp_path, text: str) -> None:
     (tmp_path / TOKENIZER).write_text(text)
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
-        Captioner.load(ModelFolder(tmp_path, open_model(exported.folder).manifest))
+        Captioner.load(replace(open_model(exported.folder), path=tmp_path))
 
 
 def test_names_lose_outer_and_repeated_white_space() -> None:

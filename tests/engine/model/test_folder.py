@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pnp_ovss.engine import ModelError, Segmenter
-from pnp_ovss.engine.model import folder as model_folder
+from pnp_ovss.engine.model import files as model_files
 from pnp_ovss.engine.model.folder import cache_folder, find_model, is_hub_id, open_model, record_of
 from pnp_ovss.engine.model.manifest import MANIFEST, SCHEMA_VERSION, TOKENIZER
 from tests.conftest import IMAGE_SIZE, Exported
@@ -138,10 +138,10 @@ def test_edited_weights_beside_the_graph_are_found(model_copy: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_model_error(
     exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreadable(path: Path) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    def unreadable(_: int) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(model_folder, "record_of", unreadable)
+    monkeypatch.setattr(model_files, "sha256_of", unreadable)
     with pytest.raises(ModelError, match="Permission denied"):
         open_model(exported.folder)
 
@@ -303,7 +303,7 @@ def test_a_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "models" / "mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert not is_hub_id("models/mine")
-    assert find_model("models/mine") == Path("models/mine")
+    assert find_model("models/mine") == tmp_path / "models/mine"
 
 
 def test_a_hub_id_that_was_not_exported_says_how(cache: Path) -> None:
@@ -315,4 +315,4 @@ def test_a_hub_id_that_was_not_exported_says_how(cache: Path) -> None:
 def test_a_hub_id_that_was_exported_is_found(cache: Path, exported: Exported) -> None:
     cache.mkdir(parents=True)
     (cache / "org--name").symlink_to(exported.folder)
-    assert open_model("org/name").path == cache / "org--name"
+    assert open_model("org/name").path == exported.folder

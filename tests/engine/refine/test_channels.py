@@ -6,12 +6,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from pnp_ovss.engine import InputError, Settings, memory
+from pnp_ovss.engine import InputError, Settings
 from pnp_ovss.engine.refine import channels
 from pnp_ovss.engine.refine.channels import to_channels
 
 Background = Literal["auto", "always", "never"]
-GIB = 2**30
 
 
 def sparse_maps(seed: int, classes: int, grid: tuple[int, int]) -> np.ndarray:
@@ -60,33 +59,3 @@ def test_memory_that_is_asked_for_is_no_less_than_what_is_used(
 def test_channels_that_do_not_fit_in_memory_are_refused():
     with pytest.raises(InputError, match="2 classes on 10000000x10000000 pixels needs about"):
         to_channels(np.zeros((2, 4, 4), np.float32), 10**7, 10**7, Settings())
-
-
-@pytest.fixture
-def eight_gib(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 8 * GIB // 4096}
-    monkeypatch.setattr(memory.os, "sysconf", values.__getitem__)
-
-
-@pytest.mark.usefixtures("eight_gib")
-def test_require_memory_refuses_what_the_machine_does_not_have():
-    memory.require_memory(8 * GIB, "this", "do less")
-    with pytest.raises(InputError, match=r"this needs about 9 GiB .* there are 8") as caught:
-        memory.require_memory(9 * GIB, "this", "do less")
-    assert caught.value.cure == "do less"
-
-
-@pytest.mark.usefixtures("eight_gib")
-def test_require_memory_never_says_that_as_much_is_needed_as_there_is():
-    with pytest.raises(InputError) as caught:
-        memory.require_memory(8 * GIB + 1, "this", "do less")
-    assert "needs about 8 GiB of memory; this machine there are 8" not in caught.value.cause
-
-
-@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
-def test_require_memory_passes_where_the_system_does_not_tell(monkeypatch, error):
-    def unknown(_name: str) -> int:
-        raise error
-
-    monkeypatch.setattr(memory.os, "sysconf", unknown)
-    memory.require_memory(2**80, "this", "do less")

@@ -71,7 +71,7 @@ def test_more_pixels_than_memory_are_refused():
 
 
 def test_a_lattice_larger_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch, picture):
-    monkeypatch.setattr(crf, "memory", lambda: 2**20)
+    monkeypatch.setattr(crf, "memory_left", lambda: 2**20)
     with pytest.raises(InputError, match="dense CRF on 300x200 pixels and 3 labels needs more"):
         crf.marginals(picture(0, 300, 200), random_channels(3, 200, 300))
 
@@ -79,8 +79,8 @@ def test_a_lattice_larger_than_memory_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_the_memory_of_the_host_does_not_count_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch, picture, cuda_on_cpu: CudaKernels
 ):
-    monkeypatch.setattr(memory, "memory", lambda: 1)
-    monkeypatch.setattr(crf, "memory", lambda: 1)
+    monkeypatch.setattr(memory, "memory_left", lambda: 1)
+    monkeypatch.setattr(crf, "memory_left", lambda: 1)
     image, channels = picture(0, 12, 9), random_channels(3, 9, 12)
     with pytest.raises(InputError, match="dense CRF on 12x9 pixels"):
         crf.marginals(image, channels)

@@ -242,7 +242,7 @@ def test_auto_prefers_what_was_built(model: ModelFolder, monkeypatch: pytest.Mon
     monkeypatch.setattr("pnp_ovss.engine.runners.usable_devices", lambda _: [device, CPU])
     tried: list[tuple[str, str]] = []
 
-    def refuse(model: ModelFolder, graph: str, device: Any, precision: str, *, name: str) -> Any:
+    def refuse(model: ModelFolder, graph: str, device: Any, *_: Any, name: str) -> Any:
         tried.append((name, device.name))
         raise BackendError(name)
 

@@ -42,8 +42,7 @@ def spec_of(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SessionSpec]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")  # so that it is put back as it was
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
 
     def make(graph: str, *, capture: bool = False) -> SessionSpec:
         model = open_model(exported.folder)
@@ -152,10 +151,21 @@ def test_tensorrt_is_told_the_range_of_the_shapes(
     low = "image_embeds:1x37x96,input_ids:1x8,attention_mask:1x8,patch_keep:1x36"
     high = "image_embeds:4x37x96,input_ids:4x16,attention_mask:4x16,patch_keep:4x36"
     assert [options[f"{prefix}_{one}_shapes"] for one in ("min", "opt", "max")] == [low, high, high]
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
     options = PROVIDERS[provider].options(spec_of("vision_tokens"))
     assert options[f"{prefix}_min_shapes"] == "pixel_values:1x3x96x96,kept:1x6"
     assert options[f"{prefix}_max_shapes"] == "pixel_values:4x3x96x96,kept:4x37"
+
+
+@pytest.mark.parametrize("provider", ["tensorrt", "tensorrt-rtx"])
+def test_a_provider_that_would_compute_in_tf32_is_refused(
+    spec_of: Callable[..., SessionSpec], provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment of the process is the user's; it is read, and never changed."""
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    with pytest.raises(BackendError, match="TF32") as caught:
+        PROVIDERS[provider].options(spec_of("vision"))
+    assert "NVIDIA_TF32_OVERRIDE=0" in caught.value.cure
+    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
 
 
 @pytest.mark.parametrize("graph", ["vision", "vision_tokens"])

@@ -1,0 +1,57 @@
+"""Take images and class names from the caller, who may change them afterwards."""
+
+from __future__ import annotations
+
+# pyright: reportUnnecessaryIsInstance=false
+# What callers without a type checker may pass is refused in words.
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from ..errors import InputError, PnpOvssError, of_one_image
+from ..inputs.images import ImageLike, take
+from ..inputs.text import clean_names
+
+Pair = tuple[ImageLike, Sequence[str]]
+"""An image and the classes to look for in it."""
+
+_CURE = 'give pairs: [("a.jpg", ["cat"])]'
+
+
+def taken(pairs: Iterable[Pair], *, fetch_urls: bool = False) -> Iterator[Pair | PnpOvssError]:
+    """Take each pair when it is handed over, on the thread that iterates.
+
+    Arrays, opened images, file objects and lists of names are copied or read. Paths and URLs are
+    read later.
+
+    Args:
+        pairs: images and their classes.
+        fetch_urls: whether an image may be a URL.
+
+    Returns:
+        What was taken of each pair, or the error that it met.
+
+    Raises:
+        InputError: `pairs` cannot be iterated over.
+    """
+    if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
+        raise InputError(f"pairs is {reprlib.repr(pairs)}", _CURE)
+    return (_take(given, fetch_urls) for given in pairs)
+
+
+def given(pair: Pair | PnpOvssError) -> Pair:
+    """Return what was taken, or raise the error that it met."""
+    if isinstance(pair, PnpOvssError):
+        raise pair
+    return pair
+
+
+def _take(given: object, fetch_urls: bool) -> Pair | PnpOvssError:
+    pair = cast("tuple[Any, ...]", given)
+    if not isinstance(given, tuple | list) or len(pair) != 2:
+        return InputError(f"{reprlib.repr(pair)} is no pair of an image and its classes", _CURE)
+    image, classes = pair
+    try:
+        return take(image, fetch_urls=fetch_urls), clean_names(classes)
+    except Exception as error:  # whatever it is: others go on
+        return of_one_image(error)
