@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .errors import InputError, PnpOvssError
 from .inputs.images import ImageLike, load_rgb
-from .inputs.text import clean_names
+from .inputs.names import Classes, clean_names
 from .methods import open_method
 from .methods.base import Located, Method, Present, Request
 from .model.folder import DEMO, ModelFolder, open_model
@@ -106,7 +106,7 @@ class Segmenter:
     def segment(
         self,
         image: ImageLike,
-        classes: Sequence[str],
+        classes: Classes,
         *,
         settings: Settings | None = None,
         present: Present = "given",
@@ -115,7 +115,8 @@ class Segmenter:
 
         Args:
             image: a PIL image, a uint8 array [H, W, 3], or a path.
-            classes: the names to look for, of one or several words.
+            classes: the names to look for, of one or several words. In place of a name, a list of
+                synonyms, the title first: `["cat", ["sofa", "couch"]]`; they share a mask.
             settings: by default those the model recommends.
             present: "given" takes every class to be in the image; "match" first drops those
                 whose own caption the ITM head scores at or below `settings.match_threshold`. Either
@@ -205,7 +206,7 @@ class Segmenter:
     def prepare(
         self,
         image: ImageLike,
-        classes: Sequence[str],
+        classes: Classes,
         *,
         settings: Settings | None = None,
         present: Present = "given",
@@ -262,11 +263,12 @@ class Segmenter:
             threads=processors(),
         )
 
-    def check_classes(self, classes: Sequence[str], settings: Settings | None = None) -> None:
+    def check_classes(self, classes: Classes, settings: Settings | None = None) -> None:
         """Find out, before any image is read, whether this model can be asked for `classes`.
 
         Raises:
-            InputError: a name is empty, repeated, or cannot be written in the model's vocabulary.
+            InputError: a name is empty, or cannot be written in the model's vocabulary; or two are
+                the same to the model.
         """
         self.method.encode(clean_names(classes), settings or self.settings)
 

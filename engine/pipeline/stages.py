@@ -39,7 +39,7 @@ from PIL import Image
 
 from ..errors import PnpOvssError, printable
 from ..inputs.images import ImageLike, load_rgb, resize
-from ..inputs.text import clean_names
+from ..inputs.names import Classes, clean_names, synonyms, titles
 from ..methods.base import Located, Method, Present, Request
 from ..processors import processors
 from ..refine import crf, refine
@@ -54,13 +54,13 @@ __all__ = ["finish", "locate", "prepare", "refine", "refine_located", "save", "s
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 
-Pair = tuple[ImageLike, Sequence[str]]
+Pair = tuple[ImageLike, Classes]
 
 
 def prepare(
     method: Method,
     image: ImageLike,
-    classes: Sequence[str],
+    classes: Classes,
     settings: Settings,
     present: Present = "given",
 ) -> Request:
@@ -69,7 +69,7 @@ def prepare(
     Args:
         method: method with its model.
         image: a PIL image, a uint8 array [H, W, 3], or a path.
-        classes: names to look for.
+        classes: names to look for; in place of a name, a list of synonyms.
         settings: settings in force for this image.
         present: which classes are looked for; see `Request`.
 
@@ -83,7 +83,7 @@ def prepare(
         rgb = load_rgb(image)
     with span("preprocess"):
         pixels = resize(rgb, method.preprocess)
-    return Request(rgb, pixels, tuple(names), query, settings, present)
+    return Request(rgb, pixels, titles(names), query, settings, present, synonyms(names))
 
 
 def locate(
@@ -123,6 +123,7 @@ def finish(request: Request, located: Located, threads: int = 1) -> Segmentation
         scores=on_host.scores,
         classes=request.classes,
         present=tuple(located.present.tolist()),
+        synonyms=request.synonyms,
     )
 
 
