@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -158,8 +159,6 @@ def test_names_apart_in_one_word_or_two_are_two_classes(segmenter: Segmenter):
 
 @pytest.mark.timing
 def test_ten_thousand_names_are_written_in_seconds(segmenter: Segmenter):
-    import time
-
     names = [f"{color} {number}" for color in ("red", "blue") for number in range(5000)]
     for classes in (names, [names]):
         start = time.perf_counter()
