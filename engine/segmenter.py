@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .errors import ExecutionError, InputError, PnpOvssError
 from .fork import never_free, tell_after_fork
 from .inputs.images import ImageLike, load_rgb
-from .inputs.text import clean_names
+from .inputs.names import Classes, clean_names
 from .methods import open_method
 from .methods.base import Located, Method, Present, Request
 from .model.folder import DEMO, ModelFolder, open_model
@@ -101,8 +101,7 @@ class Segmenter:
             ModelError: the folder is missing, damaged, of a newer version, or made for tuning.
             BackendError: the backend, the device or the precision cannot be had.
         """
-        if threads is not None:
-            thread_count(threads)  # refuses what is none
+        thread_count(threads)  # refuses what is none
         folder = open_model(model, verify=verify)
         return cls._open(folder, backend, device, precision, threads, fetch_urls)
 
@@ -182,7 +181,7 @@ class Segmenter:
     def segment(
         self,
         image: ImageLike,
-        classes: Sequence[str],
+        classes: Classes,
         *,
         settings: Settings | None = None,
         present: Present = "given",
@@ -192,7 +191,8 @@ class Segmenter:
         Args:
             image: a PIL image, a uint8 array [H, W, 3], a path, the bytes of an image file, a file
                 object, or a URL if the model was loaded with `fetch_urls`.
-            classes: the names to look for, of one or several words.
+            classes: the names to look for, of one or several words. In place of a name, a list of
+                synonyms, the title first: `["cat", ["sofa", "couch"]]`; they share a mask.
             settings: by default those the model recommends.
             present: "given" takes every class to be in the image; "match" first drops those
                 whose own caption the ITM head scores at or below `settings.match_threshold`. Either
@@ -292,7 +292,7 @@ class Segmenter:
     def prepare(
         self,
         image: ImageLike,
-        classes: Sequence[str],
+        classes: Classes,
         *,
         settings: Settings | None = None,
         present: Present = "given",
@@ -351,11 +351,12 @@ class Segmenter:
             threads=thread_count(self.threads),
         )
 
-    def check_classes(self, classes: Sequence[str], settings: Settings | None = None) -> None:
+    def check_classes(self, classes: Classes, settings: Settings | None = None) -> None:
         """Find out, before any image is read, whether this model can be asked for `classes`.
 
         Raises:
-            InputError: a name is empty, repeated, or cannot be written in the model's vocabulary.
+            InputError: a name is empty, or cannot be written in the model's vocabulary; or two are
+                the same to the model.
         """
         self.method.encode(clean_names(classes), settings or self.settings)
 

@@ -46,7 +46,7 @@ class Settings:
             to be in the image.
         first_pass_weight: factor of the salience of the first pass.
         join_words: whether a class name is written as one word, without spaces and hyphens.
-        sum_last_class: whether the last class of a caption is summed, not averaged, over its
+        sum_last_class: whether the last name of a caption is summed, not averaged, over its
             tokens.
     """
 

@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 import click
 
-from ..errors import InputError, reason
-from ..inputs.text import clean_names
+from ..errors import InputError
 from ..methods.base import Present
 from ..model.hub import ensure_exported
 from ..precision import PrecisionChoice
 from ..result.files import is_report
 from ..result.files import paths as result_paths
 from ..segmenter import Segmenter
+from .classes import classes_options, read_classes
 from .options import choose_settings, placement_options, settings_options
 from .placement import tell
 from .segment_files import run, warn_if_untrained
@@ -27,18 +27,7 @@ from .terminal import print_json, progress, say
 @click.argument(
     "images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False)
 )
-@click.option(
-    "-c",
-    "--classes",
-    multiple=True,
-    metavar="NAMES",
-    help="What to look for, separated by commas: --classes 'cat,potted plant'. Repeatable.",
-)
-@click.option(
-    "--classes-file",
-    type=click.Path(path_type=Path),
-    help="A UTF-8 text file with one name a line.",
-)
+@classes_options
 @click.option(
     "-m",
     "--model",
@@ -94,7 +83,7 @@ def command(
     pnp-ovss segment *.jpg --classes-file names.txt --present match --model blip-large
     """  # noqa: D301 - click's mark for lines to be kept
     output = output.expanduser()
-    names = clean_names(_names(classes, classes_file))
+    names = read_classes(classes, classes_file)
     paths = [Path(image) for image in images]
     _check_outputs(paths, output)
     ensure_exported(model, progress)
@@ -126,19 +115,6 @@ def command(
     for report in reports:
         say(report["files"]["overlay"])
     return exit_code
-
-
-def _names(classes: Sequence[str], file: Path | None) -> list[str]:
-    names = [name for group in classes for name in group.split(",")]
-    if file:
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"'{file}' cannot be read: {reason(error)}", "give a UTF-8 text file"
-            ) from error
-        names += [line for line in text.splitlines() if line.strip()]
-    return names
 
 
 def _check_outputs(paths: Sequence[Path], folder: Path) -> None:

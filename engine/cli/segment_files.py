@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PnpOvssError
+from ..inputs.names import CleanClass
 from ..methods.base import Present, Request
 from ..pipeline.stages import save, stream
 from ..result.files import check_folder, describe
@@ -15,7 +16,7 @@ from ..segmenter import Segmenter
 from ..settings import Settings
 from .terminal import bar, complain
 
-Job = tuple[Path, Sequence[str]]
+Job = tuple[Path, Sequence[CleanClass]]
 
 
 def run(

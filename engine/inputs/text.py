@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-# pyright: reportUnnecessaryIsInstance=false
-# What callers without a type checker may pass is refused in words.
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,9 @@ from tokenizers import Tokenizer
 from ..errors import InputError, ModelError
 from ..model.folder import ModelFolder
 from ..model.manifest import TOKENIZER, Text
+from .names import MAX_CLASSES, CleanClass, clean_names, folded, names_of, shown
+
+__all__ = ["MAX_CLASSES", "CaptionTokens", "Captioner", "clean_names"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class CaptionTokens:
 
     Attributes:
         ids: token ids, those that open and close a caption included.
-        owners: for each class in the caption, the index of the class in the caller's list, and the
-            positions of the class's word pieces in `ids`.
+        owners: for each name in the caption, the index of its class in the caller's list, and the
+            positions of the name's word pieces in `ids`.
     """
 
     ids: list[int]
@@ -38,14 +39,14 @@ class Captioner:
     """Write captions for one model.
 
     A caption is the prompt and then class names: `A picture of cat dog`. Classes are taken in the
-    order given. A name that no longer fits in the model's context opens the next caption; no name
-    is split. Each name is encoded by itself, after the joiner, and must have the same ids in a
-    sentence.
+    order given, each with all its names. A name that no longer fits in the model's context opens
+    the next caption; no name is split. Each name is encoded by itself, after the joiner, and must
+    have the same ids in a sentence.
 
     Args:
         tokenizer: tokenizer of the model.
         text: prompt, joiner and special tokens of the model, from its manifest.
-        known: the only names that the model was taught, in lower case; empty where it takes any.
+        known: the only names that the model was taught; empty where it takes any.
 
     Raises:
         ModelError: the prompt cannot be written, or a name has other ids in a sentence.
@@ -55,6 +56,7 @@ class Captioner:
         self._tokenizer = tokenizer
         self._text = text
         self._known = known
+        self._known_forms = set(map(folded, known))
         unknown = None if text.unknown is None else tokenizer.token_to_id(text.unknown)
         self._barred = {unknown, text.first_id, text.last_id, text.pad_id}
         self._prompt = self._encode(text.prompt)
@@ -89,12 +91,16 @@ class Captioner:
         return cls(tokenizer, model.manifest.text, model.manifest.classes)
 
     def write(
-        self, classes: Sequence[str], *, indices: Sequence[int] | None = None, join: bool = False
+        self,
+        classes: Sequence[CleanClass],
+        *,
+        indices: Sequence[int] | None = None,
+        join: bool = False,
     ) -> list[CaptionTokens]:
-        """Write captions that together name all classes, in order.
+        """Write captions that together hold all names of all classes, in order.
 
         Args:
-            classes: names as `clean_names` returns them.
+            classes: classes as `clean_names` returns them.
             indices: index of each class in the captions' `owners`; by default its position.
             join: whether each name is written as one word, without spaces and hyphens.
 
@@ -103,15 +109,39 @@ class Captioner:
                 than fit into a caption.
         """
         captions: list[CaptionTokens] = []
-        for index, name in zip(indices or range(len(classes)), classes, strict=True):
-            pieces = self._pieces_of_class(name, join)
-            if not captions or not self._fits(captions[-1].ids, pieces):
-                captions.append(CaptionTokens([self._text.first_id, *self._prompt], []))
-            start = len(captions[-1].ids)
-            captions[-1].ids.extend(pieces)
-            captions[-1].owners.append((index, list(range(start, start + len(pieces)))))
+        for index, one in zip(indices or range(len(classes)), classes, strict=True):
+            for name in names_of(one):
+                pieces = self._pieces_of_name(name, join)
+                if not captions or not self._fits(captions[-1].ids, pieces):
+                    captions.append(CaptionTokens([self._text.first_id, *self._prompt], []))
+                start = len(captions[-1].ids)
+                captions[-1].ids.extend(pieces)
+                captions[-1].owners.append((index, list(range(start, start + len(pieces)))))
         for caption in captions:
             caption.ids.append(self._text.last_id)
+        return captions
+
+    def write_each(
+        self, classes: Sequence[CleanClass], *, join: bool = False
+    ) -> list[CaptionTokens]:
+        """Write a caption for each name by itself, in the order of `write`.
+
+        Args:
+            classes: classes as `clean_names` returns them.
+            join: whether each name is written as one word, without spaces and hyphens.
+
+        Raises:
+            InputError: a name cannot be written, or the model reads two names alike.
+        """
+        captions: list[CaptionTokens] = []
+        names: dict[tuple[int, ...], str] = {}
+        for index, one in enumerate(classes):
+            for name in names_of(one):
+                captions += self.write([name], indices=[index], join=join)
+                ids = tuple(captions[-1].ids)
+                if ids in names:
+                    raise self._read_alike(names[ids], name, join)
+                names[ids] = name
         return captions
 
     def pad(
@@ -133,53 +163,34 @@ class Captioner:
         text = text.lower() if self._text.lowercase else text
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
-    def _pieces_of_class(self, name: str, join: bool) -> list[int]:
-        if self._known and name.lower() not in self._known:
+    def _read_alike(self, one: str, other: str, join: bool) -> InputError:
+        apart = join and self._encode(one) != self._encode(other)
+        return InputError(
+            f"names {shown(one)} and {shown(other)} are read alike, as the same word pieces",
+            "join_words (preset 'released') makes them one word: use the preset 'paper'"
+            if apart
+            else "name one of them",
+        )
+
+    def _pieces_of_name(self, name: str, join: bool) -> list[int]:
+        if self._known and folded(name) not in self._known_forms:
             raise InputError(
-                f"class {name!r} was not taught to this model",
+                f"class {shown(name)} was not taught to this model",
                 f"it knows: {', '.join(self._known)}; for other names take another model",
             )
         written = re.sub(r"[\s-]+", "", name) if join else name
         pieces = self._encode(self._text.joiner + written)
         if not pieces or self._barred.intersection(pieces):
             raise InputError(
-                f"class {written!r} cannot be written in this model's vocabulary",
-                f"join_words (preset 'released') makes one word of {name!r}: use the preset 'paper'"
+                f"class {shown(written)} cannot be written in this model's vocabulary",
+                f"join_words (preset 'released') makes one word of {shown(name)}: use the preset"
+                " 'paper'"
                 if written != name
                 else "use another word for it",
             )
         if not self._fits([self._text.first_id, *self._prompt], pieces):
             raise InputError(
-                f"class {name!r} is {len(pieces)} word pieces long",
+                f"class {shown(name)} is {len(pieces)} word pieces long",
                 f"a caption of this model holds {self._text.context} tokens: shorten it",
             )
         return pieces
-
-
-def clean_names(classes: Iterable[str]) -> list[str]:
-    """Check class names, and remove their outer and repeated white space.
-
-    Raises:
-        InputError: no name is given, a name is empty, or two names differ only in case and spaces.
-    """
-    given = list(classes) if isinstance(classes, Iterable) else [classes]
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in given):
-        raise InputError(f"classes is {classes!r}", 'give a list of names: ["cat", "potted plant"]')
-    names = [" ".join(name.split()) for name in given]
-    if not names:
-        raise InputError("no class was named", "name at least one, such as cat or potted plant")
-    seen: set[str] = set()
-    for position, name in enumerate(names, 1):
-        if not name:
-            raise InputError(f"class {position} of {len(names)} has an empty name", "remove it")
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise InputError(f"class {name!r} is not valid text", "give it in UTF-8")
-        if name.lower() in seen:
-            raise InputError(f"class {name!r} is named twice", "name each class once")
-        seen.add(name.lower())
-    if len(names) > MAX_CLASSES:
-        raise InputError(f"{len(names)} classes", f"a label map holds {MAX_CLASSES} at most")
-    return names
-
-
-MAX_CLASSES = np.iinfo(np.uint16).max

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..device import CPU, Array, Device
 from ..errors import ExecutionError
+from ..inputs.names import CleanClass
 from ..model.manifest import Preprocess
 from ..runners.placement import Placement
 from ..settings import Settings
@@ -27,11 +28,12 @@ class Request:
     Attributes:
         image: the image in RGB, W x H.
         pixels: the image resized to the model's input, uint8 [height, width, 3].
-        classes: C class names, as `clean_names` returns them.
+        classes: titles of the C classes, which are their first names.
         query: class names as the method's model reads them; only the method looks into it.
         settings: settings in force for this image.
         present: which classes are looked for: "given" for all, "match" for those whose score is
             above `settings.match_threshold`.
+        synonyms: further names of the classes that have several, by title.
     """
 
     image: Image.Image
@@ -40,6 +42,12 @@ class Request:
     query: Any
     settings: Settings
     present: Present = "given"
+    synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """All names of each class, the title first, C tuples."""
+        return [(title, *self.synonyms.get(title, ())) for title in self.classes]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,15 +107,15 @@ class Method(Protocol):
         """What runs its graphs, `Runners.placement`; of a method without any, where it runs."""
         ...
 
-    def encode(self, classes: Sequence[str], settings: Settings) -> Any:
+    def encode(self, classes: Sequence[CleanClass], settings: Settings) -> Any:
         """Turn class names into the query of a request, which the model reads.
 
         Args:
-            classes: names as `clean_names` returns them.
+            classes: as `clean_names` returns them: a class of several names is a tuple of these.
             settings: settings of the request.
 
         Raises:
-            InputError: the model cannot read a name.
+            InputError: the model cannot read a name, or cannot tell two apart.
         """
         ...
 

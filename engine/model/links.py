@@ -16,7 +16,7 @@ from .folder import ModelFolder
 
 @contextmanager
 def without_links(model: ModelFolder, graph: str) -> Generator[Path, None, None]:
-    """Give the path of a graph that has its weights beside it, neither of them a link.
+    """Give the path of a graph in one folder with its weights, neither of them a link.
 
     In the Hugging Face cache every file is a link to another folder, which some libraries refuse.
     Such files are linked anew, or copied where that cannot be done, into a folder of the user's

@@ -5,14 +5,14 @@ from __future__ import annotations
 # pyright: reportUnnecessaryIsInstance=false
 # What callers without a type checker may pass is refused in words.
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from ..errors import InputError, PnpOvssError, of_one_image
 from ..inputs.images import ImageLike, take
-from ..inputs.text import clean_names
+from ..inputs.names import Classes, clean_names
 
-Pair = tuple[ImageLike, Sequence[str]]
+Pair = tuple[ImageLike, Classes]
 """An image and the classes to look for in it."""
 
 _CURE = 'give pairs: [("a.jpg", ["cat"])]'

@@ -39,7 +39,7 @@ from PIL import Image
 
 from ..errors import PnpOvssError, of_one_image, printable
 from ..inputs.images import ImageLike, load_rgb, resize
-from ..inputs.text import clean_names
+from ..inputs.names import Classes, clean_names, synonyms, titles
 from ..methods.base import Located, Method, Present, Request
 from ..paths import expanded
 from ..processors import thread_count
@@ -60,7 +60,7 @@ Result = TypeVar("Result")
 def prepare(
     method: Method,
     image: ImageLike,
-    classes: Sequence[str],
+    classes: Classes,
     settings: Settings,
     present: Present = "given",
     *,
@@ -71,7 +71,7 @@ def prepare(
     Args:
         method: method with its model.
         image: image, or what one is read from; see `inputs.images.load_rgb`.
-        classes: names to look for.
+        classes: names to look for; in place of a name, a list of synonyms.
         settings: settings in force for this image.
         present: which classes are looked for; see `Request`.
         fetch_urls: whether an image may be a URL.
@@ -86,7 +86,7 @@ def prepare(
         rgb = load_rgb(image, fetch_urls=fetch_urls)
     with span("preprocess"):
         pixels = resize(rgb, method.preprocess)
-    return Request(rgb, pixels, tuple(names), query, settings, present)
+    return Request(rgb, pixels, titles(names), query, settings, present, synonyms(names))
 
 
 def locate(
@@ -135,6 +135,7 @@ def finish(request: Request, located: Located, threads: int = 1) -> Segmentation
         scores=on_host.scores,
         classes=request.classes,
         present=tuple(located.present.tolist()),
+        synonyms=request.synonyms,
     )
 
 
@@ -166,7 +167,7 @@ def refine_located(
 def segment(
     method: Method,
     image: ImageLike,
-    classes: Sequence[str],
+    classes: Classes,
     settings: Settings,
     present: Present,
     threads: int,

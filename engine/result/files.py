@@ -52,6 +52,7 @@ def report(
         "classes": [
             {
                 "name": class_name,
+                **_synonyms(result, class_name),
                 "label": index + 1,
                 "color": "#" + palette[index + 1].tobytes().hex(),
                 "present": result.present[index],
@@ -65,6 +66,10 @@ def report(
         "settings": asdict(settings),
         "model": model,
     }
+
+
+def _synonyms(result: Segmentation, name: str) -> dict[str, Any]:
+    return {"synonyms": list(result.synonyms[name])} if name in result.synonyms else {}
 
 
 def describe(manifest: Manifest, placement: Placement) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from ..errors import InputError
 from ..inputs.images import ImageLike, load_rgb
+from ..inputs.names import Index
 from . import interop, overlay
 from .palette import class_colors
 
@@ -22,13 +24,15 @@ class Segmentation:
     Attributes:
         labels: label of each pixel, uint16 [H, W]: 0 background, i + 1 = classes[i].
         class_maps: class maps before the threshold, float32 [C, gh, gw]: salience summed over the
-            passes.
+            passes, the largest of a class's names.
         match: match probability of image and caption in each pass, float32 [K]. It is averaged over
             captions where the classes needed several, and empty where no class was looked for.
-        scores: match probability of the image and a caption of each class alone, float32 [C].
-        classes: C class names, as they were used.
+        scores: match probability of the image and a caption of each class alone, float32 [C]; the
+            largest of a class's names.
+        classes: titles of the C classes, which are their first names, as they were used.
         present: whether each class was looked for, C values; all true unless `present="match"` was
             asked for.
+        synonyms: further names of the classes that have several, by title.
     """
 
     labels: npt.NDArray[np.uint16]
@@ -37,6 +41,7 @@ class Segmentation:
     scores: npt.NDArray[np.float32]
     classes: tuple[str, ...]
     present: tuple[bool, ...]
+    synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
@@ -48,14 +53,17 @@ class Segmentation:
     def mask(self, name: str) -> npt.NDArray[np.bool_]:
         """Return the mask of a class, bool [H, W].
 
+        Args:
+            name: title or synonym of the class, in any case and white space.
+
         Raises:
-            InputError: the class is not one of `classes`.
+            InputError: no class has the name.
         """
-        if name not in self.classes:
-            raise InputError(
-                f"no class {name!r} in this result", f"it has: {', '.join(self.classes)}"
-            )
-        return self.labels == self.classes.index(name) + 1
+        return self.labels == self._index.find(name, "in this result") + 1
+
+    @cached_property
+    def _index(self) -> Index:
+        return Index(self.classes, self.synonyms)
 
     def areas(self) -> npt.NDArray[np.int64]:
         """Count the pixels of the background and of each class, int64 [1 + C]."""
@@ -101,13 +109,23 @@ class Segmentation:
                 "give the image that was segmented",
             )
 
-    def to_coco(self) -> list[dict[str, Any]]:
-        """Make a COCO annotation (RLE, area, bbox, score) for each class that has a pixel.
+    def to_coco(
+        self, *, image_id: int | str | None = None, first_id: int = 1
+    ) -> list[dict[str, Any]]:
+        """Make a COCO annotation (id, RLE, area, bbox, score) for each class that has a pixel.
+
+        Args:
+            image_id: id of the image in its data set, which annotations need to be one's part.
+            first_id: id of the first annotation; the next are 1 more each. For the next image, add
+                the number of annotations.
 
         Raises:
+            InputError: an id is negative, or of another type.
             BackendError: pycocotools is not installed.
         """
-        return interop.coco_annotations(self.labels, self.classes, self.scores)
+        return interop.coco_annotations(
+            self.labels, self.classes, self.scores, image_id=image_id, first_id=first_id
+        )
 
     def to_supervision(self) -> Any:
         """Make `supervision.Detections`: a mask for each class that has a pixel.

@@ -22,7 +22,12 @@ from pnp_ovss.kernels.cuda.kernels import CudaKernels
 from tests import thresholds
 from tests.conftest import Exported
 
-PAIRS = [(0, ["cat"]), (1, ["potted plant", "sky"]), (2, ["dog", "tv-monitor", "x-ray machine"])]
+PAIRS: list[tuple[int, list[str | list[str]]]] = [
+    (0, ["cat"]),
+    (1, ["potted plant", "sky"]),
+    (2, ["dog", "tv-monitor", "x-ray machine"]),
+    (3, ["dog", ["cat", "kitten", "x-ray machine"], ["sky", "cloud"]]),
+]
 
 
 @pytest.fixture(scope="module")

@@ -138,6 +138,29 @@ def test_steps_4_and_5_passes_of_salience_dropout_give_class_maps(
     np.testing.assert_allclose(found.match, match, rtol=0, atol=thresholds.MATCH)
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_step_5_a_class_with_synonyms_is_the_largest_of_their_maps(
+    segmenter: Segmenter, exact: Any, tokenizer: Tokenizer, picture, preset: str
+):
+    image, manifest = picture(2, 90, 70), segmenter.model.manifest
+    maps, _ = steps.class_maps(
+        exact,
+        image,
+        ["dog", "sofa", "tv-monitor", "hot air balloon"],
+        tokenizer.get_vocab(),
+        encode_id=ENC,
+        layer=manifest.layer,
+        head=manifest.head,
+        side=IMAGE_SIZE,
+        patch=manifest.preprocess.patch,
+        preset=preset,
+    )
+    classes = ["dog", ["sofa", "tv-monitor", "hot air balloon"]]
+    found = segmenter.segment(image, classes, settings=Settings.preset(preset, crf=None))
+    wanted = np.stack([maps[0], np.maximum(maps[1], np.maximum(maps[2], maps[3]))])
+    assert np.abs(found.class_maps - wanted).max() <= thresholds.CLASS_MAPS_EXACT * wanted.max()
+
+
 def test_the_last_layer_has_no_salience_for_class_tokens(exact: Any, tokenizer: Tokenizer):
     """The ITM head reads the first token, and nothing mixes tokens after the last attention."""
     ids, places = steps.caption(["cat", "dog"], tokenizer.get_vocab(), ENC)

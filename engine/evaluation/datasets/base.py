@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InputError
-from ...inputs.text import clean_names
+from ...inputs.names import Index, clean_names, shown
 from ...settings import Settings
 
 
@@ -61,6 +61,10 @@ class Dataset:
     def __post_init__(self) -> None:
         """Refuse names that a model would be given in another spelling."""
         for name, clean in zip(self.vocabulary, clean_names(self.vocabulary), strict=True):
+            if not isinstance(name, str):
+                raise InputError(
+                    f"a class of {self.name} is {shown(name)}", "a data set has one name for each"
+                )
             if name != clean:
                 raise InputError(
                     f"class {name!r} of {self.name} has stray white space", f"name it {clean!r}"
@@ -77,7 +81,11 @@ class Dataset:
         return 0 if self.background == "always" else 1
 
     def numbers(self, classes: Sequence[str]) -> np.ndarray:
-        """Return the number of each label of C names in the data set, uint16 [1 + C]."""
+        """Return the number of each label of C names in the data set, uint16 [1 + C].
+
+        Raises:
+            InputError: a name is not in the vocabulary.
+        """
         return class_numbers(self.vocabulary, classes)
 
     def read(self, index: int) -> Sample:
@@ -136,9 +144,14 @@ def class_numbers(vocabulary: Sequence[str], classes: Sequence[str]) -> np.ndarr
 
     Args:
         vocabulary: names of all V classes of a data set.
-        classes: C names out of the vocabulary.
+        classes: C names out of the vocabulary, in any case and white space.
 
     Returns:
         uint16 [1 + C].
+
+    Raises:
+        InputError: a name is not in the vocabulary.
     """
-    return np.array([0, *(1 + vocabulary.index(name) for name in classes)], np.uint16)
+    index = Index(vocabulary)
+    numbers = [1 + index.find(name, "in the vocabulary") for name in classes]
+    return np.array([0, *numbers], np.uint16)

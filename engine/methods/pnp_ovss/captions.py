@@ -1,4 +1,4 @@
-"""Lay out the captions of several images as arrays, for the passes and the class maps."""
+"""Lay out the captions of several images as arrays, and join what was found by their names."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from ...inputs.text import Captioner, CaptionTokens
 class CaptionBatch:
     """N captions of B images, padded to T tokens, on a device.
 
+    Each of the C names in them has a map of its own; `largest_of_names` makes those of the classes.
+
     Attributes:
         first: index of each image's first caption, B + 1 numbers on the host. Image b has the
             captions first[b] to first[b + 1] - 1.
-        first_class: index of each image's first class, B + 1 numbers on the host. The C classes of
-            all images are in the order of their captions.
+        first_class: index of each image's first name, B + 1 numbers on the host. The C names of all
+            images are in the order of their captions.
         ids: token ids, int64 [N, T].
         mask: attention mask, int64 [N, T]; 0 for padding.
         first_caption: `first` on the device, int32 [B + 1].
         class_token: whether a token belongs to a class name, bool [N, T].
-        members: tokens of the classes, one class after the other, as n * T + t; int32 [M].
-        first_member: index in `members` of each class's first token, int32 [C + 1].
-        summed: whether a class is summed, not averaged, over its tokens; bool [C].
+        members: tokens of the names, one name after the other, as n * T + t; int32 [M].
+        first_member: index in `members` of each name's first token, int32 [C + 1].
+        summed: whether a name is summed, not averaged, over its tokens; bool [C].
     """
 
     first: list[int]
@@ -55,7 +57,7 @@ class CaptionBatch:
             captioner: captioner of the model, which knows the token of padding.
             captions: captions of each image, one at least.
             device: device of the arrays.
-            sum_last: whether the last class of each caption is summed over its tokens.
+            sum_last: whether the last name of each caption is summed over its tokens.
         """
         rows = list(chain(*captions))
         ids, mask = captioner.pad(rows)
@@ -83,6 +85,29 @@ class CaptionBatch:
             first_member=send(np.array(_running_total(map(len, members)), np.int32)),
             summed=send(np.array(summed)),
         )
+
+
+def largest_of_names(values: Array, captions: Sequence[CaptionTokens], device: Device) -> Array:
+    """Make the values of classes from those of their names: the largest, element by element.
+
+    Args:
+        values: values of each name of an image, [names, ...], on the device.
+        captions: captions of the image, which tell in the same order whose the names are.
+        device: device of the values.
+
+    Returns:
+        Values of each class in the captions, [classes, ...]; `values` itself where each class has
+        one name.
+    """
+    owners = [index for caption in captions for index, _ in caption.owners]
+    _, first, counts = np.unique(owners, return_index=True, return_counts=True)
+    if len(first) == len(owners):
+        return values
+    largest = values[first]
+    for place in range(1, counts.max()):
+        longer = np.flatnonzero(counts > place)
+        largest[longer] = device.xp.maximum(largest[longer], values[first[longer] + place])
+    return largest
 
 
 def _running_total(counts: Iterable[int]) -> list[int]:

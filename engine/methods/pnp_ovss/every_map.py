@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ....kernels import reference
+from ...device import CPU
 from ...errors import ModelError
 from ...model.folder import open_model
 from ...precision import PrecisionChoice
 from ...tracing import span
 from ..base import Request, require_finite
-from .captions import CaptionBatch
+from .captions import CaptionBatch, largest_of_names
 from .graphs import Graphs
 from .locate import PnpOvss
 
@@ -59,8 +60,8 @@ def every_map(method: PnpOvss, request: Request) -> npt.NDArray[np.float32]:
         ExecutionError: a value of the salience is not finite.
     """
     graphs, device = method.graphs, method.device
-    names, join = request.classes, request.settings.join_words
-    captions = CaptionBatch.of(graphs.captioner, [graphs.captioner.write(names, join=join)], device)
+    written = graphs.captioner.write(request.names, join=request.settings.join_words)
+    captions = CaptionBatch.of(graphs.captioner, [written], device)
     with device.on_stream():
         pixels = graphs.normalize(device.xp.asarray(request.pixels[None]))
         keep = device.xp.ones((1, method.preprocess.patches), np.float32)
@@ -73,11 +74,13 @@ def every_map(method: PnpOvss, request: Request) -> npt.NDArray[np.float32]:
     members, first, summed = map(
         device.to_host, (captions.members, captions.first_member, captions.summed)
     )
-    shape = (len(names), *method.preprocess.grid)
+    shape = (-1, *method.preprocess.grid)
     return np.array(
         [
             [
-                reference.class_maps(head, members, first, summed).reshape(shape)
+                largest_of_names(
+                    reference.class_maps(head, members, first, summed).reshape(shape), written, CPU
+                )
                 for head in np.moveaxis(layer, 1, 0)
             ]
             for layer in np.moveaxis(salience, 1, 0)

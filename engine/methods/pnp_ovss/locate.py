@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ...device import Array, Device
+from ...inputs.names import CleanClass
 from ...inputs.text import CaptionTokens
 from ...model.manifest import Preprocess
 from ...runners.placement import Placement
 from ...settings import Settings
 from ...tracing import span
 from ..base import Located, Request
-from .captions import CaptionBatch
+from .captions import CaptionBatch, largest_of_names
 from .graphs import Graphs
 from .passes import salience_dropout
 
@@ -41,14 +42,13 @@ class PnpOvss:
         """What runs the graphs."""
         return self.graphs.runners.placement
 
-    def encode(self, classes: Sequence[str], settings: Settings) -> list[CaptionTokens]:
-        """Write a caption for each class by itself, by which the class is scored.
+    def encode(self, classes: Sequence[CleanClass], settings: Settings) -> list[CaptionTokens]:
+        """Write a caption for each name by itself, by which it is scored.
 
         Raises:
-            InputError: a name cannot be written in the model's vocabulary.
+            InputError: a name cannot be written in the model's vocabulary, or two are alike in it.
         """
-        write = self.graphs.captioner.write
-        return [write([name], join=settings.join_words)[0] for name in classes]
+        return self.graphs.captioner.write_each(classes, join=settings.join_words)
 
     def locate(self, requests: Sequence[Request]) -> list[Located]:
         """Make class maps of a batch of requests.
@@ -80,7 +80,11 @@ class PnpOvss:
             embeds = graphs.embed(pixels)
         with span("match"):
             scores = [
-                graphs.match_probability(graphs.match(image, request.query))
+                largest_of_names(
+                    graphs.match_probability(graphs.match(image, request.query)),
+                    request.query,
+                    self.device,
+                )
                 for image, request in zip(embeds, requests, strict=True)
             ]
         present = [
@@ -113,11 +117,9 @@ class PnpOvss:
         """Make class maps [M, gh, gw] and match [K] of each image; all have the same passes."""
         graphs, settings = self.graphs, chosen[0][0].settings
         with span("encode"):
+            written = [_captions(graphs, request, present) for request, present in chosen]
             captions = CaptionBatch.of(
-                graphs.captioner,
-                [_captions(graphs, request, present) for request, present in chosen],
-                self.device,
-                sum_last=settings.sum_last_class,
+                graphs.captioner, written, self.device, sum_last=settings.sum_last_class
             )
         total, logits = salience_dropout(graphs, pixels, embeds, captions, settings)
         maps = self.device.kernels.class_maps(
@@ -126,10 +128,14 @@ class PnpOvss:
         match = graphs.match_probability(logits)  # [K, captions]
         return [
             (
-                maps[captions.first_class[row] : captions.first_class[row + 1]],
+                largest_of_names(
+                    maps[captions.first_class[row] : captions.first_class[row + 1]],
+                    of_image,
+                    self.device,
+                ),
                 match[:, captions.first[row] : captions.first[row + 1]].mean(axis=1),
             )
-            for row in range(len(chosen))
+            for row, of_image in enumerate(written)
         ]
 
     def _nothing(self) -> tuple[Array, Array]:
@@ -157,5 +163,6 @@ def _captions(
     graphs: Graphs, request: Request, present: npt.NDArray[np.bool_]
 ) -> list[CaptionTokens]:
     indices: list[int] = np.flatnonzero(present).tolist()
-    names = [request.classes[index] for index in indices]
-    return graphs.captioner.write(names, indices=indices, join=request.settings.join_words)
+    names = request.names
+    chosen = [names[index] for index in indices]
+    return graphs.captioner.write(chosen, indices=indices, join=request.settings.join_words)

@@ -65,6 +65,7 @@ def test_usage_that_cannot_work(
         ("water " * 510, "is 510 word pieces long"),
         ("caf\udce9", "is not valid text"),
         ("\u200b", "cannot be written"),
+        ("cat,c\u200bat", "are read alike"),
     ],
     ids=lambda value: value[:12].encode("ascii", "backslashreplace").decode(),
 )
@@ -85,7 +86,11 @@ def test_a_class_unknown_to_the_demo_model_lists_the_known_ones(
 
 
 @pytest.mark.parametrize(
-    ("content", "cause"), [(b"\xff\xfecat", "UTF-8"), (b"", "no class"), (b"\n \n", "no class")]
+    ("content", "cause"),
+    [
+        *((b"\xff\xfecat", "UTF-8"), (b"", "no class"), (b"\n \n", "no class")),
+        (b'cat\n"dog\n', "line 2 of 'names.txt' has a stray quote"),
+    ],
 )
 def test_class_files_that_cannot_be_used(
     refused: Callable[..., str], content: bytes, cause: str

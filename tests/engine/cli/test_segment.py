@@ -203,6 +203,13 @@ def test_a_byte_order_mark_is_no_part_of_a_name(photo: Path, segment: Callable[.
     assert [found["name"] for found in report["classes"]] == ["cat", "sand", "crown"]
 
 
+def test_synonyms_of_a_class_file_are_reported(photo: Path, segment: Callable[..., Any]) -> None:
+    Path("names.txt").write_text('sand,"Hot dog"\ncrown\n')
+    (report,) = segment(photo, classes="cat", options="--classes-file names.txt")
+    told = [(found["name"], found.get("synonyms")) for found in report["classes"]]
+    assert told == [("cat", None), ("sand", ["Hot dog"]), ("crown", None)]
+
+
 def test_500_names_and_one_of_300_characters(
     photo: Path, exported: Exported, segment: Callable[..., Any]
 ) -> None:

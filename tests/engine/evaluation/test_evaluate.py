@@ -13,8 +13,9 @@ import pytest
 from pnp_ovss.engine import InputError, Segmenter, Settings
 from pnp_ovss.engine.evaluation import DATASETS, Dataset, Evaluation, Sample, evaluate, sweep
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
-from pnp_ovss.engine.methods.pnp_ovss.every_map import open_every_map
+from pnp_ovss.engine.methods.pnp_ovss.every_map import every_map, open_every_map
 from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.pipeline.stages import prepare
 from pnp_ovss.engine.runners.placement import Placement
 from pnp_ovss.export import export
 from tests.conftest import IMAGE_SIZE, Exported
@@ -227,16 +228,21 @@ def test_a_sweep_gives_what_each_layer_and_head_gives_alone(exported: Exported, 
     options: dict[str, Any] = {"image_size": IMAGE_SIZE, "trained": False}
     export(str(exported.checkpoint), tmp_path / "all", all_heads=True, **options)
     export(str(exported.checkpoint), tmp_path / "one", layer=(1,), head=(2,), **options)
-    every_map = open_every_map(tmp_path / "all")
-    found = sweep(every_map, dataset, SETTINGS)
+    method = open_every_map(tmp_path / "all")
+    found = sweep(method, dataset, SETTINGS)
     assert (found.images, found.settings.crf) == (IMAGES, None)
     with Segmenter.load(tmp_path / "one", device="cpu") as segmenter:
         alone = evaluate(segmenter, dataset, SETTINGS)
     assert found.miou.shape == (3, 4)  # the last of four layers has no salience
     assert found.miou[1, 2] == pytest.approx(alone.miou, abs=1e-3)
     assert found.maps.shape[:3] == (3, 4, len(found.sample.classes))
+    request = prepare(method, dataset.read(0).image, [["turtle", "cat"], "dog"], SETTINGS)
+    plain = prepare(method, dataset.read(0).image, ["turtle", "cat", "dog"], SETTINGS)
+    both, apart = (every_map(method, one) for one in (request, plain))
+    np.testing.assert_array_equal(both[:, :, 0], apart[:, :, :2].max(axis=2))
+    np.testing.assert_array_equal(both[:, :, 1], apart[:, :, 2])
     with pytest.raises(InputError, match="no image of stickers has a class"):
-        sweep(every_map, dataset, SETTINGS, images=[1])
+        sweep(method, dataset, SETTINGS, images=[1])
 
 
 @pytest.mark.parametrize(
@@ -258,11 +264,20 @@ def test_a_wrong_class_is_an_error_with_its_image(demo: Segmenter, name: str, ca
         (("car\n", "tree"), r"class 'car\\n' of streets has stray white space"),
         (("car", "Car"), "class 'Car' is named twice"),
         (("car", ""), "class 2 of 2 has an empty name"),
+        (("car", ("tree", "bush")), r"a class of streets is \('tree', 'bush'\)"),
     ],
 )
 def test_a_vocabulary_that_a_model_would_change_is_refused(vocabulary: tuple[str, ...], cause: str):
     with pytest.raises(InputError, match=cause):
         Dataset("streets", vocabulary, "always", 1, STICKERS.sample)
+
+
+def test_numbers_are_found_in_any_spelling_and_others_are_refused():
+    vocabulary = STICKERS.vocabulary
+    names = [f" {vocabulary[3].upper()}\n", vocabulary[0]]
+    assert STICKERS.numbers(names).tolist() == [0, 4, 1]
+    with pytest.raises(InputError, match="no class 'unicorn' in the vocabulary"):
+        STICKERS.numbers(["unicorn"])
 
 
 @pytest.mark.parametrize("images", [3, [1]])

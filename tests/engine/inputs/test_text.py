@@ -98,6 +98,21 @@ def test_indices_name_the_owners(tokenizer: Tokenizer) -> None:
     assert [index for index, _ in caption.owners] == [4, 1]
 
 
+def test_synonyms_are_names_of_their_own_of_one_class(tokenizer: Tokenizer) -> None:
+    write = captioner(tokenizer, 8).write
+    first, second = write(["cat", ("sofa", "couch"), "dog"])
+    names = write(["cat", "sofa", "couch", "dog"])
+    assert [first.ids, second.ids] == [caption.ids for caption in names]
+    assert first.owners == [(0, [4]), (1, [5]), (1, [6])]
+    assert second.owners == [(2, [4])]
+    apart = captioner(tokenizer).write_each(["cat", ("sofa", "hot dog")])
+    assert apart == [
+        *write(["cat"]),
+        *write(["sofa"], indices=[1]),
+        *write(["hot dog"], indices=[1]),
+    ]
+
+
 @pytest.mark.parametrize("name", ["potted plant", "potted-plant", "potted \t plant"])
 def test_join_writes_a_name_as_one_word(tokenizer: Tokenizer, name: str) -> None:
     write = captioner(tokenizer).write
@@ -122,6 +137,16 @@ def test_a_model_of_few_words_says_which_it_knows(tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError) as caught:
         captioner(tokenizer, known=("cat", "hot dog")).write(["🐈"])
     assert caught.value.cure == "it knows: cat, hot dog; for other names take another model"
+
+
+@pytest.mark.parametrize("name", ["Hot Dog", "hot  dog"])
+def test_the_names_that_a_model_knows_are_found_in_any_spelling(
+    tokenizer: Tokenizer, name: str
+) -> None:
+    write = captioner(tokenizer, known=("cat", "Hot  dog")).write
+    assert write([("cat", name)]) == captioner(tokenizer).write([("cat", "hot dog")])
+    with pytest.raises(InputError, match="'kitten' was not taught"):
+        write([("cat", "kitten")])
 
 
 def test_a_joined_name_of_hyphens_is_refused(tokenizer: Tokenizer) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from pnp_ovss.engine import InputError, ModelError, Segmenter, Settings
 from pnp_ovss.engine.cli import main
 from pnp_ovss.engine.device import CPU, Device
+from pnp_ovss.engine.inputs.names import CleanClass
 from pnp_ovss.engine.methods import METHODS, open_method
 from pnp_ovss.engine.methods.base import Located, Method, Request
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
@@ -33,11 +34,11 @@ class Colors:
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
 
-    def encode(self, classes: Sequence[str], settings: Settings) -> list[int]:
+    def encode(self, classes: Sequence[CleanClass], settings: Settings) -> list[int]:
         for name in classes:
-            if name not in COLORS:
+            if name not in COLORS:  # and it takes no synonyms
                 raise InputError(f"{name!r} is no color", f"there are: {', '.join(COLORS)}")
-        return [COLORS[name] for name in classes]
+        return [COLORS[name] for name in classes if isinstance(name, str)]
 
     def locate(self, requests: Sequence[Request]) -> list[Located]:
         rows, columns = self.preprocess.grid

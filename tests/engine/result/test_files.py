@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,13 @@ def test_the_report_agrees_with_the_labels_and_the_palette() -> None:
     assert record["match"] == [0.25, 0.5]
     assert record["settings"]["crf"] is None
     assert msgspec.json.decode(msgspec.json.encode(record)) == record
+
+
+def test_the_report_lists_synonyms_where_a_class_has_some() -> None:
+    found = replace(result(), synonyms={"class 1": ("second", "other")})
+    first, second = files.report(found, "a.jpg", Settings(), {})["classes"]
+    assert "synonyms" not in first
+    assert (second["name"], second["synonyms"]) == ("class 1", ["second", "other"])
 
 
 @pytest.mark.parametrize("stem", STEMS)

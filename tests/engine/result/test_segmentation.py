@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import pickle
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -62,6 +66,20 @@ def test_masks_and_areas_are_those_of_the_labels(found):
 def test_mask_of_a_class_that_was_not_named_says_which_were():
     with pytest.raises(InputError, match=r"no class 'cat'.*\n.*class 0, class 1, class 2"):
         NOTHING.mask("cat")
+
+
+@pytest.mark.parametrize("name", ["class 2", "Class  2\n", "third", " THIRD", "no. 3"])
+def test_mask_is_found_by_any_name_in_any_spelling(name):
+    found = replace(result(np.full((6, 9), 3), 3), synonyms={"class 2": ("third", "No. 3")})
+    assert found.mask(name).all()
+    assert not found.mask("class 1").any()
+    assert pickle.loads(pickle.dumps(found)).mask(name).all()
+
+
+@pytest.mark.parametrize("name", [1, None, b"class 1", ["class 1"]])
+def test_mask_of_what_is_no_name_is_refused(name):
+    with pytest.raises(InputError, match=r"no class .* in this result\nask .* by its name"):
+        NOTHING.mask(name)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +139,47 @@ def test_coco_annotations_decode_to_the_masks(found):
         assert (x + width - 1, y + height - 1) == (columns.max(), rows.max())
         assert annotation["score"] == pytest.approx(float(found.scores[index]))
         assert annotation["iscrowd"] == 0
+
+
+@given(results, st.integers(0, 9) | st.text(max_size=3), st.integers(1, 9))
+def test_coco_annotations_of_images_make_a_data_set(found, image_id, first_id):
+    from pycocotools.coco import COCO
+
+    annotations = found.to_coco(image_id=image_id, first_id=np.int64(first_id))
+    assume(annotations)
+    more = found.to_coco(image_id="other", first_id=first_id + len(annotations))
+    coco: Any = COCO()
+    height, width = found.labels.shape
+    names = enumerate(found.classes, 1)
+    coco.dataset = {
+        "images": [{"id": one, "height": height, "width": width} for one in (image_id, "other")],
+        "categories": [{"id": number, "name": name} for number, name in names],
+        "annotations": json.loads(json.dumps([*annotations, *more])),
+    }
+    with contextlib.redirect_stdout(None):
+        coco.createIndex()
+        scored = coco.loadRes(json.loads(json.dumps(annotations)))
+    assert list(coco.anns) == list(range(first_id, first_id + 2 * len(annotations)))
+    assert len(coco.getAnnIds(imgIds=[image_id])) == len(scored.anns) == len(annotations)
+    for one in coco.loadAnns(coco.getAnnIds(imgIds=[image_id])):
+        np.testing.assert_array_equal(coco.annToMask(one), found.mask(one["category_name"]))
+
+
+def test_coco_annotations_without_an_image_count_from_one():
+    (annotation,) = EVERYTHING.to_coco()
+    assert annotation["id"] == 1
+    assert "image_id" not in annotation
+
+
+@pytest.mark.parametrize("value", [True, -1, 1.0, b"1", np.float32(1), np.bool_(True), [1], None])
+@pytest.mark.parametrize("name", ["image_id", "first_id"])
+def test_coco_ids_that_are_none_are_refused(name, value):
+    if (name, value) == ("image_id", None):
+        return
+    for found in (NOTHING, EVERYTHING):
+        with pytest.raises(InputError, match=f"{name} is ") as caught:
+            found.to_coco(**{name: value})
+        assert caught.value.cure
 
 
 def test_coco_of_nothing_found_is_empty():
