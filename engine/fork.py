@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
 from typing import Any, Protocol
 
@@ -26,6 +27,24 @@ _inherited: weakref.WeakSet[Any] = weakref.WeakSet()
 def tell_after_fork(listener: Inherited) -> None:
     """Call `after_fork` of an object in every forked child, as long as the object lives."""
     _inherited.add(listener)
+
+
+class Lock:
+    """A lock that is free in a forked child, whichever thread of the parent held it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        tell_after_fork(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def after_fork(self) -> None:
+        """Take a new lock."""
+        self._lock = threading.Lock()
 
 
 def never_free(value: object) -> None:

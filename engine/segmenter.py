@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Literal, TypeVar, get_args, overload
 
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ExecutionError, InputError, PnpOvssError
-from .fork import never_free, tell_after_fork
+from .fork import Lock, never_free, tell_after_fork
 from .inputs.images import ImageLike, load_rgb
 from .inputs.names import Classes, clean_names
 from .methods import open_method
@@ -165,7 +164,6 @@ class Segmenter:
             self._backend = self._method.placement.backend or "auto"
             never_free(self._method)
         self._method = None
-        self._lock = Lock()
 
     def __enter__(self) -> Segmenter:
         return self

@@ -34,11 +34,12 @@ before it reads the clock, which keeps stages from overlapping.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
+
+from .fork import Lock
 
 SPANS = {
     "encode": "class names become token ids",
@@ -60,7 +61,7 @@ Tracer = Callable[[str], AbstractContextManager[Any]]
 
 _NOTHING = nullcontext()
 _tracers: tuple[Tracer, ...] = ()
-_changing = threading.Lock()
+_changing = Lock()
 
 
 def span(name: str) -> AbstractContextManager[None]:

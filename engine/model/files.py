@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 from ..errors import ModelError, reason
+from ..fork import Lock
 from .manifest import AGAIN, FileRecord
 
 _DEPLOY = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import os
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError
+from ..fork import Lock, never_free, tell_after_fork
 
 Kernels = Mapping[str, Mapping[str, float]]
 
@@ -61,11 +62,16 @@ def infer(
 
 
 class Processes:
-    """Worker processes, one for each caller at a time; idle ones wait for the next caller."""
+    """Worker processes, one for each caller at a time; idle ones wait for the next caller.
+
+    A forked child starts its own: two that write into one pipe would get each other's results.
+    """
 
     def __init__(self) -> None:
+        self._all: set[subprocess.Popen[bytes]] = set()
         self._idle: list[subprocess.Popen[bytes]] = []
-        self._lock = threading.Lock()
+        self._lock = Lock()
+        tell_after_fork(self)
 
     def infer(self, *job: Any) -> npt.NDArray[np.float32]:
         """Call `infer` in a worker process.
@@ -79,11 +85,11 @@ class Processes:
             result = _receive(process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise BackendError(
-                f"the process that runs pydensecrf ended (exit status {_end(process)})",
+                f"the process that runs pydensecrf ended (exit status {self._end(process)})",
                 "it may have run out of memory: scale the image down, or use --crf densecrf",
             ) from error
         except BaseException:
-            _end(process)
+            self._end(process)
             raise
         with self._lock:
             self._idle.append(process)
@@ -96,14 +102,23 @@ class Processes:
         with self._lock:
             idle, self._idle = self._idle, []
         for process in idle:
-            _end(process)
+            self._end(process)
+
+    def after_fork(self) -> None:
+        """Forget the parent's processes: close the child's ends of their pipes, and no more."""
+        for process in self._all:
+            never_free(process)  # which would write what the parent has in hand
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    os.close(pipe.fileno())
+        self._all, self._idle = set(), []
 
     def _take(self) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-c", f"from {__name__} import serve; serve()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -113,12 +128,16 @@ class Processes:
             raise BackendError(
                 f"no process could be started for pydensecrf: {error}", "use --crf densecrf"
             ) from error
+        with self._lock:
+            self._all.add(process)
+        return process
 
-
-def _end(process: subprocess.Popen[bytes]) -> int:
-    process.kill()
-    with process:
-        return process.wait()
+    def _end(self, process: subprocess.Popen[bytes]) -> int:
+        with self._lock:
+            self._all.discard(process)
+        process.kill()
+        with process:
+            return process.wait()
 
 
 def _send(stream: IO[bytes] | None, what: Any) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from threading import Lock
 from typing import Any, NamedTuple
 
 from ..device import CPU, Array, Device, is_gpu_expected, open_device, usable_devices
 from ..errors import BackendError, ExecutionError, ModelError
-from ..fork import never_free, tell_after_fork
+from ..fork import Lock, never_free, tell_after_fork
 from ..model import builds
 from ..model.folder import ModelFolder
 from ..precision import Arithmetic, PrecisionChoice
@@ -348,7 +347,6 @@ class Runners:
         never_free((*self.loaded.values(), self.device))
         self.loaded = {}
         self._load = _load_nothing
-        self._lock = Lock()
 
 
 def _load_nothing(_: str) -> Runner:

@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from threading import RLock
+
+from ..fork import Lock
 
 _REPORTER = "openvino_telemetry"
 _SWITCH = "ORT_DISABLE_TELEMETRY"
 
-_importing = RLock()
+_importing = Lock()
 
 
 @contextmanager
