@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 import weakref
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -47,15 +49,87 @@ class Lock:
         self._lock = threading.Lock()
 
 
+class Gate:
+    """Keep a fork waiting while threads are inside of a library that would not survive it.
+
+    The library's own locks may be held then, and its child would wait for them for ever.
+    """
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._inside = 0
+        self._used = False  # since the last fork
+        self._forking = False
+
+    def __enter__(self) -> None:
+        with self._change:
+            self._change.wait_for(lambda: not self._forking)
+            self._inside += 1
+            self._used = True
+
+    def __exit__(self, *_: object) -> None:
+        with self._change:
+            self._inside -= 1
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Wait until nobody is inside, and let nobody in; `open` ends it."""
+        self._change.acquire()
+        self._forking = True
+        if self._change.wait_for(lambda: not self._inside, _PATIENCE) and self._used:
+            _wait_for_sleep()
+            self._used = False
+
+    def open(self) -> None:
+        """Let threads in again, in the parent."""
+        self._forking = False
+        self._change.notify_all()
+        self._change.release()
+
+    def renew(self) -> None:
+        """Forget the threads that were inside, which a child does not have."""
+        self._change = threading.Condition()
+        self._inside, self._used, self._forking = 0, False, False
+
+
+LIBRARIES = Gate()
+"""Entered by whoever calls a backend."""
+
+_PATIENCE = 60  # seconds that a fork waits at most for threads inside
+_SPINNING = 0.5  # seconds that it waits at most for threads to sleep that look for more to do
+
+
+def _wait_for_sleep() -> None:
+    """Wait until no other thread runs: those of a library's pool go on for a while after a call."""
+    tasks, own = Path("/proc/self/task"), str(threading.get_native_id())
+    latest = time.monotonic() + _SPINNING
+    while time.monotonic() < latest:
+        try:
+            states = [_state(task) for task in tasks.iterdir() if task.name != own]
+        except OSError:  # a thread has ended, or there is no such folder
+            states = ["R"]
+        if "R" not in states:
+            return
+        time.sleep(0.001)
+
+
+def _state(task: Path) -> str:
+    """Read the state of a thread, such as S for one that sleeps."""
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 def never_free(value: object) -> None:
     """Keep an object for as long as the process lives, the end of the interpreter included."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
 def _tell() -> None:
+    LIBRARIES.renew()
     for listener in list(_inherited):
         listener.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_tell)
+    os.register_at_fork(
+        before=LIBRARIES.close, after_in_parent=LIBRARIES.open, after_in_child=_tell
+    )

@@ -57,6 +57,7 @@ NEED = {
         "engine/evaluation/test_evaluate.py",
         "engine/evaluation/test_quality.py",
         "engine/methods/pnp_ovss/test_passes.py",
+        "engine/model/test_files.py",
         "engine/refine/test_crf.py",
         "engine/runners/test_openvino.py",
         "engine/runners/test_torch_graphs.py",

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..device import CPU, Array, Device
 from ..errors import InputError
+from ..fork import LIBRARIES
 from ..settings import Settings
 from ..tracing import span
 from . import crf
@@ -70,7 +71,7 @@ def refine(
         return np.zeros((image.height, image.width), np.uint16)
     place = crf.where(settings.crf, device)
     with device.side_stream(event):
-        with span("refine"):
+        with span("refine"), LIBRARIES:  # NumPy multiplies matrices by a library
             chosen = device.xp.asarray(maps)
             chosen = chosen if len(kept) == len(maps) else chosen[kept]
             channels = to_channels(

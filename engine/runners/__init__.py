@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..device import CPU, Array, Device, is_gpu_expected, open_device, usable_devices
 from ..errors import BackendError, ExecutionError, ModelError
-from ..fork import Lock, never_free, tell_after_fork
+from ..fork import LIBRARIES, Lock, never_free, tell_after_fork
 from ..model import builds
 from ..model.folder import ModelFolder
 from ..precision import Arithmetic, PrecisionChoice
@@ -140,7 +140,7 @@ def open_runner(
             f"backend {backend!r} runs on {runs_on}, and the device is {device.name}", cure
         )
     record = model.graph(graph)  # refused by name, before a library is loaded
-    with model.files.unchanged((record.file, record.weights)):
+    with model.files.unchanged((record.file, record.weights)), LIBRARIES:
         return BACKENDS[backend].open(model, graph, device, precision, threads)
 
 
@@ -323,12 +323,12 @@ class Runners:
             with self._lock:  # graphs that are there run meanwhile
                 if graph not in self.loaded:
                     self.loaded[graph] = self._load(graph)
-        if self._model is None:
-            return self.loaded[graph].run(feeds, outputs)
         self._require_unwritten()
-        found = self.loaded[graph].run(feeds, outputs)
+        with LIBRARIES:
+            found = self.loaded[graph].run(feeds, outputs)
         self._require_unwritten()
-        self._model.graph(graph).check_outputs(feeds, found)
+        if self._model is not None:
+            self._model.graph(graph).check_outputs(feeds, found)
         return found
 
     def close(self) -> None:

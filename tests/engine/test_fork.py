@@ -1,0 +1,241 @@
+"""A forked child can end, and can segment; a pickled segmenter loads its model again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pnp_ovss.engine import ExecutionError, ModelError, Segmenter, Settings
+from pnp_ovss.engine.fork import Lock
+from tests.conftest import SAMPLES
+
+BACKENDS = ["onnxruntime", "openvino"]
+IMAGE = str(SAMPLES / "beach.jpg")
+NAMES = ["turtle", "umbrella"]
+FAST = Settings(passes=2, drop_mode="attention")
+LATEST = 20  # seconds: what waits for a thread that is not there waits for ever
+
+PARENT = f"""
+import os, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from pnp_ovss.engine import Segmenter, Settings
+FAST = Settings(passes=2, drop_mode="attention", crf=sys.argv[2] or None)
+def labels(segmenter):
+    return segmenter.segment({IMAGE!r}, {NAMES!r}, settings=FAST).labels
+segmenter = Segmenter.load(backend=sys.argv[1])
+with ThreadPoolExecutor(4) as pool:  # other threads have used it, and have gone
+    want = list(pool.map(labels, [segmenter] * 4))[0]
+def ended(child, status=7):
+    began = time.monotonic()
+    while time.monotonic() - began < {LATEST}:
+        pid, how = os.waitpid(child, os.WNOHANG)
+        if pid:
+            assert os.waitstatus_to_exitcode(how) == status, how
+            return
+        time.sleep(0.01)
+    os.kill(child, 9)
+    raise SystemExit("the child hangs")
+"""
+
+
+def run(code: str, backend: str, crf: str = "densecrf") -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT + code, backend, crf],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(request.param)
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "pass",
+        "segmenter.close()",
+        "del segmenter",
+        "import gc; segmenter = None; gc.collect()",
+        "assert (labels(segmenter) == want).all()",
+        "assert (labels(segmenter) == want).all(); segmenter.close()",
+        "child = os.fork(); child and ended(child)",
+    ],
+    ids=["exit", "close", "del", "collect", "use", "use and close", "fork again"],
+)
+def test_a_child_ends(backend: str, end: str) -> None:
+    code = f"""
+child = os.fork()
+if not child:
+    {end}
+    sys.exit(7)
+ended(child)
+assert (labels(segmenter) == want).all()
+"""
+    assert not run(code, backend).stderr
+
+
+def test_a_child_that_is_forked_in_the_middle_of_a_run(backend: str) -> None:
+    """Other threads of the parent hold whatever they hold then."""
+    code = """
+stop = threading.Event()
+def work():
+    while not stop.is_set(): labels(segmenter)
+threads = [threading.Thread(target=work) for _ in range(2)]
+for thread in threads: thread.start()
+children = []
+for _ in range(4):
+    time.sleep(0.05)
+    child = os.fork()
+    if not child:
+        assert (labels(segmenter) == want).all()
+        os._exit(7)
+    children.append(child)
+for child in children: ended(child)
+stop.set()
+for thread in threads: thread.join()
+"""
+    run(code, backend)
+
+
+def test_a_stream_that_was_begun_before_the_fork_does_not_keep_a_child(backend: str) -> None:
+    code = f"""
+results = segmenter.stream([({IMAGE!r}, {NAMES!r})] * 9, settings=FAST, batch_size=2)
+next(results)
+child = os.fork()
+if not child:
+    sys.exit(7)
+ended(child)
+assert len(list(results)) == 8
+"""
+    run(code, backend)
+
+
+def test_sigterm_ends_a_child_with_its_own_handler(backend: str) -> None:
+    """As a worker of a pre-forking server has one: it exits, which must not wait."""
+    code = """
+import signal
+reader, writer = os.pipe()
+child = os.fork()
+if not child:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    labels(segmenter)
+    os.write(writer, b"ready")
+    while True: time.sleep(1)
+os.read(reader, 5)
+os.kill(child, 15)
+began = time.monotonic()
+ended(child)
+assert time.monotonic() - began < 2
+"""
+    run(code, backend)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_a_pool_of_processes_takes_a_segmenter(method: Any) -> None:
+    """Pickled, it loads its model again where it is unpickled."""
+    with Segmenter.load(threads=1) as segmenter:
+        want = labels(segmenter)
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            found = pool.map(labels, [segmenter] * 3)
+    for one in found:
+        np.testing.assert_array_equal(one, want)
+
+
+def labels(segmenter: Segmenter) -> np.ndarray:
+    return segmenter.segment(IMAGE, NAMES, settings=FAST).labels
+
+
+def test_what_is_unpickled_is_as_what_was_pickled(backend: str) -> None:
+    with Segmenter.load(backend=backend, threads=1) as segmenter:
+        with pickle.loads(pickle.dumps(segmenter)) as again:
+            assert again.placement.backend == backend
+            assert (again.threads, again.device) == (1, "cpu")
+            np.testing.assert_array_equal(labels(again), labels(segmenter))
+        labels(segmenter)  # has its own
+    with pytest.raises(ExecutionError, match="was closed"):
+        pickle.dumps(segmenter)
+
+
+def test_a_child_does_not_take_another_model(tmp_path: Path) -> None:
+    """The folder was replaced since the parent loaded it: its workers must not differ."""
+    from pnp_ovss.engine.model.folder import find_model
+
+    shutil.copytree(find_model("demo"), tmp_path / "model")
+    segmenter = Segmenter.load(tmp_path / "model", backend="onnxruntime")
+    (tmp_path / "model").rename(tmp_path / "old")
+    shutil.copytree(find_model("demo"), tmp_path / "model")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            labels(segmenter)
+        except ModelError as error:
+            os.write(writer, error.cause.encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert "was replaced since the model was loaded" in pipe.read()
+    os.waitpid(child, 0)
+    segmenter.close()
+
+
+@pytest.mark.skipif(not find_spec("pydensecrf"), reason="pydensecrf2 is not installed")
+def test_forked_processes_have_a_pydensecrf_each() -> None:
+    """Two that write into one pipe would get each other's labels, or none."""
+    code = """
+from pnp_ovss.engine.refine.pydensecrf_worker import PROCESSES
+parents = {process.pid for process in PROCESSES._idle}
+children = []
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        for _ in range(4): assert (labels(segmenter) == want).all()
+        assert not parents & {process.pid for process in PROCESSES._idle}
+        sys.exit(7)
+    children.append(child)
+for _ in range(4): assert (labels(segmenter) == want).all()
+for child in children: ended(child)
+assert (labels(segmenter) == want).all()
+assert any(process.poll() is None for process in PROCESSES._idle)
+"""
+    run(code, "onnxruntime", "pydensecrf")
+
+
+def test_a_lock_that_another_thread_holds_is_free_in_a_child() -> None:
+    lock, held, done = Lock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(LATEST)
+        with lock:
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    done.set()
+    thread.join()
