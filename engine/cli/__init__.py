@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
@@ -72,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # which may not write every letter of a name
             stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:  # an image that is odd is read, or refused in words
+        warnings.filterwarnings("ignore", module=r"PIL\.")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"] or ["--help"]

@@ -11,7 +11,7 @@ import msgspec
 from ..model.folder import DEMO
 from ..segmenter import Segmenter
 from .placement import tell
-from .segment_files import run, warn_if_untrained
+from .segment_files import Job, run, warn_if_untrained
 from .terminal import print_json, say
 
 
@@ -37,7 +37,8 @@ def command(output: Path, as_json: bool) -> int:
     with Segmenter.load(DEMO) as segmenter:
         tell(segmenter.placement)
         warn_if_untrained(segmenter)
-        reports, exit_code = run(segmenter, samples(), output.expanduser(), segmenter.settings)
+        jobs = [Job(path, classes, str(path), path.stem) for path, classes in samples()]
+        reports, exit_code = run(segmenter, jobs, output.expanduser(), segmenter.settings)
     if as_json:
         print_json(reports)
         return exit_code

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import PnpOvssError
+from ..inputs.images import ImageLike, load_rgb
+from ..inputs.sources import is_url
 from ..methods.base import Present, Request
-from ..pipeline.stages import save, stream
+from ..pipeline.stages import Pair, save, stream
 from ..result.files import check_folder, describe
 from ..result.segmentation import Segmentation
 from ..segmenter import Segmenter
 from ..settings import Settings
 from .terminal import bar, complain
 
-Job = tuple[Path, Sequence[str]]
+
+class Job(NamedTuple):
+    """One image to segment.
+
+    Attributes:
+        image: the image, or the error that stands for it.
+        classes: names to look for.
+        name: name of the image, for the report.
+        stem: stem of the files of its results, with their sub-folder.
+    """
+
+    image: ImageLike | PnpOvssError
+    classes: Sequence[str]
+    name: str
+    stem: str
 
 
 def run(
@@ -43,7 +59,8 @@ def run(
             result,
             request.image,
             folder,
-            name=str(job[0]),
+            name=job.name,
+            stem=job.stem,
             settings=settings,
             model=describe(segmenter.model.manifest, segmenter.placement),
         )
@@ -52,7 +69,7 @@ def run(
         segmenter.method,
         jobs,
         settings,
-        pair=lambda job: job,
+        pair=_pair,
         then=write,
         present=present,
         batch_size=batch_size,
@@ -67,6 +84,14 @@ def run(
         else:
             reports.append(result)
     return reports, exit_code
+
+
+def _pair(job: Job) -> Pair:
+    if isinstance(job.image, PnpOvssError):
+        raise job.image
+    if is_url(job.image):  # fetched by the thread that decodes it
+        return load_rgb(job.image, fetch_urls=True), job.classes
+    return job.image, job.classes
 
 
 def warn_if_untrained(segmenter: Segmenter) -> None:

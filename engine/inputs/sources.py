@@ -66,7 +66,11 @@ def open_encoded(image: Encoded) -> Generator[tuple[BinaryIO, str], None, None]:
         with _open(path) as file:
             yield file, f"image '{path}'"
     else:
-        yield io.BytesIO(read_bytes(image)), "the image"
+        name = getattr(image, "name", None)  # that of an opened file
+        yield (
+            io.BytesIO(read_bytes(image)),
+            f"image '{name}'" if isinstance(name, str) else "the image",
+        )
 
 
 def read_bytes(image: bytes | bytearray | memoryview | Readable) -> bytes:
