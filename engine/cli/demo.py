@@ -12,7 +12,7 @@ from ..model.folder import DEMO
 from ..paths import expanded
 from ..segmenter import Segmenter
 from .placement import tell
-from .segment_files import run, warn_if_untrained
+from .segment_files import Job, run, warn_if_untrained
 from .terminal import print_json, say
 
 
@@ -38,7 +38,8 @@ def command(output: Path, as_json: bool) -> int:
     with Segmenter.load(DEMO) as segmenter:
         tell(segmenter.placement)
         warn_if_untrained(segmenter)
-        reports, exit_code = run(segmenter, samples(), expanded(output), segmenter.settings)
+        jobs = [Job(path, classes, str(path), path.stem) for path, classes in samples()]
+        reports, exit_code = run(segmenter, jobs, expanded(output), segmenter.settings)
     if as_json:
         print_json(reports)
         return exit_code

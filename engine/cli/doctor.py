@@ -26,6 +26,7 @@ _PACKAGES = {
     "crf": ("pydensecrf2",),
     "export": ("torch", "transformers", "onnx", "onnx-ir", "safetensors"),
     "evaluate": ("matplotlib", "onnx"),
+    "heic": ("pillow-heif",),
     "interop": ("pycocotools", "supervision"),
 }
 
@@ -225,6 +226,7 @@ def _check_extras(
         ("crf", "--crf pydensecrf", pydensecrf_worker.CURE),
         ("export", "exporting checkpoints", "pip install 'pnp-ovss[export]'"),
         ("evaluate", "figures and ablations", "pip install 'pnp-ovss[evaluate]'"),
+        ("heic", "HEIC images", "pip install 'pnp-ovss[heic]'"),
         ("interop", "COCO RLE and supervision", "pip install 'pnp-ovss[interop]'"),
     ):
         missing = [name for name, found in packages[extra].items() if found is None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,20 +13,26 @@ import click
 from ..errors import InputError
 from ..methods.base import Present
 from ..model.hub import ensure_exported
+from ..paths import absolute, expanded
 from ..precision import PrecisionChoice
 from ..result.files import is_report
 from ..result.files import paths as result_paths
 from ..segmenter import Segmenter
 from .classes import classes_options, read_classes
+from .images import FoundImage, find_images
 from .options import choose_settings, placement_options, settings_options
 from .placement import tell
-from .segment_files import run, warn_if_untrained
+from .segment_files import Job, run, warn_if_untrained
 from .terminal import print_json, progress, say
 
 
 @click.command("segment")
 @click.argument(
-    "images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(readable=False)
+    "images",
+    metavar="IMAGE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(readable=False, allow_dash=True),
 )
 @classes_options
 @click.option(
@@ -41,7 +48,8 @@ from .terminal import print_json, progress, say
     default="segmentation",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Folder for <stem>.png (labels), <stem>.overlay.png and <stem>.json.",
+    help="Folder for <stem>.png (labels), <stem>.overlay.png and <stem>.json; in sub-folders for"
+    " images that are in sub-folders of an IMAGE, or that have the same stem.",
 )
 @click.option(
     "--present",
@@ -78,14 +86,21 @@ def command(
 ) -> int:
     """Segment images into named classes.
 
+    An IMAGE is a file, a URL, a folder of images with all its sub-folders, a text file (.txt) with
+    one of these a line, or - for standard input.
+
     \b
     pnp-ovss segment street.jpg --classes "car,traffic light,tree" -o out
     pnp-ovss segment *.jpg --classes-file names.txt --present match --model blip-large
+
+    \b
+    pnp-ovss segment photos list.txt https://example.org/cat.jpg --classes cat
+    curl -s https://example.org/cat.jpg | pnp-ovss segment - --classes cat
     """  # noqa: D301 - click's mark for lines to be kept
-    output = output.expanduser()
+    output = expanded(output)
     names = read_classes(classes, classes_file)
-    paths = [Path(image) for image in images]
-    _check_outputs(paths, output)
+    found = find_images(images, output)
+    _check_outputs(found, output)
     ensure_exported(model, progress)
     with Segmenter.load(
         model,
@@ -99,7 +114,7 @@ def command(
         segmenter.check_classes(names, settings)
         tell(segmenter.placement)
         warn_if_untrained(segmenter)
-        jobs = [(path, names) for path in paths]
+        jobs = [Job(one.image, names, one.name, one.stem) for one in found]
         reports, exit_code = run(
             segmenter,
             jobs,
@@ -107,7 +122,6 @@ def command(
             settings,
             present=present,
             batch_size=batch_size,
-            threads=threads,
         )
     if as_json:
         print_json(reports)
@@ -117,25 +131,42 @@ def command(
     return exit_code
 
 
-def _check_outputs(paths: Sequence[Path], folder: Path) -> None:
+def _check_outputs(images: Sequence[FoundImage], output: Path) -> None:
     """No two images may write the same files, and nothing but earlier results is replaced."""
-    written: dict[str, Path] = {}
-    images = {os.path.realpath(path) for path in paths}
-    for path in paths:
-        targets = result_paths(folder, path.stem)
+    written: dict[str, FoundImage] = {}
+    places = {one.place for one in images}
+    root = os.path.realpath(absolute(output))
+
+    @cache
+    def real(path: str) -> str:
+        return os.path.realpath(path)
+
+    for one in images:
+        if isinstance(one.image, InputError):
+            continue
+        targets = result_paths((output / one.stem).parent, Path(one.stem).name)
+        folder = real(os.path.join(root, os.path.dirname(one.stem)))
+        if os.path.commonpath([root, folder]) != root:
+            raise InputError(
+                f"the results of '{one.name}' would leave '{output}' by the link"
+                f" '{targets['report'].parent}'",
+                "remove the link, or choose another folder with --output",
+            )
         ours = is_report(targets["report"])
         for target in targets.values():
-            place = os.path.realpath(target)
-            other = written.setdefault(place, path)
-            if os.path.realpath(other) == os.path.realpath(path) and other is not path:
-                raise InputError(f"'{path}' is named twice", "name each image once")
-            if other is not path:
+            place = os.path.join(folder, target.name)
+            taken = os.path.lexists(place)
+            place = os.path.realpath(place) if taken else place
+            other = written.setdefault(place, one)
+            if other is not one and (other.place or other.name) == (one.place or one.name):
+                raise InputError(f"'{one.name}' is named twice", "name each image once")
+            if other is not one:
                 raise InputError(
-                    f"'{other}' and '{path}' would both be written to '{target}'",
+                    f"'{other.name}' and '{one.name}' would both be written to '{target}'",
                     "segment them into different folders with --output",
                 )
-            if place in images or (os.path.lexists(target) and not ours):
+            if place in places or (taken and not ours):
                 raise InputError(
-                    f"the results of '{path}' would overwrite '{target}', which is no result",
+                    f"the results of '{one.name}' would overwrite '{target}', which is no result",
                     "choose another folder with --output",
                 )

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import PnpOvssError
+from ..inputs.images import ImageLike
 from ..inputs.names import CleanClass
 from ..methods.base import Present, Request
-from ..pipeline.stages import save, stream
+from ..pipeline.stages import Pair, save, stream
 from ..result.files import check_folder, describe
 from ..result.segmentation import Segmentation
 from ..segmenter import Segmenter
 from ..settings import Settings
 from .terminal import bar, complain
 
-Job = tuple[Path, Sequence[CleanClass]]
+
+class Job(NamedTuple):
+    """One image to segment.
+
+    Attributes:
+        image: the image, or the error that stands for it.
+        classes: names to look for.
+        name: name of the image, for the report.
+        stem: stem of the files of its results, with their sub-folder.
+    """
+
+    image: ImageLike | PnpOvssError
+    classes: Sequence[CleanClass]
+    name: str
+    stem: str
 
 
 def run(
@@ -27,7 +42,6 @@ def run(
     *,
     present: Present = "given",
     batch_size: int = 4,
-    threads: int | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Segment images and write their files; an image that fails fails alone.
 
@@ -45,7 +59,8 @@ def run(
             result,
             request.image,
             folder,
-            name=str(job[0]),
+            name=job.name,
+            stem=job.stem,
             settings=settings,
             model=describe(segmenter.model.manifest, segmenter.placement),
         )
@@ -54,11 +69,11 @@ def run(
         segmenter.method,
         jobs,
         settings,
-        pair=lambda job: job,
+        pair=_pair,
         then=write,
         present=present,
         batch_size=batch_size,
-        threads=threads,
+        threads=segmenter.threads,
         fetch_urls=True,
     )
     check_folder(folder)
@@ -71,6 +86,12 @@ def run(
         else:
             reports.append(result)
     return reports, exit_code
+
+
+def _pair(job: Job) -> Pair:
+    if isinstance(job.image, PnpOvssError):
+        raise job.image
+    return job.image, job.classes
 
 
 def warn_if_untrained(segmenter: Segmenter) -> None:

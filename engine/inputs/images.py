@@ -5,52 +5,81 @@ from __future__ import annotations
 # pyright: reportUnnecessaryIsInstance=false
 # What callers without a type checker may pass is refused in words.
 import os
-import warnings
-from pathlib import Path
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ...kernels import reference
 from ..errors import InputError, reason
 from ..model.manifest import Preprocess
+from ..paths import absolute
+from .formats import OPENED, open_raster
+from .locks import lock_of
+from .pixels import marks_depth, to_rgb
+from .sources import KINDS, Encoded, as_path, checked_url, is_url, open_encoded, read_bytes
 
 MAX_PIXELS = 50_000_000
 
-ImageLike = Image.Image | npt.NDArray[Any] | str | os.PathLike[str]
+ImageLike = Image.Image | npt.NDArray[Any] | Encoded
 
 
 def load_rgb(image: ImageLike, *, fetch_urls: bool = False) -> Image.Image:
     """Decode an image to 8-bit RGB, upright.
 
     EXIF rotation is applied. Transparency is laid on white. 16-bit grays are scaled to 8 bits. Of
-    an animation the first frame is taken.
+    an animation the first frame is taken, and of an opened PIL image the frame that it is at.
+    Threads may give one opened PIL image at the same time.
 
     Args:
-        image: a PIL image, a uint8 array [H, W, 3], or a path.
-        fetch_urls: whether an image may be a URL.
+        image: a PIL image, a uint8 array [H, W, 3], a path, the bytes of an encoded image, a
+            binary file object, or a URL. A file object is read from its start if it can seek.
+        fetch_urls: whether a string that begins with http:// or https:// may be fetched. Only set
+            it where any address that this machine can reach may be asked for.
 
     Returns:
-        The image in mode RGB, W x H pixels.
+        The image in mode RGB, W x H pixels. It shares no memory with what was given.
 
     Raises:
-        InputError: the image is missing, damaged, larger than `MAX_PIXELS`, or of no known format.
+        InputError: the image is missing, damaged, larger than `MAX_PIXELS`, of no format that is
+            read, or holds grays of an unknown scale.
+        ExecutionError: a URL cannot be fetched now.
     """
     if isinstance(image, Image.Image):
         return _decode(image, "the image")
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InputError(
-                f"image array is {image.dtype} {list(image.shape)}", "it must be uint8 [H, W, 3]"
-            )
-        return _decode(Image.fromarray(image), "the image")
+        return _decode(Image.fromarray(_checked_array(image)), "the image")
+    return _read(checked_url(image, fetch_urls) if is_url(image) else image)
+
+
+def take(image: ImageLike, *, fetch_urls: bool = False) -> ImageLike:
+    """Take an image over from the caller, who may change, refill or close it afterwards.
+
+    PIL images are decoded, arrays and buffers copied, and file objects read. Bytes, paths and URLs
+    stay what they are; a path becomes absolute.
+
+    Args:
+        image: what `load_rgb` takes.
+        fetch_urls: see `load_rgb`.
+
+    Returns:
+        What `load_rgb` makes the same of at any later time. It shares no memory with what was given
+        that could change.
+
+    Raises:
+        InputError: the image cannot be taken, or a relative path has no working folder.
+    """
+    if isinstance(image, Image.Image):
+        return load_rgb(image)
+    if isinstance(image, np.ndarray):
+        return np.array(_checked_array(image))
+    if is_url(image):
+        return checked_url(image, fetch_urls)
     if not isinstance(image, str | os.PathLike):
-        raise InputError(
-            f"image is {type(image).__name__}", "give a PIL image, a uint8 array or a path"
-        )
-    return _read(Path(image))
+        return read_bytes(image)
+    return absolute(as_path(image))
 
 
 def resize(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
@@ -65,36 +94,44 @@ def model_input(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.fl
     return reference.normalize(resize(image, preprocess)[None], mean, std)[0]
 
 
-def _read(path: Path) -> Image.Image:
-    name = f"image '{path}'"
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder", f"name the images in it: {path}/*.jpg")
-    try:
-        # An open file, since Pillow maps a named one into memory with its sides already swapped
-        # where an uncompressed TIFF is to be turned.
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            opened = Image.open(file)
+def _checked_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise InputError(
+            f"image array is {array.dtype} {list(array.shape)}", "it must be uint8 [H, W, 3]"
+        )
+    return array
+
+
+def _read(image: Encoded) -> Image.Image:
+    with open_encoded(image) as (file, name):
+        try:
+            opened = open_raster(file, name)
             with opened:
                 return _decode(opened, name)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"no image at '{path}'", "check the path") from error
-    except Image.DecompressionBombError as error:
-        limit = f"{MAX_PIXELS // 10**6} megapixels"
-        raise InputError(f"{name} has more than {limit}", "scale it down first") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"'{path}' is no image of a known format", "give another") from error
-    except Exception as error:  # Pillow's readers raise what they like on damaged files
-        raise _unreadable(name, error) from error
-
-
-def _unreadable(name: str, error: Exception) -> InputError:
-    return InputError(f"{name} cannot be read: {reason(error)}", "it is damaged, or no image")
+        except InputError:
+            raise
+        except UnidentifiedImageError as error:
+            raise InputError(f"{name} is no image of a known format", "give another") from error
+        except Exception as error:  # Pillow's readers raise what they like on damaged files
+            raise _unreadable(name, error) from error
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
+    try:
+        with lock_of(image):  # Pillow decodes a file when its pixels are asked for
+            _check(image, name)
+            depth = marks_depth(image)
+            upright = ImageOps.exif_transpose(image)  # a copy in any case
+        return to_rgb(upright, depth, name)
+    except InputError:
+        raise
+    except Exception as error:
+        if _is_closed(image, error):
+            raise InputError(f"{name} was closed before it was read", "keep it open") from error
+        raise _unreadable(name, error) from error
+
+
+def _check(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(
@@ -103,42 +140,55 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         )
     if width < 1 or height < 1:
         raise InputError(f"{name} is {width}x{height}", "it has no pixels")
+    if (
+        isinstance(image, ImageFile.ImageFile)
+        and not _has_pixels(image)
+        and image.format not in OPENED
+    ):
+        raise InputError(
+            f"{name} is {image.format or 'of an unnamed format'}, which is not read",
+            KINDS,
+        )
+
+
+def _has_pixels(image: Image.Image) -> bool:
+    """Whether Pillow has decoded an image, and so need not start anything to do it."""
     try:
-        return _to_rgb(image, name)
-    except InputError:
-        raise
-    except Exception as error:  # as above; a file is decoded only when its pixels are asked for
-        raise _unreadable(name, error) from error
+        return bool(image.im)
+    except AssertionError:  # there are none yet
+        return False
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise InputError(f"{name} holds floating-point values", "convert it to 8 or 16 bits")
-    if image.mode.startswith("I"):
-        return _from_16_bits(image, name)
-    if image.mode == "La":
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _is_closed(image: Image.Image, error: Exception) -> bool:
+    if "closed" in str(error):
+        return True
+    lazy = isinstance(image, ImageFile.ImageFile)
+    return lazy and image.fp is None and not _has_pixels(image)
 
 
-def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise InputError(f"{name} holds grays outside 16 bits", "convert it to 8 or 16 bits")
-    gray = ((values + 128) // 257).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        gray[values == transparent] = 255
-    return Image.fromarray(np.repeat(gray[..., None], 3, axis=2))
+def _unreadable(name: str, error: Exception) -> InputError:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return _too_large(name, error)
+    if isinstance(error, Warning):
+        return InputError(
+            f"{name} cannot be read without a warning: {reason(error)}",
+            "this process makes errors of warnings: except Pillow's, or save the image anew",
+        )
+    return InputError(f"{name} cannot be read: {reason(error)}", "it is damaged, or no image")
 
 
-def take(image: ImageLike, *, fetch_urls: bool = False) -> ImageLike:
-    """Stub until the branch is merged."""
-    if isinstance(image, str | os.PathLike):
-        return image
-    return load_rgb(image)
+def _too_large(name: str, error: Exception) -> InputError:
+    """Tell whose limit struck: Pillow's, which an application may set, or this package's."""
+    found = re.search(r"\((\d+) pixels\)", str(error))
+    cause = f"{name} has {found[1] if found else 'too many'} pixels"
+    limit = Image.MAX_IMAGE_PIXELS or 0
+    allowed = 2 * limit if isinstance(error, Image.DecompressionBombError) else limit
+    if allowed >= MAX_PIXELS:
+        return InputError(
+            cause, f"the limit is {MAX_PIXELS // 10**6} megapixels: scale it down first"
+        )
+    return InputError(
+        cause,
+        f"this process set PIL.Image.MAX_IMAGE_PIXELS to {limit}, so the limit is {allowed}:"
+        " scale the image down first, or set another",
+    )

@@ -193,6 +193,7 @@ def save(
     name: str,
     settings: Settings,
     model: dict[str, Any],
+    stem: str | None = None,
 ) -> dict[str, Any]:
     """Write the label image, the overlay and the report of an image into a folder.
 
@@ -200,9 +201,10 @@ def save(
         result: result of the image.
         image: the image as it was decoded, for the overlay.
         folder: folder for the files; it is made if need be.
-        name: name of the image, for the report; its stem names the files.
+        name: name of the image, for the report.
         settings: settings that were in force, for the report.
         model: what made the result, as `result.files.describe` returns it, for the report.
+        stem: stem of the files, which may begin with sub-folders; by default that of `name`.
 
     Returns:
         The report, and the paths of the files under its key "files".
@@ -212,7 +214,8 @@ def save(
     """
     with span("write"):
         record = files.report(result, name, settings, model)
-        written = files.write(result, image, record, expanded(folder), Path(name).stem)
+        place = expanded(folder) / (Path(name).stem if stem is None else stem)
+        written = files.write(result, image, record, place.parent, place.name)
     return {**record, "files": {kind: printable(str(path)) for kind, path in written.items()}}
 
 

@@ -285,7 +285,7 @@ def test_a_small_image_and_a_tall_one(segmenter):
         ({"classes": ["cat", " Cat "]}, "named twice"),
         ({"image": np.zeros((4, 4), np.uint8)}, r"uint8 \[4, 4\]"),
         ({"image": None}, "image is NoneType"),
-        ({"image": b"jpeg"}, "image is bytes"),
+        ({"image": b"jpeg"}, "no image of a known format"),
         ({"settings": {"passes": 2}}, "settings is"),
     ],
 )

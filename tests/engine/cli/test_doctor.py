@@ -105,6 +105,7 @@ def test_two_onnxruntimes_are_an_error(
     [
         ("pydensecrf2", pydensecrf_worker.CURE),
         ("torch", "pip install 'pnp-ovss[export]'"),
+        ("pillow-heif", "pip install 'pnp-ovss[heic]'"),
         ("supervision", "pip install 'pnp-ovss[interop]'"),
     ],
 )
