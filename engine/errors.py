@@ -67,6 +67,11 @@ class ExecutionError(PnpOvssError):
     exit_code = 1
 
 
+def model_closed() -> ExecutionError:
+    """Make the error of whoever uses a model that was closed."""
+    return ExecutionError("the model was closed", "load it again")
+
+
 _PLACES = re.compile(r"Exception from |Check '.*' failed at ")
 """Lines of OpenVINO that say where in its sources it failed; the reason follows in several."""
 

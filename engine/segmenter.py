@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ExecutionError, InputError, PnpOvssError
+from .errors import InputError, PnpOvssError, model_closed
 from .fork import Lock, never_free, tell_after_fork
 from .inputs.images import ImageLike, load_rgb
 from .inputs.names import Classes, clean_names
@@ -120,6 +120,8 @@ class Segmenter:
         return cls(folder, method, precision=precision, threads=threads, fetch_urls=fetch_urls)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._closed:
+            raise model_closed()
         how = (self.method.placement.backend or "auto", self.device, self._precision)
         return Segmenter._open, (self.model, *how, self.threads, self._fetch_urls)
 
@@ -131,7 +133,7 @@ class Segmenter:
             return method
         with self._lock:
             if self._closed:
-                raise ExecutionError("the model was closed", "load it again")
+                raise model_closed()
             if self._method is None:
                 self._method = open_method(
                     self.model,

@@ -14,6 +14,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ...kernels import reference
 from ..errors import InputError, reason
+from ..memory import require_memory
 from ..model.manifest import Preprocess
 from ..paths import absolute
 from .formats import OPENED, open_raster
@@ -22,6 +23,7 @@ from .pixels import marks_depth, to_rgb
 from .sources import KINDS, Encoded, as_path, checked_url, is_url, open_encoded, read_bytes
 
 MAX_PIXELS = 50_000_000
+_PIXEL_BYTES = 16  # of memory: Pillow has 4 bytes each, and up to four copies at a time
 
 ImageLike = Image.Image | npt.NDArray[Any] | Encoded
 
@@ -140,6 +142,8 @@ def _check(image: Image.Image, name: str) -> None:
         )
     if width < 1 or height < 1:
         raise InputError(f"{name} is {width}x{height}", "it has no pixels")
+    purpose = f"{name} of {width}x{height} pixels"
+    require_memory(width * height * _PIXEL_BYTES, purpose, "scale it down first")
     if (
         isinstance(image, ImageFile.ImageFile)
         and not _has_pixels(image)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..device import CPU, Array, Device, is_gpu_expected, open_device, usable_devices
-from ..errors import BackendError, ExecutionError, ModelError
+from ..errors import BackendError, ModelError, model_closed
 from ..fork import LIBRARIES, Lock, never_free, tell_after_fork
 from ..model import builds
 from ..model.folder import ModelFolder
@@ -350,4 +350,4 @@ class Runners:
 
 
 def _load_nothing(_: str) -> Runner:
-    raise ExecutionError("the model was closed", "load it again")
+    raise model_closed()

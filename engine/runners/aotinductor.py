@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from ..device import CPU, Array, Device
-from ..errors import BackendError, ExecutionError, NotInstalledError, cannot_import, reason
+from ..errors import (
+    BackendError,
+    ExecutionError,
+    NotInstalledError,
+    cannot_import,
+    model_closed,
+    reason,
+)
 from ..model import builds
 from ..model.builds import Recipe
 from ..model.folder import ModelFolder
@@ -188,7 +195,7 @@ class AotInductorRunner:
     ) -> dict[str, Array]:
         """See `Runner.run`."""
         if self._package is None:
-            raise ExecutionError("the model was closed", "load it again")
+            raise model_closed()
         try:
             with self._on_stream():
                 found = self._package(**self._inputs(feeds))

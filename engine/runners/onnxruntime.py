@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..device import CPU, Array, Device, address
-from ..errors import BackendError, ExecutionError, PnpOvssError, reason
+from ..errors import BackendError, ExecutionError, PnpOvssError, model_closed, reason
 from ..model.builds import BATCHES, graph_sha256, profiles
 from ..model.folder import ModelFolder
 from ..model.links import without_links
@@ -124,7 +124,7 @@ class OnnxRuntimeRunner:
     ) -> dict[str, Array]:
         """See `Runner.run`."""
         if self._session is None:
-            raise ExecutionError("the model was closed", "load it again")
+            raise model_closed()
         names = list(outputs or self._signature.outputs)
         try:
             return self._run(self._session, feeds, names)

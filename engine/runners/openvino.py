@@ -19,7 +19,14 @@ from typing import Any, Literal
 import numpy as np
 
 from ..device import CPU, Array
-from ..errors import BackendError, ExecutionError, ModelError, cannot_import, reason
+from ..errors import (
+    BackendError,
+    ExecutionError,
+    ModelError,
+    cannot_import,
+    model_closed,
+    reason,
+)
 from ..model.folder import ModelFolder
 from ..model.links import without_links
 from ..precision import Arithmetic, PrecisionChoice
@@ -120,7 +127,7 @@ class OpenVinoRunner:
     ) -> dict[str, Array]:
         """See `Runner.run`."""
         if self._compiled is None:
-            raise ExecutionError("the model was closed", "load it again")
+            raise model_closed()
         inputs = {
             name: np.ascontiguousarray(feeds[name], dtype) for name, dtype in self._dtypes.items()
         }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..device import Array, Device, address
-from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, reason
+from ..errors import BackendError, ExecutionError, InputError, PnpOvssError, model_closed, reason
 from ..model import builds
 from ..model.builds import Recipe
 from ..model.folder import ModelFolder
@@ -99,7 +99,7 @@ class TensorRTRunner:
             InputError: a caption is longer than any that it was built for.
         """
         if self._engine is None:
-            raise ExecutionError("the model was closed", "load it again")
+            raise model_closed()
         self._check_length(feeds)
         try:
             return self._buckets.run(feeds, list(outputs or self._signature.outputs))
