@@ -21,6 +21,7 @@ from . import (
     prepare,
     report,
     scaling,
+    soak,
     stages,
     startup,
 )
@@ -44,6 +45,7 @@ for _module in (
     crf,
     scaling,
     startup,
+    soak,
     precision,
     memory,
     agreement,

@@ -47,6 +47,7 @@ def reports() -> dict[str, Report]:
         kernels,
         memory,
         scaling,
+        soak,
         stages,
         startup,
     )
@@ -58,6 +59,7 @@ def reports() -> dict[str, Report]:
         "kernel-times": Report(kernel_times.table),
         "scaling": Report(scaling.table, scaling.draw),
         "startup": Report(startup.table),
+        "soak": Report(soak.table),
         "agreement": Report(agreement.table),
         "memory": Report(memory.table),
     }

@@ -50,10 +50,10 @@ def _grow(path: Path, signature: Signature, calls: Sequence[Profile], reuse: boo
     for sizes in calls:
         feeds = _zeros(signature, sizes)
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = _status("VmRSS")
+        before = status("VmRSS")
         session.run(None, feeds)
         inputs = sum(array.nbytes for array in feeds.values())
-        growths.append(_status("VmHWM") - before + inputs)
+        growths.append(status("VmHWM") - before + inputs)
     return growths
 
 
@@ -61,7 +61,7 @@ def _zeros(signature: Signature, sizes: Profile) -> dict[str, np.ndarray]:
     return {name: np.zeros(one.sized(sizes), one.dtype) for name, one in signature.inputs.items()}
 
 
-def _status(name: str) -> int:
-    """A field of this process's status, in bytes."""
+def status(name: str) -> int:
+    """Read a field of this process's status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
