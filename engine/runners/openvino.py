@@ -26,6 +26,7 @@ from ..model.links import without_links
 from ..model.signature import Signature, Tensor
 from ..precision import Arithmetic, PrecisionChoice
 from ..processors import thread_count
+from .onnx_header import require_onnx
 from .signal_stack import kept_signal_stack
 from .telemetry import without_telemetry
 
@@ -33,7 +34,6 @@ INSTALL = "pip install 'pnp-ovss[openvino]'"
 try:
     with without_telemetry():
         import openvino as ov
-        from openvino.frontend import FrontEndManager
 
     from .openvino_model import fold_transposes, quantize, table_sizes
 except ImportError as _error:
@@ -216,9 +216,7 @@ def _compile(
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
     with refusing(path):
-        # OpenVINO takes what is no ONNX for a file of another library, which prints what it is not
-        if not FrontEndManager().load_by_framework("onnx").supported(str(path)):
-            raise ValueError("it is no ONNX graph")
+        require_onnx(path)
         graph = core.read_model(path)
         tables = table_sizes(graph)
         fold_transposes(graph)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
 import pytest
 
@@ -238,6 +239,16 @@ def test_a_damaged_graph(model_copy: Path, capfd: pytest.CaptureFixture[str]) ->
         OpenVinoRunner(path)
     assert "export the model again" in caught.value.cure
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**62])
+def test_operators_of_an_impossible_version(model_copy: Path, version: int) -> None:
+    path = graph_file(model_copy, "vision")
+    graph = onnx.load(path, load_external_data=False)
+    graph.opset_import[0].version = version
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(ModelError, match="its operators are of version"):
+        OpenVinoRunner(path)
 
 
 @pytest.mark.parametrize("number", [VOCABULARY, 10**6, 2**40])
