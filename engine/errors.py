@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import re
+import reprlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class PnpOvssError(Exception):
     """Base of every error that this package raises on purpose.
 
     Attributes:
-        cause: what is wrong, with the value that was wrong.
-        cure: what mends it, a command where there is one.
+        cause: what is wrong, with the value that was wrong, in one line.
+        cure: what mends it, a command where there is one, in one line.
         exit_code: exit code of a command that ends with the error: 2 for bad input, 1 for work
             that failed.
     """
@@ -22,9 +24,12 @@ class PnpOvssError(Exception):
     exit_code = 2
 
     def __init__(self, cause: str, cure: str = "") -> None:
-        super().__init__(f"{cause}\n{cure}" if cure else cause)
-        self.cause = cause
-        self.cure = cure
+        self.cause: str = _one_line(cause)
+        self.cure: str = _one_line(cure)
+        super().__init__(f"{self.cause}\n{self.cure}" if cure else self.cause)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.cause, self.cure), self.__dict__
 
 
 class InputError(PnpOvssError, ValueError):
@@ -72,6 +77,7 @@ def model_closed() -> ExecutionError:
     return ExecutionError("the model was closed", "load it again")
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACES = re.compile(r"Exception from |Check '.*' failed at ")
 """Lines of OpenVINO that say where in its sources it failed; the reason follows in several."""
 
@@ -129,6 +135,23 @@ def cannot_import(
         missing = f"{package} is not installed"
         return NotInstalledError(f"{needed_for}{missing}", install, missing)
     return BackendError(f"{needed_for}{package} cannot be imported: {reason(error)}", install)
+
+
+def _one_line(text: str) -> str:
+    """Write control characters and line breaks, as names of files may have them, as escapes."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def shown(value: object) -> str:
+    """Write a value in a line, shortened, for an error."""
+    try:
+        return " ".join(_SHORT.repr(value).split())
+    except Exception:  # what callers give may raise anything, and very long numbers do
+        return f"of type {type(value).__name__}"
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 # What callers without a type checker may pass is refused in words.
 import os
 
-from .errors import InputError
+from .errors import InputError, shown
 from .limits import processor_quota
 
 
@@ -32,5 +32,5 @@ def thread_count(threads: int | None) -> int:
     if threads is None:
         return processors()
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise InputError(f"threads is {threads!r}", "it must be a whole number from 1")
+        raise InputError(f"threads is {shown(threads)}", "it must be a whole number from 1")
     return threads

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, PnpOvssError, model_closed
+from .errors import InputError, PnpOvssError, model_closed, shown
 from .fork import Lock, never_free, tell_after_fork
 from .inputs.images import ImageLike, load_rgb
 from .inputs.names import Classes, clean_names
@@ -279,10 +279,10 @@ class Segmenter:
         Raises:
             InputError, BackendError, ExecutionError: as `segment` does.
         """
-        if errors not in ("raise", "return"):
-            raise InputError(f"errors is {errors!r}", 'it must be "raise" or "return"')
+        if not isinstance(errors, str) or errors not in ("raise", "return"):
+            raise InputError(f"errors is {shown(errors)}", 'it must be "raise" or "return"')
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"batch_size is {batch_size!r}", "it must be a whole number from 1")
+            raise InputError(f"batch_size is {shown(batch_size)}", "give a whole number from 1")
         chosen = self._checked(settings, present)
         results = self._stream(
             taken(pairs, fetch_urls=self._fetch_urls), batch_size, chosen, present
@@ -382,12 +382,12 @@ class Segmenter:
 
     def _checked(self, settings: Settings | None, present: str) -> Settings:
         """The settings in force, which can be used."""
-        if present not in get_args(Present):
-            raise InputError(f"present is {present!r}", 'it must be "given" or "match"')
+        if not isinstance(present, str) or present not in get_args(Present):
+            raise InputError(f"present is {shown(present)}", 'it must be "given" or "match"')
         chosen = self.settings if settings is None else settings
         if not isinstance(chosen, Settings):
             raise InputError(
-                f"settings is {chosen!r}", "give a Settings, such as Settings(crf=None)"
+                f"settings is {shown(chosen)}", "give a Settings, such as Settings(crf=None)"
             )
         return chosen
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+# pyright: reportUnnecessaryIsInstance=false
+# What callers without a type checker may pass is refused in words.
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, shown
 
 Crf = Literal["densecrf", "densecrf-cpu", "pydensecrf"]
 DropMode = Literal["pixels", "tokens", "attention"]
 Background = Literal["auto", "always", "never"]
+
+MOST_PASSES = 1000  # many more than halve any number of patches down to none
+LARGEST_WEIGHT = 1_000_000  # float32 adds the other passes to it without losing them
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "drop_mode": get_args(DropMode),
@@ -26,7 +32,7 @@ class Settings:
     """How an image is segmented. The defaults are the `paper` preset.
 
     Attributes:
-        passes: K, number of passes of the model; each pass but the last drops patches.
+        passes: K, number of passes of the model, up to 1000; each pass but the last drops patches.
         drop_schedule: patches that a pass drops: "halving" drops half of those left, rounded down;
             a number drops that many.
         drop_mode: what dropping a patch means. Each mode gives another result. "pixels" blanks the
@@ -44,7 +50,7 @@ class Settings:
             the package of that name: the same labels, several times slower.
         match_threshold: with `present="match"`, the ITM probability above which a class is taken
             to be in the image.
-        first_pass_weight: factor of the salience of the first pass.
+        first_pass_weight: factor of the salience of the first pass, up to a million.
         join_words: whether a class name is written as one word, without spaces and hyphens.
         sum_last_class: whether the last name of a caption is summed, not averaged, over its
             tokens.
@@ -67,8 +73,9 @@ class Settings:
             value = getattr(self, field.name)
             if isinstance(value, np.generic):  # a number out of a NumPy array is one as well
                 object.__setattr__(self, field.name, value.item())
-        for name in ("passes", "first_pass_weight"):
-            _require(name, getattr(self, name), "a whole number from 1", _is_int(1))
+        for name, most in (("passes", MOST_PASSES), ("first_pass_weight", LARGEST_WEIGHT)):
+            wanted = f"a whole number from 1 to {most}"
+            _require(name, getattr(self, name), wanted, _is_int(1, most))
         for name in ("threshold", "match_threshold", "blur"):
             _require(name, getattr(self, name), "a number from 0 to 1", _is_fraction)
         for name in ("join_words", "sum_last_class"):
@@ -98,8 +105,10 @@ class Settings:
         Raises:
             InputError: the preset or a field does not exist, or a value is out of range.
         """
-        if name not in PRESETS:
-            raise InputError(f"unknown preset {name!r}", f"the presets are: {', '.join(PRESETS)}")
+        if not isinstance(name, str) or name not in PRESETS:
+            raise InputError(
+                f"unknown preset {shown(name)}", f"the presets are: {', '.join(PRESETS)}"
+            )
         known = [field.name for field in fields(cls)]
         for change in changes:
             if change not in known:
@@ -141,8 +150,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 Check = Callable[[object], bool]
 
 
-def _is_int(least: int) -> Check:
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= least
+def _is_int(least: int, most: float = math.inf) -> Check:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and least <= v <= most
 
 
 def _is_fraction(value: object) -> bool:
@@ -155,4 +164,4 @@ def _is_one_of(choices: tuple[str | None, ...]) -> Check:
 
 def _require(name: str, value: object, wanted: str, is_good: Check) -> None:
     if not is_good(value):
-        raise InputError(f"{name} is {value!r}", f"it must be {wanted}")
+        raise InputError(f"{name} is {shown(value)}", f"it must be {wanted}")

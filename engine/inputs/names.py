@@ -5,7 +5,6 @@ from __future__ import annotations
 # pyright: reportUnnecessaryIsInstance=false
 # What callers without a type checker may pass is refused in words.
 import re
-import reprlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, reason, shown
 
 Classes = Iterable[str | Sequence[str]]
 """What a caller looks for: each class is a name, or a list of its names, the title first."""
@@ -27,8 +26,6 @@ MAX_LETTERS = 10_000  # of a name: more than any caption holds
 _CURE = 'give a list of names: ["cat", "potted plant"]; of synonyms: [["sofa", "couch"]]'
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def clean_names(classes: Classes) -> list[CleanClass]:
@@ -145,14 +142,6 @@ class Index:
         )
 
 
-def shown(value: object) -> str:
-    """Write a value in a line, shortened, for an error."""
-    try:
-        return " ".join(_SHORT.repr(value).split())
-    except Exception:  # what callers give may raise anything, and very long numbers do
-        return f"of type {type(value).__name__}"
-
-
 def _items(value: Any) -> list[Any] | None:
     """List what is in an iterable, up to one more than there may be; None if it is no list."""
     if isinstance(value, str | bytes | bytearray | memoryview | set | frozenset | Mapping):
@@ -161,7 +150,16 @@ def _items(value: Any) -> list[Any] | None:
         items = iter(value)
     except TypeError:
         return None
-    return list(islice(items, MAX_CLASSES + 1))
+    except Exception as error:  # it may be of anyone's making
+        raise _unreadable(error) from error
+    try:
+        return list(islice(items, MAX_CLASSES + 1))
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InputError:
+    return InputError(f"the classes cannot be listed: {reason(error)}", "give a list of names")
 
 
 def _no_order(value: object) -> str:
@@ -170,7 +168,7 @@ def _no_order(value: object) -> str:
 
 def _clean(name: str, where: str, seen: dict[str, str]) -> str:
     """Check a name and remove outer and repeated white space; `seen` has those before, by form."""
-    name = " ".join(name.split())
+    name = " ".join(str.__str__(name).split())  # of a subclass, the text that it holds
     if not name:
         raise InputError(f"{where} has an empty name", "remove it")
     if len(name) > MAX_LETTERS:

@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import io
 import os
+import select
 import stat
 from collections.abc import Generator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..errors import InputError, reason
 from .urls import fetch
 
 MAX_BYTES = 250_000_000  # more than MAX_PIXELS take at 4 bytes each
+PATIENCE = 10  # seconds that a pipe may give nothing
 _CHUNK = 1 << 20
 KINDS = "convert it to PNG or JPEG"
 
@@ -111,7 +113,12 @@ def as_path(image: str | os.PathLike[str]) -> str:
     Raises:
         InputError: it is empty.
     """
-    path = os.fsdecode(image)
+    try:
+        path = os.fsdecode(image)
+    except Exception as error:  # its `__fspath__` may be of anyone's making
+        raise InputError(
+            f"the path of the image cannot be read: {reason(error)}", "give it as text"
+        ) from error
     if not path:
         raise InputError("the path of the image is empty", "give the path of a file")
     return path
@@ -121,11 +128,12 @@ def as_path(image: str | os.PathLike[str]) -> str:
 def _open(path: Path) -> Generator[BinaryIO, None, None]:
     """Open a file to be read as needed; what is no regular file is read into memory."""
     try:
-        if path.is_dir():
+        if os.path.isdir(path):  # which is false for a name that is too long
             raise InputError(f"'{path}' is a folder", f"name the images in it: {path}/*.jpg")
         # An open file, since Pillow maps a named one into memory with its sides already swapped
         # where an uncompressed TIFF is to be turned.
-        file = path.open("rb")
+        # Without waiting: a pipe that nobody writes to would be waited for, for ever.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
     except FileNotFoundError as error:
         raise InputError(f"no image at '{path}'", "check the path") from error
     except (OSError, ValueError) as error:
@@ -134,7 +142,7 @@ def _open(path: Path) -> Generator[BinaryIO, None, None]:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             try:
-                data = _read_all(file, f"image '{path}'")
+                data = _read_all(_Pipe(file.fileno(), path), f"image '{path}'")
             except OSError as error:
                 raise _no_file(path, error) from error
             yield io.BytesIO(data)
@@ -142,6 +150,28 @@ def _open(path: Path) -> Generator[BinaryIO, None, None]:
             raise _too_long(f"image '{path}'")
         else:
             yield file
+
+
+class _Pipe:
+    """Read a pipe or a device; what gives nothing for a while is given up.
+
+    Raises:
+        InputError: nothing came.
+    """
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self._path = path
+
+    def read(self, size: int, /) -> bytes:
+        """Read `size` bytes at most; none means the end."""
+        ready, _, _ = select.select([self._descriptor], [], [], PATIENCE)
+        if not ready:
+            raise InputError(
+                f"image '{self._path}' gave nothing for {PATIENCE} seconds",
+                "it is a pipe or a device: write an image to it, or give the path of a file",
+            )
+        return os.read(self._descriptor, size)
 
 
 def _read_all(file: Readable, name: str) -> bytes:

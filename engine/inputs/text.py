@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ..errors import InputError, ModelError
+from ..errors import InputError, ModelError, reason
 from ..model.folder import ModelFolder
 from ..model.manifest import TOKENIZER, Text
 from .names import MAX_CLASSES, CleanClass, clean_names, folded, names_of, shown
@@ -30,6 +30,11 @@ class CaptionTokens:
 
     ids: list[int]
     owners: list[tuple[int, list[int]]]
+
+
+def _is_of_library(error: BaseException) -> bool:
+    """Tell an error of `tokenizers`: a bare Exception, or a panic of Rust, which is none."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 _PROBES = ("cat", "potted plant", "hot-dog", "Zebra")
@@ -84,9 +89,11 @@ class Captioner:
         path = model.path / TOKENIZER
         try:
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
+        except BaseException as error:
+            if not _is_of_library(error):
+                raise
             raise ModelError(
-                f"'{path}' cannot be read: {error}", "export the model again"
+                f"'{path}' cannot be read: {reason(error)}", "export the model again"
             ) from error
         return cls(tokenizer, model.manifest.text, model.manifest.classes)
 
@@ -161,7 +168,15 @@ class Captioner:
 
     def _encode(self, text: str) -> list[int]:
         text = text.lower() if self._text.lowercase else text
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        except BaseException as error:
+            if not _is_of_library(error):
+                raise
+            raise ModelError(
+                f"the tokenizer of the model fails on {shown(text)}: {reason(error)}",
+                "export it again with the model's own tokenizer",
+            ) from error
 
     def _read_alike(self, one: str, other: str, join: bool) -> InputError:
         apart = join and self._encode(one) != self._encode(other)

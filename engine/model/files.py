@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import weakref
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -104,10 +105,12 @@ class ModelFiles:
     def _add(self, name: str, record: FileRecord, verify: bool) -> None:
         path = self._folder / name
         try:
-            # without waiting for a pipe, which is no such file, and is refused by its size
+            # without waiting for a pipe
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             self._open[name] = descriptor
             state = self._states[name] = _state(descriptor)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it may have no end
+                raise ModelError(f"model file '{path}' is no regular file", AGAIN)
             if state.size != record.size:
                 raise ModelError(
                     f"model file '{path}' has {state.size} bytes instead of {record.size}", AGAIN

@@ -62,6 +62,11 @@ class ModelFolder:
         """Name of the model on a command line: "demo", or its path in quotes."""
         return DEMO if self.path == find_model(DEMO) else quoted(self.path)
 
+    def has_graph(self, name: str) -> bool:
+        """Tell whether the manifest has a graph, and its files."""
+        graph = self.manifest.graphs.get(name)
+        return graph is not None and {graph.file, graph.weights} <= self.manifest.files.keys()
+
     def graph(self, name: str) -> Graph:
         """Look up a graph in the manifest.
 
@@ -69,7 +74,7 @@ class ModelFolder:
             ModelError: the model has no such graph: an earlier version exported it.
         """
         graph = self.manifest.graphs.get(name)
-        if graph is None or not {graph.file, graph.weights} <= self.manifest.files.keys():
+        if graph is None or not self.has_graph(name):
             source = self.manifest.checkpoint.source
             raise ModelError(
                 f"'{self.path}' has no graph {name!r}: it was exported by an earlier version, or"
@@ -234,16 +239,16 @@ def _unusable(manifest: Manifest) -> str:
         return f"its mean {preprocess.mean} and deviation {preprocess.std} normalize nothing"
     if text.context < 3:
         return f"its captions have {text.context} tokens"
+    ids = (text.first_id, text.last_id, text.pad_id)
+    if not all(0 <= one < 2**31 for one in ids):
+        return f"its tokens {', '.join(map(str, ids))} are none"
     for name in manifest.files:
         if "\0" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             return f"its file {name!r} is not inside of it"
     for name, graph in manifest.graphs.items():
-        dimensions = {one for tensor in graph.inputs.values() for one in tensor.shape}
-        padded = graph.dimension("padded")
-        if not graph.roles.keys() <= dimensions:
-            return f"its graph {name!r} has roles for dimensions that its inputs do not have"
-        if padded and not (graph.lengths.get(padded) and padded in graph.limits):
-            return f"its graph {name!r} tells no lengths of {padded}"
+        wrong = graph.unusable()
+        if wrong:
+            return f"its graph {name!r} {wrong}"
     return ""
 
 

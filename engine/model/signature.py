@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import msgspec
 import numpy as np
 
 from ..device import Array
-from ..errors import ExecutionError
+from ..errors import ExecutionError, ModelError
 
 Role = Literal["rows", "shared", "padded"]
 """What a dynamic dimension is for.
@@ -39,6 +40,20 @@ class Tensor(msgspec.Struct, frozen=True):
     def sized(self, sizes: Profile) -> tuple[int, ...]:
         """Fill the sizes of the dynamic dimensions into the shape."""
         return tuple(sizes[size] if isinstance(size, str) else size for size in self.shape)
+
+    def fits(self, other: Tensor) -> bool:
+        """Tell whether a tensor may be the other; a dynamic dimension of either has any size."""
+        return (
+            self.dtype == other.dtype
+            and len(self.shape) == len(other.shape)
+            and all(
+                one == size or isinstance(one, str) or isinstance(size, str)
+                for one, size in zip(self.shape, other.shape, strict=True)
+            )
+        )
+
+    def __str__(self) -> str:
+        return f"{self.dtype} [{', '.join(map(str, self.shape))}]"
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +103,26 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
             )
         return sizes
 
+    def require_graph(self, found: Signature, path: Path) -> None:
+        """Refuse a graph whose inputs and outputs are others than these.
+
+        Args:
+            found: inputs and outputs that the graph has.
+            path: path of the graph, for the error.
+
+        Raises:
+            ModelError: a name, a dtype or a fixed size is another.
+        """
+        for told, real in ((self.inputs, found.inputs), (self.outputs, found.outputs)):
+            wrong = sorted(told.keys() ^ real.keys())
+            wrong += [one for one in told if one in real and not told[one].fits(real[one])]
+            if wrong:
+                has, wanted = real.get(wrong[0], "nothing"), told.get(wrong[0], "nothing")
+                raise ModelError(
+                    f"'{path}' has {wrong[0]!r} as {has}, and the manifest as {wanted}",
+                    "it is not the graph that the manifest describes: export the model again",
+                )
+
     def check_outputs(self, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Refuse outputs that are not what the signature says.
 
@@ -107,7 +142,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
                 for name, size in zip(wanted.shape, value.shape, strict=False)
                 if isinstance(name, str)
             }
-            shape = wanted.sized(own | sizes)
+            ranks_fit = len(value.shape) == len(wanted.shape)
+            shape = wanted.sized(own | sizes) if ranks_fit else wanted.shape
             kinds = (np.dtype(wanted.dtype).kind, "V")  # of bfloat16, which NumPy does not know
             if value.shape != shape or value.dtype.kind not in kinds:
                 raise ExecutionError(
@@ -135,3 +171,32 @@ class Graph(Signature, frozen=True, kw_only=True):
     limits: dict[str, int] = {}
     gradient: bool = False
     only_for: dict[str, str] = {}
+
+    def unusable(self) -> str:
+        """Say why nothing can run such a graph; "" where it can be run."""
+        for name, tensor in (*self.inputs.items(), *self.outputs.items()):
+            sizes = [size for size in tensor.shape if isinstance(size, int)]
+            if not _is_dtype(tensor.dtype) or any(size < 1 for size in sizes):
+                return f"has {name} as {tensor}"
+        dimensions = {one for tensor in self.inputs.values() for one in tensor.shape}
+        if not self.roles.keys() <= dimensions:
+            return "has roles for dimensions that its inputs do not have"
+        if len(set(self.roles.values())) < len(self.roles):
+            return "has several dimensions of one role"
+        padded = self.dimension("padded")
+        if not padded:
+            return ""
+        lengths, limit = self.lengths.get(padded), self.limits.get(padded)
+        if not lengths or limit is None:
+            return f"tells no lengths of {padded}"
+        if not all(1 <= length <= limit for length in lengths):
+            return f"has lengths {lengths} of {padded}, of which {limit} is the largest"
+        return ""
+
+
+def _is_dtype(name: str) -> bool:
+    """Tell whether NumPy has numbers of that name; of bfloat16 it has none."""
+    try:
+        return name == "bfloat16" or np.dtype(name).kind in "biuf"
+    except TypeError:
+        return False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 # pyright: reportUnnecessaryIsInstance=false
 # What callers without a type checker may pass is refused in words.
-import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from ..errors import InputError, PnpOvssError, of_one_image
+from ..errors import InputError, PnpOvssError, of_one_image, shown
 from ..inputs.images import ImageLike, take
 from ..inputs.names import Classes, clean_names
 
@@ -35,7 +34,7 @@ def taken(pairs: Iterable[Pair], *, fetch_urls: bool = False) -> Iterator[Pair |
         InputError: `pairs` cannot be iterated over.
     """
     if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
-        raise InputError(f"pairs is {reprlib.repr(pairs)}", _CURE)
+        raise InputError(f"pairs is {shown(pairs)}", _CURE)
     return (_take(given, fetch_urls) for given in pairs)
 
 
@@ -49,7 +48,7 @@ def given(pair: Pair | PnpOvssError) -> Pair:
 def _take(given: object, fetch_urls: bool) -> Pair | PnpOvssError:
     pair = cast("tuple[Any, ...]", given)
     if not isinstance(given, tuple | list) or len(pair) != 2:
-        return InputError(f"{reprlib.repr(pair)} is no pair of an image and its classes", _CURE)
+        return InputError(f"{shown(pair)} is no pair of an image and its classes", _CURE)
     image, classes = pair
     try:
         return take(image, fetch_urls=fetch_urls), clean_names(classes)

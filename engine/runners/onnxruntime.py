@@ -21,7 +21,7 @@ from ..errors import BackendError, ExecutionError, PnpOvssError, model_closed, r
 from ..model.builds import BATCHES, graph_sha256, profiles
 from ..model.folder import ModelFolder
 from ..model.links import without_links
-from ..model.signature import Profile, Role
+from ..model.signature import Profile, Role, Signature
 from ..precision import Arithmetic
 from .buckets import Buckets
 from .onnxruntime_sessions import (
@@ -52,12 +52,12 @@ def open_graph(
         threads: number of threads that the graph may use on the CPU; None leaves it to the library.
 
     Raises:
-        ModelError: ONNX Runtime refuses the file.
+        ModelError: ONNX Runtime refuses the file, or it is not what the manifest describes.
         BackendError: the provider cannot be had.
     """
     with without_links(model, graph) as path:
         if device.index is None:
-            return OnnxRuntimeRunner(path, threads=threads)
+            return OnnxRuntimeRunner(path, threads=threads, told=model.graph(graph))
         return OnnxRuntimeRunner(
             path,
             device,
@@ -65,6 +65,7 @@ def open_graph(
             profiles=profiles(model.graph(graph), BATCHES),
             roles=model.graph(graph).roles,
             digest=graph_sha256(model, graph),
+            told=model.graph(graph),
         )
 
 
@@ -80,9 +81,10 @@ class OnnxRuntimeRunner:
         roles: roles of the graph's dynamic dimensions, for the profiles.
         digest: digest of the graph, for the provider's cache.
         threads: number of threads that the session may use on the CPU.
+        told: inputs and outputs that the graph must have, where they are known.
 
     Raises:
-        ModelError: ONNX Runtime refuses the file.
+        ModelError: ONNX Runtime refuses the file, or the graph is another than was told.
         BackendError: the provider cannot be had.
     """
 
@@ -99,6 +101,7 @@ class OnnxRuntimeRunner:
         roles: Mapping[str, Role] | None = None,
         digest: str = "",
         threads: int | None = None,
+        told: Signature | None = None,
     ) -> None:
         self.device = device
         self._captures = False
@@ -107,6 +110,8 @@ class OnnxRuntimeRunner:
             open_on_cpu(path, threads) if device.index is None else self._open(provider, spec)
         )
         self._signature = signature(self._session, roles)
+        if told:
+            told.require_graph(self._signature, path)
         self._buckets = Buckets(device, self._signature, profiles, self._bind) if profiles else None
 
     @property

@@ -162,10 +162,19 @@ def check_provider(session: ort.InferenceSession, provider: Provider, device: De
 
 
 def signature(session: ort.InferenceSession, roles: Mapping[str, Role] | None = None) -> Signature:
-    """Read the inputs and outputs of a session; the roles of dimensions are given."""
+    """Read the inputs and outputs of a session; the roles of dimensions are given.
+
+    A dtype that no model of this package has keeps ONNX Runtime's name.
+    """
 
     def tensors(values: Sequence[Any]) -> dict[str, Tensor]:
-        return {one.name: Tensor(_DTYPES[one.type], tuple(one.shape)) for one in values}
+        return {
+            one.name: Tensor(
+                _DTYPES.get(one.type) or str(one.type),
+                tuple(size if isinstance(size, int) else str(size) for size in one.shape),
+            )
+            for one in values
+        }
 
     return Signature(
         inputs=tensors(session.get_inputs()),

@@ -12,7 +12,8 @@ keys and values of the image.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,10 @@ from ..errors import (
 )
 from ..model.folder import ModelFolder
 from ..model.links import without_links
+from ..model.signature import Signature, Tensor
 from ..precision import Arithmetic, PrecisionChoice
 from ..processors import thread_count
+from .onnx_header import require_onnx
 from .signal_stack import kept_signal_stack
 from .telemetry import without_telemetry
 
@@ -39,7 +42,7 @@ try:
     with without_telemetry():
         import openvino as ov
 
-    from .openvino_model import fold_transposes, quantize
+    from .openvino_model import fold_transposes, quantize, table_sizes
 except ImportError as _error:
     raise cannot_import("OpenVINO", "openvino", _error, INSTALL) from _error
 
@@ -64,7 +67,7 @@ def open_graph(
         threads: number of threads that the graph may use; None for one each processor.
 
     Raises:
-        ModelError: OpenVINO refuses the file.
+        ModelError: OpenVINO refuses the file, or it is not what the manifest describes.
         BackendError: the CPU lacks the precision.
     """
     exact = model.graph(graph).gradient
@@ -75,6 +78,7 @@ def open_graph(
             arithmetic="bf16" if low else "f32",
             int8=None if precision != "int8" else "inputs" if exact else "all",
             threads=threads,
+            told=model.graph(graph),
         )
 
 
@@ -86,9 +90,10 @@ class OpenVinoRunner:
         arithmetic: arithmetic of everything but products in int8.
         int8: products with weights that are computed in int8: those of the graph's inputs, or all.
         threads: number of threads that the graph may use; None for one each processor.
+        told: inputs and outputs that the graph must have, where they are known.
 
     Raises:
-        ModelError: OpenVINO refuses the file.
+        ModelError: OpenVINO refuses the file, or the graph is another than was told.
         BackendError: the CPU has no such arithmetic.
 
     Attributes:
@@ -105,15 +110,19 @@ class OpenVinoRunner:
         arithmetic: Literal["f32", "bf16"] = "f32",
         int8: Literal["inputs", "all"] | None = None,
         threads: int | None = None,
+        told: Signature | None = None,
     ) -> None:
         self.precision: Arithmetic = "int8" if int8 else "bf16" if arithmetic == "bf16" else "fp32"
         self._of_thread = threading.local()
         with kept_signal_stack():
-            self._compiled: ov.CompiledModel | None = _compile(
-                path, arithmetic, int8, thread_count(threads)
+            compiled, self._tables = _compile(path, arithmetic, int8, thread_count(threads))
+        self._compiled: ov.CompiledModel | None = compiled
+        with refusing(path):
+            self._signature = Signature(
+                inputs=_tensors(compiled.inputs), outputs=_tensors(compiled.outputs)
             )
-        self._outputs = [output.any_name for output in self._compiled.outputs]
-        self._dtypes = {one.any_name: one.element_type.to_dtype() for one in self._compiled.inputs}
+        if told:
+            told.require_graph(self._signature, path)
 
     @property
     def properties(self) -> dict[str, str]:
@@ -129,13 +138,20 @@ class OpenVinoRunner:
         if self._compiled is None:
             raise model_closed()
         inputs = {
-            name: np.ascontiguousarray(feeds[name], dtype) for name, dtype in self._dtypes.items()
+            name: np.ascontiguousarray(feeds[name], tensor.dtype)
+            for name, tensor in self._signature.inputs.items()
         }
+        for name, rows in self._tables.items():
+            if inputs[name].size and not 0 <= (largest := int(inputs[name].max())) < rows:
+                raise ExecutionError(
+                    f"OpenVINO failed: {name} has {largest}, and the graph knows {rows}, from 0",
+                    "its tokenizer or its manifest is another model's: export the model again",
+                )
         try:
             # Inputs are always shared: one that is not would be written into those shared before.
             with kept_signal_stack():
                 results = self._request().infer(inputs, share_inputs=True, share_outputs=True)
-            return {name: results[name] for name in outputs or self._outputs}
+            return {name: results[name] for name in outputs or self._signature.outputs}
         except Exception as error:  # as above
             raise ExecutionError(
                 f"OpenVINO failed: {reason(error)}",
@@ -164,7 +180,36 @@ def _has_bf16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _compile(path: Path, arithmetic: str, int8: str | None, threads: int) -> ov.CompiledModel:
+@contextmanager
+def refusing(path: Path) -> Generator[None, None, None]:
+    """Make what OpenVINO raises of a file the error of the model.
+
+    Raises:
+        ModelError: something was raised.
+    """
+    try:
+        yield
+    except Exception as error:  # the library's exceptions share no base of their own
+        raise ModelError(
+            f"OpenVINO cannot load '{path}': {reason(error)}",
+            "upgrade it (pip install --upgrade openvino) or export the model again",
+        ) from error
+
+
+def _tensors(ports: Sequence[Any]) -> dict[str, Tensor]:
+    """Read inputs or outputs of a compiled graph; OpenVINO does not tell dynamic ones' names."""
+    return {
+        port.any_name: Tensor(
+            np.dtype(port.element_type.to_dtype()).name,
+            tuple("?" if one.is_dynamic else one.get_length() for one in port.partial_shape),
+        )
+        for port in ports
+    }
+
+
+def _compile(
+    path: Path, arithmetic: str, int8: str | None, threads: int
+) -> tuple[ov.CompiledModel, dict[str, int]]:
     core = ov.Core()
     if arithmetic == "bf16" and not _has_bf16():
         raise BackendError(
@@ -177,22 +222,19 @@ def _compile(path: Path, arithmetic: str, int8: str | None, threads: int) -> ov.
         "ENABLE_CPU_PINNING": False,  # they share the processors with those of the CRF
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
-    try:
+    with refusing(path):
+        require_onnx(path)
         graph = core.read_model(path)
+        tables = table_sizes(graph)
         fold_transposes(graph)
         if int8:
             size = quantize(graph, inputs_only=int8 == "inputs")
             properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = size
         compiled = core.compile_model(graph, "CPU", properties)
-    except Exception as error:  # the library's exceptions share no base of their own
-        raise ModelError(
-            f"OpenVINO cannot load '{path}': {reason(error)}",
-            "upgrade it (pip install --upgrade openvino) or export the model again",
-        ) from error
     runs_in = compiled.get_property("INFERENCE_PRECISION_HINT")
     if runs_in != _HINTS[arithmetic]:
         raise BackendError(
             f"OpenVINO was asked for {arithmetic} and runs in {runs_in.get_type_name()}",
             "take --precision fp32, or pip install --upgrade openvino",
         )
-    return compiled
+    return compiled, tables

@@ -59,6 +59,28 @@ def quantize(model: ov.Model, *, inputs_only: bool) -> int:
     return size
 
 
+def table_sizes(model: ov.Model) -> dict[str, int]:
+    """Count the rows of the tables that inputs look up, such as the embeddings of tokens.
+
+    OpenVINO gives zeros for a row that a table does not have, without a word.
+
+    Returns:
+        Number of rows of the table, by the name of the input that has the numbers of rows.
+    """
+    sizes: dict[str, int] = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Gather":
+            continue
+        table, rows, axis = (node.input_value(place) for place in range(3))
+        is_input = rows.get_node().get_type_name() == "Parameter"
+        if is_input and axis.get_node().get_type_name() == "Constant":
+            size = table.partial_shape[int(axis.get_node().get_data().item())]
+            if size.is_static:
+                name = rows.any_name
+                sizes[name] = min(size.get_length(), sizes.get(name, size.get_length()))
+    return sizes
+
+
 def _products(model: ov.Model) -> Iterator[ov.Node]:
     return (node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul")
 

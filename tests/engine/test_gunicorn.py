@@ -36,11 +36,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def run(backend: str, *options: str, warm: bool = False) -> Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
-        words = ["-m", "gunicorn", "tests.engine.wsgi", "-b", address, "-w", "2", *options]
+            port = probe.getsockname()[1]
+        words = ["-m", "gunicorn", "tests.engine.wsgi", "-w", "2", "-b", f"127.0.0.1:{port}"]
         log = (tmp_path / "log").open("w")
         server = subprocess.Popen(
-            [sys.executable, *words, "--graceful-timeout", "20", "--worker-tmp-dir", str(tmp_path)],
+            [
+                sys.executable,
+                *words,
+                *options,
+                "--graceful-timeout",
+                "20",
+                "--worker-tmp-dir",
+                str(tmp_path),
+            ],
             cwd=ROOT,
             env={**os.environ, "BACKEND": backend, "WARM": "1" if warm else ""},
             stderr=log,
@@ -50,8 +58,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         latest = time.monotonic() + STARTED
         while time.monotonic() < latest and server.poll() is None:
             try:
-                socket.create_connection(address.split(":"), timeout=1).close()
-                return server, f"http://{address}/beach.jpg"
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                return server, f"http://127.0.0.1:{port}/beach.jpg"
             except OSError:
                 time.sleep(0.05)
         pytest.fail((tmp_path / "log").read_text())

@@ -24,7 +24,7 @@ DAMAGED = {
 }
 
 
-@pytest.fixture(params=DAMAGED.values(), ids=DAMAGED)
+@pytest.fixture(params=DAMAGED.values(), ids=[*DAMAGED])
 def damaged(request: pytest.FixtureRequest) -> bytes:
     return request.param
 

@@ -16,7 +16,7 @@ NOT_CHOICE = ["", "other", 0, True, ["always"]]
 NOT_BOOL = ["no", "false", 0, 1, None, [True]]
 
 REFUSED = {
-    "passes": [*NOT_WHOLE, 0, "halving"],
+    "passes": [*NOT_WHOLE, 0, "halving", 1001, 10**9, 2**64],
     "drop_schedule": [*NOT_WHOLE, "half", "Halving"],
     "drop_mode": [*NOT_CHOICE, None, "Tokens"],
     "threshold": NOT_FRACTION,
@@ -24,20 +24,20 @@ REFUSED = {
     "background": [*NOT_CHOICE, None, "Always"],
     "crf": [*NOT_CHOICE, "none", "None", False],
     "match_threshold": NOT_FRACTION,
-    "first_pass_weight": [*NOT_WHOLE, 0],
+    "first_pass_weight": [*NOT_WHOLE, 0, 10**6 + 1, 10**30],
     "join_words": NOT_BOOL,
     "sum_last_class": NOT_BOOL,
 }
 ACCEPTED = {
-    "passes": [1, 100],
-    "drop_schedule": [0, 1, 10**6, "halving"],
+    "passes": [1, 100, 1000],
+    "drop_schedule": [0, 1, 10**6, 10**30, "halving"],
     "drop_mode": ["pixels", "tokens", "attention"],
     "threshold": [0, 1, 0.0, 1.0, 0.15],
     "blur": [0, 1, 0.05],
     "background": ["auto", "always", "never"],
     "crf": ["densecrf", "pydensecrf", None],
     "match_threshold": [0, 1, 0.5],
-    "first_pass_weight": [1, 2],
+    "first_pass_weight": [1, 2, 10**6],
     "join_words": [True, False],
     "sum_last_class": [True, False],
 }
@@ -127,7 +127,22 @@ def test_patches_that_each_pass_sees(schedule, left):
     assert Settings(drop_schedule=schedule, passes=1).patches_left(441) == [441]
 
 
-@pytest.mark.parametrize("name", ["", "Paper", "relesed", None])
+class NoRepr:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("field", REFUSED)
+@pytest.mark.parametrize("value", [NoRepr(), -(10**5000), [10**5000]], ids=type)
+def test_values_that_cannot_be_written_are_refused_all_the_same(field: str, value: object):
+    with pytest.raises(InputError, match=f"{field} is ") as caught:
+        Settings.preset("paper", **{field: value})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", ["", "Paper", "relesed", None, [], NoRepr(), 10**5000], ids=type)
 def test_unknown_preset_names_those_there_are(name):
     with pytest.raises(InputError, match=r"unknown preset .*\n.*paper, released"):
         Settings.preset(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from .captions import CaptionBatch
 
 MAX_CAPTIONS = 32  # of one image in one call of the salience graph: bounds its memory
 
+_Shapes = Mapping[str, tuple[int | None, ...]]
 _VISION, _VISION_TOKENS, _SALIENCE = "vision", "vision_tokens", "salience"  # in the manifest
 
 
@@ -152,25 +153,47 @@ class Graphs:
 
 
 def _require_shapes(model: ModelFolder) -> None:
-    """Check that the graphs take the image size and the patches of the manifest.
+    """Check that the graphs take and give what is fed and read here, in the manifest's sizes.
 
     Raises:
-        ModelError: a graph takes other sizes, or is missing.
+        ModelError: a graph has other inputs, outputs or sizes, or is missing.
     """
-    vision, salience = model.graph(_VISION), model.graph(_SALIENCE)
-    preprocess = model.manifest.preprocess
-    for graph, name, last in (
-        (vision, "pixel_values", preprocess.sides),
-        (salience, "patch_keep", (preprocess.patches,)),
-    ):
-        shape = graph.inputs[name].shape if name in graph.inputs else ()
-        if shape[-len(last) :] != last:
-            raise ModelError(
-                f"'{model.path}' cannot be used: its {name} is {list(shape)}, and its images have"
-                f" {preprocess.sides[0]}x{preprocess.sides[1]} pixels in patches of"
-                f" {preprocess.patch}",
-                AGAIN,
-            )
+    preprocess, patches = model.manifest.preprocess, model.manifest.preprocess.patches
+    pixels, embeds = {"pixel_values": (3, *preprocess.sides)}, {"image_embeds": (1 + patches, None)}
+    tokens = {"input_ids": (None,), "attention_mask": (None,)}
+    maps = (None, None, None, patches) if model.manifest.all_heads else (None, patches)
+    wanted: dict[str, tuple[_Shapes, _Shapes]] = {
+        _VISION: (pixels, embeds),
+        _SALIENCE: (
+            {**embeds, **tokens, "patch_keep": (patches,)},
+            {"salience": maps, "itm_logits": (2,)},
+        ),
+        _VISION_TOKENS: ({**pixels, "kept": (None,)}, {"image_embeds": (None, None)}),
+    }
+    for name, (inputs, outputs) in wanted.items():
+        if name == _VISION_TOKENS and not model.has_graph(name):
+            continue  # an earlier version exported it
+        graph = model.graph(name)
+        for told, shapes in ((graph.inputs, inputs), (graph.outputs, outputs)):
+            wrong = sorted(told.keys() ^ shapes.keys())
+            wrong += [
+                one for one in shapes if one in told and not _fits(told[one].shape, shapes[one])
+            ]
+            if wrong:
+                raise ModelError(
+                    f"'{model.path}' cannot be used: its graph {name!r} has"
+                    f" {told.get(wrong[0], 'no')} {wrong[0]}, and its images have"
+                    f" {preprocess.sides[0]}x{preprocess.sides[1]} pixels in patches of"
+                    f" {preprocess.patch}",
+                    AGAIN,
+                )
+
+
+def _fits(shape: Sequence[int | str], last: Sequence[int | None]) -> bool:
+    """Tell whether a shape has a first dimension and then such sizes, of which None is any."""
+    return len(shape) == 1 + len(last) and all(
+        wanted in (None, size) for size, wanted in zip(shape[1:], last, strict=True)
+    )
 
 
 def _feeds(embeds: Array, keep: Array, ids: Array, mask: Array) -> dict[str, Array]:

@@ -196,3 +196,10 @@ def test_an_opened_animation_is_taken_at_its_frame(tmp_path: Path) -> None:
         taken = take(opened)
         opened.seek(0)
     assert load_rgb(taken).getpixel((1, 1)) == (0, 0, 255)
+
+
+def test_a_pipe_that_nobody_writes_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PATIENCE", 0.05)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="gave nothing for"):
+        load_rgb(tmp_path / "pipe")

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, example, given
@@ -11,9 +15,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pnp_ovss.engine import InputError, ModelError
 from pnp_ovss.engine.inputs.text import MAX_CLASSES, Captioner, CaptionTokens, clean_names
-from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.model.folder import open_model, record_of
 from pnp_ovss.engine.model.manifest import TOKENIZER, Text
 from tests.conftest import Exported
+from tests.engine.model.test_folder import edit_manifest
 
 ENC = 30523
 PROMPT = "A picture of"
@@ -178,6 +183,24 @@ def test_a_damaged_tokenizer_is_a_model_error(exported: Exported, tmp_path, text
     (tmp_path / TOKENIZER).write_text(text)
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         Captioner.load(replace(open_model(exported.folder), path=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        ("model", {"type": "Unigram", "vocab": [["a", -1.0]], "unk_id": None}),
+        ("model", {"type": "WordLevel", "vocab": {"cat": 1}, "unk_token": "none"}),
+    ],
+    ids=["panic of Rust", "no unknown token", "a missing unknown token"],
+)
+def test_a_tokenizer_that_fails_is_a_model_error(model_copy: Path, part: str, value: Any) -> None:
+    path = model_copy / TOKENIZER
+    path.write_text(json.dumps(json.loads(path.read_text()) | {part: value}))
+    record = msgspec.to_builtins(record_of(path))
+    edit_manifest(model_copy, lambda manifest: manifest["files"].update({TOKENIZER: record}))
+    with pytest.raises(ModelError, match=r"cannot be read|the tokenizer of the model fails on"):
+        Captioner.load(open_model(model_copy))
 
 
 def test_names_lose_outer_and_repeated_white_space() -> None:

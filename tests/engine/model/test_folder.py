@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from pnp_ovss.engine.model.manifest import MANIFEST, SCHEMA_VERSION, TOKENIZER
 from tests.conftest import IMAGE_SIZE, Exported
 
 GRAPHS = ["vision", "salience", "vision_tokens"]
+WIDER = {"shape": ["images", 37, 40]}  # than the graph's
+MORE = {"dtype": "float32", "shape": ["batch"]}
 FILE = {"size": 0, "sha256": ""}
 LISTED = [TOKENIZER, *(f"onnx/{name}.onnx" for name in GRAPHS)]
 WEIGHTS = ["onnx/salience.onnx_data", "onnx/vision.onnx_data"]
@@ -32,6 +35,15 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
 
 def graph_of(manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest["graphs"]["salience"]
+
+
+def swap_graphs(manifest: dict[str, Any], one: str, other: str) -> None:
+    graphs = manifest["graphs"]
+    graphs[one]["file"], graphs[other]["file"] = graphs[other]["file"], graphs[one]["file"]
+
+
+def set_tensor(manifest: dict[str, Any], name: str, **changes: Any) -> None:
+    graph_of(manifest)["inputs"][name].update(changes)
 
 
 def flip_a_bit(path: Path) -> None:
@@ -127,6 +139,20 @@ def test_an_edited_file_is_named_unless_verification_is_off(model_copy: Path, na
     open_model(model_copy, verify=False)
 
 
+@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_device_is_refused_even_if_it_is_listed(
+    model_copy: Path, name: str, verify: bool, make: Callable[[Path], object]
+) -> None:
+    (model_copy / name).unlink()
+    make(model_copy / name)
+    empty = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
+    edit_manifest(model_copy, lambda manifest: manifest["files"].update({name: empty}))
+    with pytest.raises(ModelError, match=f"{name}' is no regular file"):
+        open_model(model_copy, verify=verify)
+
+
 def test_edited_weights_beside_the_graph_are_found(model_copy: Path) -> None:
     weights = sorted(model_copy.glob("onnx/*_data"))
     assert weights
@@ -207,12 +233,21 @@ def test_a_manifest_with_a_wrong_field_is_damaged_in_two_lines(
         (lambda manifest: manifest["preprocess"].update(patch=0), "of its patch size 0"),
         (lambda manifest: manifest["preprocess"].update(std=[0, 1, 1]), "normalize nothing"),
         (lambda manifest: manifest["text"].update(context=2), "its captions have 2 tokens"),
+        (lambda manifest: manifest["text"].update(first_id=-1), "its tokens -1, .* are none"),
+        (lambda manifest: manifest["text"].update(pad_id=2**31), "2147483648 are none"),
         (lambda manifest: manifest["files"].update({"../a": FILE}), "'../a' is not inside"),
         (lambda manifest: manifest["files"].update({"/a": FILE}), "'/a' is not inside"),
         (lambda manifest: manifest["files"].update({"a\0": FILE}), "is not inside"),
         (lambda manifest: graph_of(manifest).update(roles={"row": "rows"}), "has roles for"),
         (lambda manifest: graph_of(manifest).update(lengths={}), "no lengths of tokens"),
         (lambda manifest: graph_of(manifest).update(limits={}), "no lengths of tokens"),
+        (lambda manifest: graph_of(manifest).update(limits={"tokens": 9}), "9 is the largest"),
+        (lambda manifest: graph_of(manifest).update(lengths={"tokens": [0, 16]}), "has lengths"),
+        (lambda manifest: graph_of(manifest)["roles"].update(images="rows"), "several dimensions"),
+        (lambda manifest: set_tensor(manifest, "input_ids", dtype="i\n"), "has input_ids as"),
+        (lambda manifest: set_tensor(manifest, "input_ids", dtype="object"), "has input_ids as"),
+        (lambda manifest: set_tensor(manifest, "patch_keep", shape=["images", -1]), "patch_keep"),
+        (lambda manifest: set_tensor(manifest, "patch_keep", shape=["images", 0]), "patch_keep"),
     ],
 )
 def test_a_manifest_of_a_model_that_nothing_can_run(
@@ -231,6 +266,12 @@ def test_a_manifest_of_a_model_that_nothing_can_run(
         lambda manifest: manifest["graphs"].pop("salience"),
         lambda manifest: manifest.update(graphs={}),
         lambda manifest: graph_of(manifest)["inputs"].pop("patch_keep"),
+        lambda manifest: graph_of(manifest)["inputs"].update(more=MORE),
+        lambda manifest: graph_of(manifest)["outputs"].pop("salience"),
+        lambda manifest: graph_of(manifest)["outputs"].update(more=MORE),
+        lambda manifest: manifest["graphs"]["vision"].update(inputs={}, roles={}),
+        lambda manifest: manifest["graphs"]["vision"].update(outputs={"embeds": MORE}),
+        lambda manifest: manifest["graphs"]["vision_tokens"]["inputs"].update(more=MORE),
     ],
 )
 def test_graphs_that_are_not_what_the_manifest_says_are_refused_when_opened(
@@ -239,6 +280,24 @@ def test_graphs_that_are_not_what_the_manifest_says_are_refused_when_opened(
     edit_manifest(model_copy, edit)
     with pytest.raises(ModelError, match=r"cannot be used|has no graph"):
         Segmenter.load(model_copy)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("input_ids", lambda manifest: set_tensor(manifest, "input_ids", dtype="int32")),
+        ("image_embeds", lambda manifest: set_tensor(manifest, "image_embeds", **WIDER)),
+        ("kept", lambda manifest: swap_graphs(manifest, "vision", "vision_tokens")),
+    ],
+)
+def test_a_graph_that_is_another_is_refused_when_loaded(
+    model_copy: Path, backend: str, name: str, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    pytest.importorskip(backend)
+    edit_manifest(model_copy, edit)
+    with pytest.raises(ModelError, match=rf"onnx' has '{name}' as .*, and the manifest as"):
+        Segmenter.load(model_copy, backend=backend, device="cpu")
 
 
 @pytest.mark.parametrize("sides", [(96, 48), (16, 96)])

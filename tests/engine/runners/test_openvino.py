@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
 import pytest
 
@@ -23,6 +24,7 @@ from pnp_ovss.engine.runners.openvino_model import quantize
 from tests import thresholds
 from tests.conftest import Exported
 from tests.engine.runners import stand_ins
+from tests.engine.runners.test_buckets import VOCABULARY
 from tests.feeds import graph_file, salience_feeds, vision_feeds, vision_tokens_feeds
 
 has_bf16 = pytest.mark.skipif(
@@ -230,12 +232,33 @@ def test_a_precision_that_did_not_take(exported: Exported, monkeypatch: pytest.M
         OpenVinoRunner(graph_file(exported.folder, "vision"), arithmetic="bf16")
 
 
-def test_a_damaged_graph(model_copy: Path) -> None:
+def test_a_damaged_graph(model_copy: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = graph_file(model_copy, "vision")
     path.write_bytes(b"none")
     with pytest.raises(ModelError, match="OpenVINO cannot load") as caught:
         OpenVinoRunner(path)
     assert "export the model again" in caught.value.cure
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**62])
+def test_operators_of_an_impossible_version(model_copy: Path, version: int) -> None:
+    path = graph_file(model_copy, "vision")
+    graph = onnx.load(path, load_external_data=False)
+    graph.opset_import[0].version = version
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(ModelError, match="its operators are of version"):
+        OpenVinoRunner(path)
+
+
+@pytest.mark.parametrize("number", [VOCABULARY, 10**6, 2**40])
+def test_a_token_that_the_model_does_not_have(salience: OpenVinoRunner, number: int) -> None:
+    feeds = salience_feeds(2, 1, 6)
+    feeds["input_ids"][1, 3] = VOCABULARY - 1
+    assert np.isfinite(salience.run(feeds)["salience"]).all()
+    feeds["input_ids"][1, 3] = number
+    with pytest.raises(ExecutionError, match=f"input_ids has {number}, and the graph knows"):
+        salience.run(feeds)
 
 
 def test_a_run_that_fails(salience: OpenVinoRunner) -> None:
