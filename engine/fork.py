@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import time
 import weakref
+from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,26 +59,30 @@ class Gate:
 
     def __init__(self) -> None:
         self._change = threading.Condition()
-        self._inside = 0
+        self._inside: Counter[int] = Counter()  # threads, and how often each has entered
         self._used = False  # since the last fork
         self._forking = False
 
     def __enter__(self) -> None:
+        thread = threading.get_ident()
         with self._change:
-            self._change.wait_for(lambda: not self._forking)
-            self._inside += 1
+            self._change.wait_for(lambda: not self._forking or thread in self._inside)
+            self._inside[thread] += 1
             self._used = True
 
     def __exit__(self, *_: object) -> None:
+        thread = threading.get_ident()
         with self._change:
-            self._inside -= 1
+            self._inside[thread] -= 1
+            self._inside += Counter()  # drops who is no longer inside
             self._change.notify_all()
 
     def close(self) -> None:
-        """Wait until nobody is inside, and let nobody in; `open` ends it."""
+        """Wait until no other thread is inside, and let nobody in; `open` ends it."""
+        alone = {threading.get_ident()}
         self._change.acquire()
         self._forking = True
-        if self._change.wait_for(lambda: not self._inside, _PATIENCE) and self._used:
+        if self._change.wait_for(lambda: self._inside.keys() <= alone, _PATIENCE) and self._used:
             _wait_for_sleep()
             self._used = False
 
@@ -89,7 +95,7 @@ class Gate:
     def renew(self) -> None:
         """Forget the threads that were inside, which a child does not have."""
         self._change = threading.Condition()
-        self._inside, self._used, self._forking = 0, False, False
+        self._inside, self._used, self._forking = Counter(), False, False
 
 
 LIBRARIES = Gate()
@@ -123,8 +129,17 @@ def never_free(value: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
+def inherited(module: str) -> bool:
+    """Tell whether this is a forked child whose parent had imported a module."""
+    return module in _MODULES
+
+
+_MODULES: set[str] = set()
+
+
 def _tell() -> None:
     LIBRARIES.renew()
+    _MODULES.update(sys.modules)
     for listener in list(_inherited):
         listener.after_fork()
 

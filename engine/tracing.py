@@ -82,8 +82,8 @@ def listening(tracer: Tracer) -> Generator[None, None, None]:
     first and left last. A span that is open at the end of the block still ends for the tracer.
 
     Args:
-        tracer: called on the thread of the span, by several threads at once. What it raises, the
-            engine raises. It cannot swallow an error of the engine.
+        tracer: called on the thread of the span, by several threads at once. What it raises is the
+            error of the image at hand. It cannot swallow an error of the engine.
     """
     global _tracers
     with _changing:

@@ -69,8 +69,9 @@ def _open_streams() -> None:
 def _choose_environment() -> None:
     """Set what libraries read from the environment alone, unless the user has set it."""
     os.environ.setdefault(NO_TF32, "0")  # of NVIDIA's libraries: TF32 is about 1e-3 off
-    with suppress(InputError):
+    with suppress(InputError):  # without a home there is no cache
         os.environ.setdefault("CUPY_CACHE_DIR", str(user_cache() / "cupy"))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache() / "torchinductor"))
 
 
 @contextmanager

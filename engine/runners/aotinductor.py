@@ -25,6 +25,7 @@ from ..errors import (
     model_closed,
     reason,
 )
+from ..fork import inherited
 from ..model import builds
 from ..model.builds import Recipe
 from ..model.folder import ModelFolder
@@ -71,8 +72,12 @@ def open_build(
         precision=precision,
         device=device.name,
     )
-    _require_threads(load_torch(), device, threads)
-    return AotInductorRunner(load_torch(), path, recipe, device, model.graph(graph))
+    torch = load_torch()
+    if inherited("torch"):
+        # The other threads of its parallel loops are the parent's, and would be waited for.
+        torch.set_num_threads(1)
+    _require_threads(torch, device, threads)
+    return AotInductorRunner(torch, path, recipe, device, model.graph(graph))
 
 
 def _usable_architecture(device: Device) -> str:

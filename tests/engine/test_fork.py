@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from pnp_ovss.engine import ExecutionError, ModelError, Segmenter, Settings
-from pnp_ovss.engine.fork import Lock
+from pnp_ovss.engine.fork import LIBRARIES, Gate, Lock
 from tests.conftest import SAMPLES
 
 BACKENDS = ["onnxruntime", "openvino"]
@@ -239,3 +239,40 @@ def test_a_lock_that_another_thread_holds_is_free_in_a_child() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     done.set()
     thread.join()
+
+
+def test_a_fork_waits_for_threads_inside_and_lets_none_in() -> None:
+    gate, inside, leave, entered = Gate(), threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        with gate:
+            inside.set()
+            leave.wait(LATEST)
+            with gate:  # again, while the fork waits
+                pass
+
+    def late() -> None:
+        with gate:
+            entered.set()
+
+    threads = [threading.Thread(target=work)]
+    threads[0].start()
+    inside.wait(LATEST)
+    threading.Timer(0.05, leave.set).start()
+    gate.close()
+    assert leave.is_set()
+    threads.append(threading.Thread(target=late))
+    threads[1].start()
+    assert not entered.wait(0.05)
+    gate.open()
+    assert entered.wait(LATEST)
+    for thread in threads:
+        thread.join()
+
+
+def test_a_thread_that_is_inside_may_fork() -> None:
+    with LIBRARIES:
+        child = os.fork()
+        if not child:
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -175,6 +176,27 @@ def test_packages_compute_what_onnx_runtime_does(built: list[Build], picture):
             results.append(segmenter.segment(picture(1), CLASSES, settings=settings))
     assert (results[0].labels != results[1].labels).mean() <= thresholds.LABELS
     assert len(np.unique(results[0].labels)) > 1
+
+    for feeds in (vision_feeds(aotinductor.LARGEST + 1), {"pixel_values": np.zeros(3)}):
+        with pytest.raises(ExecutionError):  # the package itself would not notice
+            open_runner(model, "vision", backend="aotinductor").run(feeds)
+
+    code = f"""
+import os, sys
+import numpy as np
+from pnp_ovss.engine import Segmenter, Settings
+image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+def labels(): return segmenter.segment(image, {CLASSES!r}, settings=Settings(crf=None)).labels
+segmenter = Segmenter.load({str(folder)!r}, backend="aotinductor", device="cpu")
+want = labels()
+child = os.fork()
+if not child:
+    assert (labels() == want).all()
+    sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert (labels() == want).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
     data = bytearray(built[0].path.read_bytes())
     data[len(data) // 2] ^= 1
