@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import re
 import reprlib
-from collections.abc import Generator
+import signal
+import threading
+import traceback
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,9 +88,18 @@ _PLACES = re.compile(r"Exception from |Check '.*' failed at ")
 def of_one_image(error: Exception) -> PnpOvssError:
     """Make any error that one image met the error of that image, so that others go on.
 
+    The frames of its traceback lose their variables, which may be as large as the image.
+
     Args:
         error: what was raised; the result has it as its `__cause__` where it is another.
+
+    Raises:
+        Exception: what a signal handler of the application raised, such as a limit of time.
     """
+    signaled = _raised_by_signal(error)
+    if signaled is not None:
+        raise signaled
+    _free_frames(error)
     if isinstance(error, PnpOvssError):
         return error
     if isinstance(error, MemoryError):
@@ -104,6 +116,48 @@ def of_one_image(error: Exception) -> PnpOvssError:
     return made
 
 
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """List an error and those that it came from."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
+
+
+def _free_frames(error: BaseException) -> None:
+    """Free what the frames of an error hold: it would live as long as the error.
+
+    Frames that still run cannot be cleared; the traceback begins after them.
+    """
+    running = {id(frame) for frame, _ in traceback.walk_stack(None)}
+    for one in _chain(error):
+        trace = one.__traceback__
+        while trace is not None and id(trace.tb_frame) in running:
+            trace = trace.tb_next
+        traceback.clear_frames(trace)
+        one.__traceback__ = trace
+
+
+def _raised_by_signal(error: BaseException) -> BaseException | None:
+    """Find what a signal handler raised, in an error or what it came from."""
+    if threading.current_thread() is not threading.main_thread():
+        return None  # where no handler runs
+    handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    for one in _chain(error):
+        frames = [frame.f_code for frame, _ in traceback.walk_tb(one.__traceback__)]
+        if handlers.intersection(frames):
+            return one
+    return None
+
+
+def _code(handler: Any) -> Any:
+    """Return the code of a signal handler in Python; None of any other."""
+    handler = getattr(handler, "func", handler)  # of a partial
+    return getattr(handler, "__code__", None)  # of a method, too
+
+
 def reason(error: BaseException) -> str:
     """Return in one line why another library failed, or the type of its error if it has no text.
 
@@ -114,6 +168,25 @@ def reason(error: BaseException) -> str:
     if told and len(told) < len(lines):
         return ": ".join(told)
     return getattr(error, "strerror", None) or (lines[0] if lines else type(error).__name__)
+
+
+def lacks_resources(error: BaseException) -> ExecutionError | None:
+    """Tell whether a library failed for want of memory or threads; None where it did not.
+
+    Args:
+        error: what the library raised while it loaded a model.
+    """
+    said = str(error)
+    if not isinstance(error, MemoryError) and not any(one in said for one in _RESOURCES):
+        return None
+    return ExecutionError(
+        f"there is not enough memory, or no thread left, to load the model: {reason(error)}",
+        "raise the limits of the process (ulimit -v, ulimit -u, the container's), or take fewer"
+        " threads: threads=1, --threads 1",
+    )
+
+
+_RESOURCES = ("bad_alloc", "pthread_create", "Resource temporarily unavailable", "bad allocation")
 
 
 def cannot_import(

@@ -6,6 +6,7 @@ such as the end of a library's thread pool, waits for ever.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import sys
@@ -13,6 +14,7 @@ import threading
 import time
 import weakref
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,7 +46,8 @@ class Lock:
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        with suppress(RuntimeError):  # of a child that was forked by who held it
+            self._lock.release()
 
     def after_fork(self) -> None:
         """Take a new lock."""
@@ -62,11 +65,16 @@ class Gate:
         self._inside: Counter[int] = Counter()  # threads, and how often each has entered
         self._used = False  # since the last fork
         self._forking = False
+        self._only: int | None = None  # the thread that may enter; None lets all in
 
     def __enter__(self) -> None:
         thread = threading.get_ident()
         with self._change:
-            self._change.wait_for(lambda: not self._forking or thread in self._inside)
+            self._change.wait_for(
+                lambda: (
+                    thread in self._inside or (not self._forking and self._only in (None, thread))
+                )
+            )
             self._inside[thread] += 1
             self._used = True
 
@@ -86,6 +94,17 @@ class Gate:
             _wait_for_sleep()
             self._used = False
 
+    def end(self) -> None:
+        """Wait until no other thread is inside, and let only the main thread in from now on.
+
+        The interpreter ends, and only daemon threads are left. One that comes out of a library in
+        C++ after that makes the process abort.
+        """
+        main = threading.main_thread().ident
+        with self._change:
+            self._only = main
+            self._change.wait_for(lambda: self._inside.keys() <= {main}, _ENDING)
+
     def open(self) -> None:
         """Let threads in again, in the parent."""
         self._forking = False
@@ -101,6 +120,7 @@ class Gate:
 LIBRARIES = Gate()
 """Entered by whoever calls a backend."""
 
+_ENDING = 10  # seconds that the end of the interpreter waits at most for threads inside
 _PATIENCE = 60  # seconds that a fork waits at most for threads inside
 _SPINNING = 0.5  # seconds that it waits at most for threads to sleep that look for more to do
 
@@ -141,9 +161,11 @@ def _tell() -> None:
     LIBRARIES.renew()
     _MODULES.update(sys.modules)
     for listener in list(_inherited):
-        listener.after_fork()
+        with suppress(Exception):  # the others must be told whatever happens
+            listener.after_fork()
 
 
+atexit.register(LIBRARIES.end)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=LIBRARIES.close, after_in_parent=LIBRARIES.open, after_in_child=_tell

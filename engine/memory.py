@@ -7,6 +7,8 @@ import math
 from .errors import InputError
 from .limits import memory_left
 
+_SMALL = 1 << 24  # bytes that are not worth the look at the system's limits
+
 
 def require_memory(needed: int, purpose: str, cure: str) -> None:
     """Refuse work that cannot fit into the memory that this process may take.
@@ -19,6 +21,8 @@ def require_memory(needed: int, purpose: str, cure: str) -> None:
     Raises:
         InputError: less memory is left than is needed; see `limits.memory_left`.
     """
+    if needed < _SMALL:
+        return
     left = memory_left()
     if left is not None and needed > left:
         raise too_large(f"about {amount(needed, up=True)}", left, purpose, cure)

@@ -28,17 +28,16 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """Make a path independent of the working folder; `~` is replaced, links are kept.
+    """Make a path independent of the working folder; links and `~` are kept.
 
     Raises:
-        InputError: the path is relative and the working folder was deleted; or see `expanded`.
+        InputError: the path is relative and the working folder was deleted.
     """
-    full = expanded(path)
     try:
-        return full.absolute()
+        return Path(path).absolute()
     except OSError as error:
         raise InputError(
-            f"'{full}' is relative, and the working folder was deleted",
+            f"'{path}' is relative, and the working folder was deleted",
             "change to a folder that exists, or give the path in full",
         ) from error
 

@@ -8,17 +8,17 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import Literal, TypeVar, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, PnpOvssError, model_closed, shown
-from .fork import Lock, never_free, tell_after_fork
+from .errors import InputError, PnpOvssError, shown
 from .inputs.images import ImageLike, load_rgb
 from .inputs.names import Classes, clean_names
 from .methods import open_method
 from .methods.base import Located, Method, Present, Request
+from .methods.loaded import LoadedModel
 from .model.folder import DEMO, ModelFolder, open_model
 from .pipeline import stages
 from .pipeline.pairs import Pair, given, taken
@@ -38,10 +38,9 @@ class Segmenter:
 
     Threads may share one: it holds no state of its own between calls. A forked child loads the
     model again when it first uses it, and so does whoever unpickles one: the same files, on the
-    same backend and device.
+    same backend and device. Give a pool of processes one in its initializer, not with each task.
 
     Attributes:
-        model: the model folder and its manifest.
         settings: what is used where the caller gives no settings: the manifest's recommendation.
         device: where the model runs, "cpu" or "cuda:N".
         threads: number of threads that it may use; None for one each processor.
@@ -56,17 +55,11 @@ class Segmenter:
         threads: int | None = None,
         fetch_urls: bool = False,
     ) -> None:
-        self.model = model
+        self._loaded = LoadedModel(model, precision=precision, threads=threads, method=method)
         self.settings: Settings = model.manifest.settings
         self.device: str = method.device.name
-        self._method: Method | None = method
-        self._backend = "auto"  # of a model that has to be loaded again
-        self._precision: PrecisionChoice = precision
         self.threads = threads
         self._fetch_urls = fetch_urls
-        self._closed = False
-        self._lock = Lock()
-        tell_after_fork(self)
 
     @classmethod
     def load(
@@ -101,48 +94,24 @@ class Segmenter:
             BackendError: the backend, the device or the precision cannot be had.
         """
         thread_count(threads)  # refuses what is none
+        for name, value in (("fetch_urls", fetch_urls), ("verify", verify)):
+            if not isinstance(value, bool):
+                raise InputError(f"{name} is {shown(value)}", "it must be True or False")
         folder = open_model(model, verify=verify)
-        return cls._open(folder, backend, device, precision, threads, fetch_urls)
-
-    @classmethod
-    def _open(
-        cls,
-        folder: ModelFolder,
-        backend: str,
-        device: str,
-        precision: PrecisionChoice,
-        threads: int | None,
-        fetch_urls: bool,
-    ) -> Segmenter:
         method = open_method(
             folder, backend=backend, device=device, precision=precision, threads=threads
         )
         return cls(folder, method, precision=precision, threads=threads, fetch_urls=fetch_urls)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._closed:
-            raise model_closed()
-        how = (self.method.placement.backend or "auto", self.device, self._precision)
-        return Segmenter._open, (self.model, *how, self.threads, self._fetch_urls)
+    @property
+    def model(self) -> ModelFolder:
+        """The model folder and its manifest."""
+        return self._loaded.folder
 
     @property
     def method(self) -> Method:
         """What makes class maps with the model; in a forked child it is loaded on first use."""
-        method = self._method
-        if method is not None:
-            return method
-        with self._lock:
-            if self._closed:
-                raise model_closed()
-            if self._method is None:
-                self._method = open_method(
-                    self.model,
-                    backend=self._backend,
-                    device=self.device,
-                    precision=self._precision,
-                    threads=self.threads,
-                )
-            return self._method
+        return self._loaded.method
 
     @property
     def placement(self) -> Placement:
@@ -154,18 +123,7 @@ class Segmenter:
 
     def close(self) -> None:
         """Free the model."""
-        with self._lock:
-            self._closed = True
-            if self._method is not None:
-                self._method.close()
-        self.model.files.close()
-
-    def after_fork(self) -> None:
-        """Give up the model that the parent has loaded; see `fork`."""
-        if self._method is not None:
-            self._backend = self._method.placement.backend or "auto"
-            never_free(self._method)
-        self._method = None
+        self._loaded.close()
 
     def __enter__(self) -> Segmenter:
         return self
@@ -189,11 +147,13 @@ class Segmenter:
         """Segment one image.
 
         Args:
-            image: a PIL image, a uint8 array [H, W, 3], a path, the bytes of an image file, a file
-                object, or a URL if the model was loaded with `fetch_urls`.
+            image: a PIL image, a uint8 array [H, W, 3] in RGB, a path, the bytes of an image file,
+                or a file object. It may be a URL if the model was loaded with `fetch_urls`. Labels
+                are of the image as it is shown: turned as its EXIF tells.
             classes: the names to look for, of one or several words. In place of a name, a list of
                 synonyms, the title first: `["cat", ["sofa", "couch"]]`; they share a mask.
-            settings: by default those the model recommends.
+            settings: by default those the model recommends, `self.settings`; others start from the
+                paper's. To change one: `dataclasses.replace(segmenter.settings, crf=None)`.
             present: "given" takes every class to be in the image; "match" first drops those
                 whose own caption the ITM head scores at or below `settings.match_threshold`. Either
                 way every class is scored, which costs little for a few classes.
@@ -211,7 +171,10 @@ class Segmenter:
             )
         )
         if isinstance(result, PnpOvssError):
-            raise result
+            try:
+                raise result
+            finally:
+                del result  # whose traceback has this frame
         return result
 
     def segment_batch(
@@ -281,7 +244,7 @@ class Segmenter:
         """
         if not isinstance(errors, str) or errors not in ("raise", "return"):
             raise InputError(f"errors is {shown(errors)}", 'it must be "raise" or "return"')
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise InputError(f"batch_size is {shown(batch_size)}", "give a whole number from 1")
         chosen = self._checked(settings, present)
         results = self._stream(
@@ -309,6 +272,10 @@ class Segmenter:
 
     def locate(self, requests: Sequence[Request]) -> list[Located]:
         """Make class maps of a batch of requests, each with its own classes and settings."""
+        if not isinstance(requests, Sequence) or not all(
+            isinstance(request, Request) for request in requests
+        ):
+            raise InputError(f"requests is {shown(requests)}", "give a list of what prepare made")
         return self.method.locate(requests)
 
     def refine(
@@ -358,7 +325,7 @@ class Segmenter:
             InputError: a name is empty, or cannot be written in the model's vocabulary; or two are
                 the same to the model.
         """
-        self.method.encode(clean_names(classes), settings or self.settings)
+        self.method.encode(clean_names(classes), self._checked(settings, "given"))
 
     def _stream(
         self,
@@ -396,5 +363,8 @@ def _raising(results: Generator[Result | PnpOvssError, None, None]) -> Iterator[
     with closing(results):
         for result in results:
             if isinstance(result, PnpOvssError):
-                raise result
+                try:
+                    raise result
+                finally:
+                    del result
             yield result

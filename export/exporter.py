@@ -19,7 +19,7 @@ from ..engine.model.folder import record_of, write_manifest
 from ..engine.model.manifest import MANIFEST, SCHEMA_VERSION, TOKENIZER, Manifest, Weights
 from ..engine.model.manifest import Checkpoint as Origin
 from ..engine.model.signature import Graph
-from ..engine.paths import absolute
+from ..engine.paths import absolute, expanded
 from ..engine.settings import Settings
 from . import validate
 from .graphs import builder
@@ -84,7 +84,7 @@ def export(
     """
     if weights not in get_args(Weights):
         raise ModelError(f"weights is {weights!r}", "give 'float32' or 'float16'")
-    output = absolute(output)
+    output = absolute(expanded(output))
     _check_target(output, overwrite)
     say(f"loading {checkpoint}")
     family, source, origin = _load(checkpoint, revision, tokenizer)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pnp_ovss.engine.runners.telemetry import without_telemetry
+from pnp_ovss.engine.runners.telemetry import without_onnxruntime_telemetry
 
-with without_telemetry():
+with without_onnxruntime_telemetry():
     import onnxruntime as ort
 
 from pnp_ovss.engine.model.signature import Profile, Signature

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from ..errors import PnpOvssError
+from ..errors import PnpOvssError, reason
 from .process import Terminated, command_process
 from .terminal import complain
 
@@ -98,6 +98,16 @@ def _run(words: list[str]) -> int:
     except Terminated as error:
         complain("terminated")
         return 128 + error.signal
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f": '{error.filename}'" if error.filename else ""
+        complain(
+            f"the system refused: {reason(error)}{where}",
+            "XDG_CACHE_HOME, HF_HOME and TMPDIR name other places for the cache, downloads and"
+            " temporary files",
+        )
+        return FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from ..errors import InputError, printable, reason
-from ..inputs.names import CleanClass, clean_names, shown
+from ..errors import InputError, printable, reason, shown
+from ..inputs.names import CleanClass, clean_names
 
 _FIELD = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|$)|([^",]*)(?:,|$)')
 

@@ -98,7 +98,7 @@ def check_output(folder: str | Path) -> None:
     path = folder / REPORT
     if path.exists():
         try:
-            ours = "dataset" in decode_json(path.read_bytes(), Report)
+            ours = path.is_file() and "dataset" in decode_json(path.read_bytes(), Report)
         except (OSError, ValueError):
             ours = False
         if not ours:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
 
-_DEEP = "pnp_ovss_deep"  # in `Image.info`: Pillow forgets the depth of what it has decoded
+_DEEP: WeakValueDictionary[int, Image.Image] = WeakValueDictionary()
+"""Opened images, by their id, of whose samples Pillow kept the upper 8 bits; it forgets that."""
+
 _BITS, _PHOTOMETRIC, _PLANES = 258, 262, 284  # tags of TIFF
 
 
@@ -31,8 +34,8 @@ def marks_depth(image: Image.Image) -> Depth:
     """Find out how deep the samples of an image are, before Pillow decodes it and forgets."""
     tiles: list[Any] = getattr(image, "tile", None) or []
     if image.mode[0] != "I" and any(_is_deep(tile) for tile in tiles):
-        image.info[_DEEP] = True
-    deep = bool(image.info.get(_DEEP))
+        _DEEP[id(image)] = image
+    deep = _DEEP.get(id(image)) is image
     tags = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
     if tags is None:
         return Depth(deep, None, "")
@@ -105,7 +108,6 @@ def _of_upper_bits(image: Image.Image, name: str) -> Image.Image:
     if peak < 1 << 6:
         cause = f"the highest color of {name} is below {(peak + 1) << 8}"
         raise _too_dark(cause, peak.bit_length() + 8, 16)
-    del image.info[_DEEP]
     transparent: Any = image.info.get("transparency")
     if transparent is not None:
         image.info["transparency"] = tuple(np.right_shift(transparent, 8).tolist())

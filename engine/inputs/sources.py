@@ -165,8 +165,9 @@ class _Pipe:
 
     def read(self, size: int, /) -> bytes:
         """Read `size` bytes at most; none means the end."""
-        ready, _, _ = select.select([self._descriptor], [], [], PATIENCE)
-        if not ready:
+        waiting = select.poll()  # `select` takes no descriptor from 1024 on
+        waiting.register(self._descriptor, select.POLLIN)
+        if not waiting.poll(PATIENCE * 1000):
             raise InputError(
                 f"image '{self._path}' gave nothing for {PATIENCE} seconds",
                 "it is a pipe or a device: write an image to it, or give the path of a file",

@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ..errors import InputError, ModelError, reason
+from ..errors import InputError, ModelError, reason, shown
 from ..model.folder import ModelFolder
 from ..model.manifest import TOKENIZER, Text
-from .names import MAX_CLASSES, CleanClass, clean_names, folded, names_of, shown
-
-__all__ = ["MAX_CLASSES", "CaptionTokens", "Captioner", "clean_names"]
+from .names import CleanClass, folded, names_of
 
 
 @dataclass(frozen=True)

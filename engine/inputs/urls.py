@@ -46,8 +46,9 @@ def fetch(url: str, *, most_bytes: int = MAX_BYTES, seconds: float = SECONDS) ->
             future.set_exception(error)
 
     # On a thread, since nothing can interrupt the look-up of a host, nor a server that drips.
-    threading.Thread(target=work, name="pnp-ovss-fetch", daemon=True).start()
+    thread = threading.Thread(target=work, name="pnp-ovss-fetch", daemon=True)
     try:
+        thread.start()
         if wait([future], seconds).not_done:
             raise _too_slow(url, seconds)
         return future.result()

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import ModelError, reason
+from ..errors import ModelError, model_closed, reason
 from ..fork import Lock
 from .manifest import AGAIN, FileRecord
 
-_DEPLOY = (
-    "load it again; to replace a model that is in use, write another folder and rename it"
-    " (mv), never copy into the folder"
+DEPLOY = (
+    "load it again; to replace a model that is in use, write another folder, turn a link to it"
+    " (ln -sfn), and keep the old one while it is in use"
 )
 
 
@@ -26,19 +26,12 @@ class _State(NamedTuple):
 
     device: int
     inode: int
-    links: int
     size: int
     modified: int
     changed: int
 
     def is_same_file(self, other: _State) -> bool:
         return (self.device, self.inode) == (other.device, other.inode)
-
-    def may_differ(self, other: _State) -> bool:
-        """Tell whether the contents may differ; a link that comes or goes changes a time, too."""
-        if (self.size, self.modified) != (other.size, other.modified):
-            return True
-        return self.changed != other.changed and self.links == other.links
 
 
 class ModelFiles:
@@ -60,20 +53,24 @@ class ModelFiles:
     def __init__(self, folder: Path, records: Mapping[str, FileRecord], verify: bool) -> None:
         self._folder = folder
         self._records = dict(records)
+        self._verify = verify
+        self._closed = False
         self._open: dict[str, int] = {}
         self._states: dict[str, _State] = {}
         self._lock = Lock()
         self._close = weakref.finalize(self, _close, self._open)
         try:
             for name, record in records.items():
-                self._add(name, record, verify)
+                self._add(name, record)
         except BaseException:
             self._close()
             raise
 
     def close(self) -> None:
-        """Close the files; nothing is checked any more."""
-        self._close()
+        """Close the files; whoever checks them afterwards uses a model that was closed."""
+        with self._lock:
+            self._closed = True
+            self._close()
 
     @contextmanager
     def unchanged(self, names: Iterable[str]) -> Generator[None, None, None]:
@@ -97,12 +94,17 @@ class ModelFiles:
 
         Raises:
             ModelError: the contents of a file were changed.
+            ExecutionError: the model was closed.
         """
-        for name, descriptor in list(self._open.items()):
-            if _state(descriptor).may_differ(self._states[name]):
-                self._compare(name, descriptor)
+        with self._lock:
+            if self._closed:
+                raise model_closed()
+            for name, descriptor in self._open.items():
+                state = _state(descriptor)
+                if state != self._states[name]:
+                    self._compare(name, descriptor, state)
 
-    def _add(self, name: str, record: FileRecord, verify: bool) -> None:
+    def _add(self, name: str, record: FileRecord) -> None:
         path = self._folder / name
         try:
             # without waiting for a pipe
@@ -115,7 +117,7 @@ class ModelFiles:
                 raise ModelError(
                     f"model file '{path}' has {state.size} bytes instead of {record.size}", AGAIN
                 )
-            if verify and sha256_of(descriptor) != record.sha256:
+            if self._verify and sha256_of(descriptor) != record.sha256:
                 raise ModelError(
                     f"model file '{path}' was changed: its sha256 is not the manifest's", AGAIN
                 )
@@ -136,28 +138,32 @@ class ModelFiles:
                 found = _state(path)
             except OSError as error:
                 raise ModelError(
-                    f"model file '{path}' was removed since the model was loaded", _DEPLOY
+                    f"model file '{path}' was removed since the model was loaded", DEPLOY
                 ) from error
             if not found.is_same_file(self._states[name]):
                 raise ModelError(
-                    f"model file '{path}' was replaced since the model was loaded", _DEPLOY
+                    f"model file '{path}' was replaced since the model was loaded", DEPLOY
                 )
 
-    def _compare(self, name: str, descriptor: int) -> None:
-        """Accept a file whose times changed and whose contents did not.
+    def _compare(self, name: str, descriptor: int, state: _State) -> None:
+        """Accept a file whose times changed, as by a new link to it, and whose contents did not.
 
         Raises:
             ModelError: the contents changed.
         """
-        with self._lock:
-            state = _state(descriptor)
-            record = self._records[name]
-            if state.size != record.size or sha256_of(descriptor) != record.sha256:
-                path = self._folder / name
-                raise ModelError(
-                    f"model file '{path}' was written to while the model was in use", _DEPLOY
-                )
-            self._states[name] = state
+        before = self._states[name]
+        unwritten = (state.size, state.modified) == (before.size, before.modified)
+        same = unwritten if not self._verify else self._is_as_recorded(name, descriptor, state)
+        if not same:
+            path = self._folder / name
+            raise ModelError(
+                f"model file '{path}' was written to while the model was in use", DEPLOY
+            )
+        self._states[name] = state
+
+    def _is_as_recorded(self, name: str, descriptor: int, state: _State) -> bool:
+        record = self._records[name]
+        return state.size == record.size and sha256_of(descriptor) == record.sha256
 
 
 def sha256_of(descriptor: int) -> str:
@@ -174,7 +180,6 @@ def _state(file: int | Path) -> _State:
     return _State(
         found.st_dev,
         found.st_ino,
-        found.st_nlink,
         found.st_size,
         found.st_mtime_ns,
         found.st_ctime_ns,

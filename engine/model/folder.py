@@ -15,8 +15,8 @@ import msgspec
 
 from ..errors import InputError, ModelError
 from ..json_text import decode_json, indented_json
-from ..paths import absolute, user_cache
-from .files import ModelFiles, sha256_of
+from ..paths import absolute, expanded, user_cache
+from .files import DEPLOY, ModelFiles, sha256_of
 from .manifest import AGAIN, MANIFEST, SCHEMA_VERSION, TOKENIZER, FileRecord, Manifest
 from .signature import Graph
 from .version_1 import upgrade
@@ -55,7 +55,7 @@ class ModelFolder:
         return cls(path, manifest, ModelFiles(path, manifest.files, verify), verify)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ModelFolder.of, (self.path, self.manifest, self.verified)
+        return _reopened, (self.path, self.manifest, self.verified)
 
     @property
     def argument(self) -> str:
@@ -91,6 +91,16 @@ class ModelFolder:
             ModelError: the model has no such graph: an earlier version exported it.
         """
         return self.path / self.graph(name).file
+
+
+def _reopened(path: Path, manifest: Manifest, verify: bool) -> ModelFolder:
+    """Open a folder that was pickled, by the manifest that it had."""
+    try:
+        return ModelFolder.of(path, manifest, verify)
+    except ModelError as error:
+        raise ModelError(
+            f"the model changed since it was loaded and pickled: {error.cause}", DEPLOY
+        ) from error
 
 
 def cache_folder(hub_id: str) -> Path:
@@ -139,7 +149,7 @@ def find_model(model: str | Path) -> Path:
             )
         return folder.resolve()
     try:
-        folder = absolute(name)
+        folder = absolute(expanded(name))
     except InputError as error:
         raise ModelError(f"no model folder: {error.cause}", error.cure) from error
     if not os.path.isdir(folder):
@@ -185,7 +195,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST
     try:
-        if not file.is_file():  # a pipe would be waited for
+        if not os.path.isfile(file):  # a pipe would be waited for
             raise FileNotFoundError(file)
         text = file.read_bytes()
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
+from ..errors import ExecutionError
 from .workers import Workers
 
 Item = TypeVar("Item")
@@ -28,7 +30,7 @@ def overlap(
     `batched` runs on the caller's thread, `prepare` and `finish` on workers. At most three batches
     are under way, one in each stage. So memory is bounded, and items are read no faster than
     results are taken. An error of `items` or of a stage is raised when its turn comes, and ends
-    the iteration.
+    the iteration. So is an error in a forked child that goes on with its parent's iteration.
 
     Args:
         items: what to run through the stages.
@@ -41,6 +43,17 @@ def overlap(
     pool = Workers(workers, "pnp-ovss-worker")
     batches = _one_ahead(_batches(items, batch_size), lambda item: pool.submit(prepare, item))
     pending: deque[Future[Result]] = deque()
+    process = os.getpid()
+
+    def results(count: int) -> Iterator[Result]:
+        for _ in range(count):
+            yield pending.popleft().result()
+            if os.getpid() != process:  # nothing finishes here what the parent has begun
+                raise ExecutionError(
+                    "the stream was begun before this process was forked",
+                    "begin a stream in each process",
+                )
+
     try:
         while True:
             waiting = len(pending)
@@ -48,16 +61,13 @@ def overlap(
                 batch = next(batches, None)
                 halves = None if batch is None else batched([item.result() for item in batch])
             except Exception:
-                while pending:
-                    yield pending.popleft().result()
+                yield from results(len(pending))
                 raise
             if halves is None:
                 break
             pending.extend(pool.submit(finish, half) for half in halves)
-            for _ in range(waiting):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+            yield from results(waiting)
+        yield from results(len(pending))
     finally:
         pool.close()
 

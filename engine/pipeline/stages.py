@@ -110,8 +110,9 @@ def _locate(method: Method, requests: Sequence[Request]) -> Sequence[Located | P
     try:
         return method.locate(requests)
     except Exception as error:
+        failed = of_one_image(error)  # what a signal handler raised goes on from here
         if len(requests) == 1:
-            return [of_one_image(error)]
+            return [failed]
     return [one for request in requests for one in _locate(method, [request])]
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
+
+from ..fork import tell_after_fork
 
 Result = TypeVar("Result")
 
@@ -22,6 +27,7 @@ class Workers:
     on the thread that submits them.
 
     Its threads are daemons, so that a stream which nobody finished does not keep a process alive.
+    They end before the interpreter does. A forked child has none, so functions run at once.
 
     Args:
         count: number of threads.
@@ -38,19 +44,13 @@ class Workers:
             except (RuntimeError, MemoryError):  # at a limit of the process, or at its end
                 break
             self._threads.append(thread)
+        _POOLS.add(self)
+        tell_after_fork(self)
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
         """Run a function on a thread; return a future of its result."""
         future: Future[Result] = Future()
-
-        def job() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(function(*arguments))
-            except BaseException as error:
-                future.set_exception(error)
-
+        job = partial(_run, future, function, arguments)
         if self._threads:
             self._jobs.put(job)
         else:
@@ -70,6 +70,10 @@ class Workers:
             self._join()
             raise
 
+    def after_fork(self) -> None:
+        """Forget the parent's threads, and what they have in hand."""
+        self._jobs, self._threads = SimpleQueue(), []
+
     def _join(self) -> None:
         for thread in self._threads:
             thread.join()
@@ -78,3 +82,23 @@ class Workers:
         while (job := self._jobs.get()) is not None:
             job()
             del job  # its arguments and result may be large
+
+
+def _run(
+    future: Future[Result], function: Callable[..., Result], arguments: tuple[Any, ...]
+) -> None:
+    try:
+        future.set_result(function(*arguments))
+    except BaseException as error:
+        future.set_exception(error)
+        del future, function, arguments  # the error's traceback has this frame
+
+
+_POOLS: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End all threads while the interpreter lives: native code aborts where it ends around it."""
+    for pool in list(_POOLS):
+        pool.close()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError
-from ..fork import Lock, never_free, tell_after_fork
+from ..fork import LIBRARIES, Lock, never_free, tell_after_fork
 
 Kernels = Mapping[str, Mapping[str, float]]
 
@@ -118,18 +118,18 @@ class Processes:
             if self._idle:
                 return self._idle.pop()
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import serve; serve()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for the caller, who ends this process
-            )
+            with LIBRARIES:  # no fork comes before the process is known
+                process = subprocess.Popen(
+                    [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C is for the caller, who ends this process
+                )
+                self._all.add(process)
         except OSError as error:
             raise BackendError(
                 f"no process could be started for pydensecrf: {error}", "use --crf densecrf"
             ) from error
-        with self._lock:
-            self._all.add(process)
         return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import tempfile
 from collections.abc import Generator
 from dataclasses import asdict
@@ -117,6 +118,8 @@ def write(
 
 def is_report(path: Path) -> bool:
     """Tell whether a file is a report that `write` wrote."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
     try:
         record = decode_json(path.read_bytes())
     except (OSError, ValueError):

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BackendError, InputError
-from ..inputs.names import shown
+from ..errors import BackendError, InputError, shown
 
 
 def coco_annotations(

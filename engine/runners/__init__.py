@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+# pyright: reportUnnecessaryIsInstance=false
+# What callers without a type checker may pass is refused in words.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..device import CPU, Array, Device, is_gpu_expected, open_device, usable_devices
-from ..errors import BackendError, ModelError, model_closed
+from ..errors import BackendError, ModelError, model_closed, shown
 from ..fork import LIBRARIES, Lock, never_free, tell_after_fork
 from ..model import builds
 from ..model.folder import ModelFolder
-from ..precision import Arithmetic, PrecisionChoice
+from ..precision import PRECISIONS, Arithmetic, PrecisionChoice
 from .base import Runner
 from .placement import PassedOver, Placement
 
@@ -171,6 +173,7 @@ def open_runners(
         ModelError: the model folder has no such graph, or every backend that there is refuses it.
         BackendError: nothing of the kind can be had.
     """
+    _require_names(backend, device, precision)
     names = AUTO if backend == "auto" else (backend,)
     if backend != "auto":
         _require(backend, model, precision)
@@ -221,6 +224,21 @@ def _devices(device: str, names: Sequence[str], passed_over: list[PassedOver]) -
 
 def _kind(device: Device) -> str:
     return "cpu" if device.index is None else "cuda"
+
+
+def _require_names(backend: str, device: str, precision: PrecisionChoice) -> None:
+    """Check that each is a name, and the precision one that there is.
+
+    Raises:
+        BackendError: it is not.
+    """
+    for what, name in (("backend", backend), ("device", device), ("precision", precision)):
+        if not isinstance(name, str):
+            raise BackendError(f"{what} is {shown(name)}", 'give a name, such as "auto"')
+    if precision not in PRECISIONS:
+        raise BackendError(
+            f"unknown precision {precision!r}", f"there are: {', '.join(PRECISIONS)}"
+        )
 
 
 def _require(backend: str, model: ModelFolder, precision: PrecisionChoice) -> None:

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from ..device import Device
-from ..errors import BackendError, ModelError, PnpOvssError, cannot_import, reason
+from ..errors import BackendError, ModelError, PnpOvssError, cannot_import, lacks_resources, reason
 from ..model.folder import record_of
 from ..model.signature import Profile, Role, Signature, Tensor
 from ..paths import user_cache
 from ..precision import NO_TF32
-from .telemetry import without_telemetry
+from .telemetry import without_onnxruntime_telemetry
 
 try:
-    with without_telemetry():
+    with without_onnxruntime_telemetry():
         import onnxruntime as ort
 except ImportError as _error:
     raise cannot_import(
@@ -113,7 +113,7 @@ def open_on_cpu(path: Path, threads: int | None = None) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(path), options, providers=[_CPU], enable_fallback=0)
     except Exception as error:  # the library's exceptions share no base of their own
-        raise ModelError(
+        raise lacks_resources(error) or ModelError(
             f"ONNX Runtime cannot load '{path}': {reason(error)}",
             f"upgrade it (pip install --upgrade {_PACKAGE}) or export the model again",
         ) from error

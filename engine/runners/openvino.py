@@ -25,6 +25,7 @@ from ..errors import (
     ExecutionError,
     ModelError,
     cannot_import,
+    lacks_resources,
     model_closed,
     reason,
 )
@@ -35,11 +36,11 @@ from ..precision import Arithmetic, PrecisionChoice
 from ..processors import thread_count
 from .onnx_header import require_onnx
 from .signal_stack import kept_signal_stack
-from .telemetry import without_telemetry
+from .telemetry import without_openvino_telemetry
 
 INSTALL = "pip install 'pnp-ovss[openvino]'"
 try:
-    with without_telemetry():
+    with without_openvino_telemetry():
         import openvino as ov
 
     from .openvino_model import fold_transposes, quantize, table_sizes
@@ -190,7 +191,7 @@ def refusing(path: Path) -> Generator[None, None, None]:
     try:
         yield
     except Exception as error:  # the library's exceptions share no base of their own
-        raise ModelError(
+        raise lacks_resources(error) or ModelError(
             f"OpenVINO cannot load '{path}': {reason(error)}",
             "upgrade it (pip install --upgrade openvino) or export the model again",
         ) from error

@@ -129,6 +129,42 @@ assert len(list(results)) == 8
     run(code, backend)
 
 
+def test_a_child_cannot_go_on_with_its_parents_stream() -> None:
+    code = f"""
+from pnp_ovss.engine import ExecutionError
+results = segmenter.stream([({IMAGE!r}, {NAMES!r})] * 9, settings=FAST, batch_size=2)
+next(results)
+child = os.fork()
+if not child:
+    try: list(results)
+    except ExecutionError as error: assert "before this process was forked" in error.cause
+    else: raise AssertionError
+    sys.exit(7)
+ended(child)
+assert len(list(results)) == 8
+"""
+    run(code, "onnxruntime")
+
+
+def test_a_signal_handler_may_fork_meanwhile() -> None:
+    code = """
+import signal
+children = []
+def fork(*_):
+    child = os.fork()
+    if not child: os._exit(7)
+    children.append(child)
+signal.signal(signal.SIGALRM, fork)
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.05)
+began = time.monotonic()
+while len(children) < 4: labels(segmenter)
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert time.monotonic() - began < 20
+for child in children: ended(child)
+"""
+    run(code, "onnxruntime")
+
+
 def test_sigterm_ends_a_child_with_its_own_handler(backend: str) -> None:
     """As a worker of a pre-forking server has one: it exits, which must not wait."""
     code = """
@@ -173,6 +209,20 @@ def test_what_is_unpickled_is_as_what_was_pickled(backend: str) -> None:
         labels(segmenter)  # has its own
     with pytest.raises(ExecutionError, match="was closed"):
         pickle.dumps(segmenter)
+
+
+class Mine(Segmenter):
+    """One of an application."""
+
+
+def test_settings_and_class_are_pickled() -> None:
+    with Mine.load(backend="onnxruntime", fetch_urls=True) as segmenter:
+        segmenter.settings = Settings(crf=None, threshold=0.9)
+        with pickle.loads(pickle.dumps(segmenter)) as again:
+            assert type(again) is Mine
+            assert again.settings == segmenter.settings
+            again.close()
+        labels(segmenter)
 
 
 def test_a_child_does_not_take_another_model(tmp_path: Path) -> None:

@@ -123,12 +123,13 @@ assert openvino.convert_model
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_an_application_imported_stays() -> None:
-    code = """
+@pytest.mark.parametrize("reporter", ["types.ModuleType('openvino_telemetry')", "None"])
+def test_what_an_application_imported_or_barred_stays(reporter: str) -> None:
+    code = f"""
 import sys, types
-reporter = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetry")
-from pnp_ovss.engine.runners.telemetry import without_telemetry
-with without_telemetry():
+reporter = sys.modules["openvino_telemetry"] = {reporter}
+from pnp_ovss.engine.runners.telemetry import without_openvino_telemetry
+with without_openvino_telemetry():
     assert sys.modules["openvino_telemetry"] is None
 assert sys.modules["openvino_telemetry"] is reporter
 """

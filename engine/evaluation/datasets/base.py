@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ...errors import InputError
-from ...inputs.names import Index, clean_names, shown
+from ...errors import InputError, shown
+from ...inputs.names import Index, clean_names
 from ...settings import Settings
 
 

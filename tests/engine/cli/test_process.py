@@ -214,3 +214,52 @@ def test_a_segmenter_works_to_the_very_end(when: str, backend: str) -> None:
     )
     assert done.stdout == "True 5\n", done.stderr
     assert not done.stderr
+
+
+def test_a_stream_that_is_left_at_the_end_ends_with_it() -> None:
+    code = f"""
+import itertools
+from pnp_ovss.engine import Segmenter
+results = Segmenter.load().stream(itertools.repeat(({BEACH!r}, ["turtle"])), batch_size=4)
+next(results)
+"""
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_pipe_where_a_report_would_be(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "beach.json")
+    words = [str(SCRIPT), "segment", BEACH, "-c", "turtle", "-o", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "which is no result" in done.stderr
+
+
+def test_a_name_that_begins_with_a_tilde_fails_alone(tmp_path: Path) -> None:
+    words = [str(SCRIPT), "segment", BEACH, "~nobody.jpg", "-c", "turtle", "-o", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "no image at '~nobody.jpg'" in done.stderr
+    assert (tmp_path / "beach.png").exists()
+
+
+def test_daemon_threads_do_not_abort_the_end() -> None:
+    """As those of a web server, which are in the middle of a request when the process ends."""
+    code = f"""
+import sys, threading, time
+from pnp_ovss.engine import Segmenter
+segmenter = Segmenter.load(backend=sys.argv[1])
+def work():
+    while True: segmenter.segment({BEACH!r}, ["turtle"])
+for _ in range(3): threading.Thread(target=work, daemon=True).start()
+time.sleep(0.5)
+sys.exit(0)
+"""
+    for backend in ("onnxruntime", "openvino"):
+        for _ in range(3):
+            words = [sys.executable, "-c", code, backend]
+            done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+            assert (done.returncode, done.stderr) == (0, b"")

@@ -14,7 +14,7 @@ from pnp_ovss.engine import InputError, Segmenter, Settings
 from pnp_ovss.engine.evaluation import DATASETS, Dataset, Evaluation, Sample, evaluate, sweep
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
 from pnp_ovss.engine.methods.pnp_ovss.every_map import every_map, open_every_map
-from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.model.folder import ModelFolder, open_model
 from pnp_ovss.engine.pipeline.stages import prepare
 from pnp_ovss.engine.runners.placement import Placement
 from pnp_ovss.export import export
@@ -30,7 +30,11 @@ class Oracle(Segmenter):
 
     def __init__(self, dataset: Dataset, wrong: str = "") -> None:
         self.dataset, self.wrong = dataset, wrong
-        self.model = open_model("demo", verify=False)
+        self._folder = open_model("demo", verify=False)
+
+    @property
+    def model(self) -> ModelFolder:
+        return self._folder
 
     @property
     def placement(self) -> Placement:

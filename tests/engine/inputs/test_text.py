@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pnp_ovss.engine import InputError, ModelError
-from pnp_ovss.engine.inputs.text import MAX_CLASSES, Captioner, CaptionTokens, clean_names
+from pnp_ovss.engine.inputs.names import MAX_CLASSES, clean_names
+from pnp_ovss.engine.inputs.text import Captioner, CaptionTokens
 from pnp_ovss.engine.model.folder import open_model, record_of
 from pnp_ovss.engine.model.manifest import TOKENIZER, Text
 from tests.conftest import Exported

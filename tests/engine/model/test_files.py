@@ -7,6 +7,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,6 +124,55 @@ def test_a_copy_that_keeps_size_and_time_is_noticed(
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(ModelError, match="was written to"):
         running.segment(picture(), NAMES, settings=PIXELS)
+
+
+def test_a_file_that_has_got_another_name_is_compared_nevertheless(
+    running: Segmenter, picture: Callable[..., Image.Image], model_copy: Path
+) -> None:
+    """As a backup by hard links gives it; then its contents are written over."""
+    (path, *_) = sorted(model_copy.glob("onnx/vision.onnx_data"))
+    os.link(path, model_copy.parent / "backup")
+    running.segment(picture(), NAMES, settings=PIXELS)
+    times = path.stat()
+    with path.open("r+b") as file:
+        values = np.frombuffer(file.read(4096), np.float32)
+        file.seek(0)
+        file.write((-values).tobytes())
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.link(path, model_copy.parent / "another")
+    with pytest.raises(ModelError, match="was written to"):
+        running.segment(picture(), NAMES, settings=TOKENS)
+
+
+def test_closing_under_running_threads(
+    exported: Exported, picture: Callable[..., Image.Image]
+) -> None:
+    """They are told that the model was closed, whatever becomes of its descriptors."""
+    errors: list[Exception] = []
+    segmenter = Segmenter.load(exported.folder)
+    started = threading.Barrier(4)
+
+    def work() -> None:
+        started.wait()
+        try:
+            while True:
+                segmenter.segment(picture(), NAMES, settings=PIXELS)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    time.sleep(0.05)
+    segmenter.close()
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    for thread in threads:
+        thread.join()
+    for descriptor in opened:
+        os.close(descriptor)
+    assert len(errors) == 3
+    assert all("the model was closed" in str(error) for error in errors), errors
 
 
 def test_files_that_were_only_touched_do_no_harm(

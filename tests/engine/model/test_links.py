@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pnp_ovss.engine import ModelError, Segmenter, Settings
-from pnp_ovss.engine.model import links
+from pnp_ovss.engine.model import files, links
 from pnp_ovss.engine.model.folder import open_model, record_of
 from tests.conftest import Exported
 
@@ -55,12 +55,36 @@ def test_it_loads_and_gives_the_same(
     np.testing.assert_array_equal(found.class_maps, expected.class_maps)
 
 
-def test_nothing_is_left_in_the_cache(snapshot: Path, cache: Path) -> None:
-    with links.without_links(open_model(snapshot), "vision") as path:
-        assert path.is_relative_to(cache)
-        assert not path.is_symlink()
-        assert [file.name for file in path.parent.iterdir()]
-    assert not list((cache / "links").iterdir())
+def names(cache: Path) -> set[Path]:
+    return {path for path in (cache / "links").rglob("*") if path.is_file()}
+
+
+def test_files_get_a_second_name_once(snapshot: Path, cache: Path) -> None:
+    """No second copy, and no other time of the file for whoever else has it open."""
+    model = open_model(snapshot)
+    states = []
+    for _ in range(2):
+        with links.without_links(model, "vision") as path:
+            assert path.is_relative_to(cache)
+            assert not path.is_symlink()
+            assert path.samefile(model.graph_path("vision"))
+            states.append(path.stat())
+    assert [state.st_nlink for state in states] == [2, 2]
+    assert states[0].st_ctime_ns == states[1].st_ctime_ns
+    assert len(names(cache)) == 2
+
+
+def test_names_of_deleted_models_are_removed(
+    snapshot: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = open_model(snapshot)
+    with links.without_links(model, "vision"):
+        pass
+    for path in (snapshot / "onnx").glob("vision*"):
+        path.resolve().unlink()
+    monkeypatch.setattr(links, "_COPYING", -1)
+    with links.without_links(model, "salience"):
+        assert {path.name.split(".")[0] for path in names(cache)} == {"salience"}
 
 
 def test_files_are_copied_where_they_cannot_be_linked(
@@ -73,7 +97,35 @@ def test_files_are_copied_where_they_cannot_be_linked(
     model = open_model(snapshot)
     with links.without_links(model, "vision") as path:
         assert path.read_bytes() == model.graph_path("vision").read_bytes()
-    assert cache.exists()
+    assert not names(cache)
+
+
+def test_a_link_that_is_made_spoils_no_model_that_runs(
+    snapshot: Path,
+    picture: Callable[..., Image.Image],
+    monkeypatch: pytest.MonkeyPatch,
+    cache: Path,
+) -> None:
+    """Without verification nothing is compared with the manifest, and little is read again."""
+    read: list[int] = []
+    sha256_of = files.sha256_of
+
+    def counted(descriptor: int) -> str:
+        read.append(descriptor)
+        return sha256_of(descriptor)
+
+    monkeypatch.setattr(files, "sha256_of", counted)
+    with Segmenter.load(snapshot, verify=False) as segmenter:
+        segmenter.segment(picture(), NAMES, settings=TOKENS)
+        assert not read
+    with Segmenter.load(snapshot) as segmenter:
+        first = len(read)
+        segmenter.segment(picture(), NAMES, settings=TOKENS)
+        Segmenter.load(snapshot).close()
+        del read[:]
+        segmenter.segment(picture(), NAMES, settings=TOKENS)
+        assert not read
+    assert first == len(segmenter.model.manifest.files)
 
 
 def test_a_folder_of_files_is_used_as_it_is(exported: Exported, cache: Path) -> None:

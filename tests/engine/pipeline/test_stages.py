@@ -6,7 +6,6 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from PIL import Image
 
 from pnp_ovss.engine import ExecutionError, InputError, PnpOvssError, Segmenter, Settings
 from pnp_ovss.engine.inputs import images
-from pnp_ovss.engine.methods.base import Located, Method, Request
+from pnp_ovss.engine.methods.base import Located, Request
 from pnp_ovss.engine.pipeline import stages
 from pnp_ovss.engine.refine import refine
 from pnp_ovss.engine.result.files import describe
@@ -299,75 +298,3 @@ def test_nothing_to_look_for_is_background():
 def test_maps_that_cannot_be_used(given: np.ndarray, options: dict[str, Any], message: str):
     with pytest.raises(InputError, match=message):
         refine(Image.new("RGB", (30, 20)), given, Settings(crf=None), **options)
-
-
-class Failing:
-    """A method whose model fails for some images, as where memory runs out."""
-
-    def __init__(self, method: Method, fails: Callable[[Request], bool], error: Exception) -> None:
-        self._method, self._fails, self._error = method, fails, error
-        self.batches: list[int] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._method, name)
-
-    def locate(self, requests: Sequence[Request]) -> list[Located]:
-        self.batches.append(len(requests))
-        if any(self._fails(request) for request in requests):
-            raise self._error
-        return self._method.locate(requests)
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (MemoryError(), "not enough memory for this image"),
-        (ValueError("of another library"), "unexpected ValueError: of another library"),
-        (ExecutionError("the graph failed"), "the graph failed"),
-    ],
-)
-def test_a_model_that_fails_for_one_image_of_a_batch(
-    segmenter: Segmenter, picture: Any, error: Exception, said: str
-) -> None:
-    """The others of its batch are run again, each by itself."""
-    wide = 90
-    method: Any = Failing(segmenter.method, lambda request: request.image.width == wide, error)
-    pairs = [(picture(seed, wide if seed == 2 else 80, 60), NAMES) for seed in range(5)]
-    results = list(
-        stages.stream(
-            method,
-            pairs,
-            Settings(passes=1, crf=None),
-            pair=lambda pair: pair,
-            then=lambda _pair, _request, result: result,
-            batch_size=4,
-        )
-    )
-    assert method.batches == [4, 1, 1, 1, 1, 1]
-    assert [isinstance(one, PnpOvssError) for one in results] == [False, False, True, False, False]
-    assert said in results[2].cause
-    assert results[2].__cause__ in (None, error)
-
-
-def test_what_the_memory_of_the_process_cannot_hold_is_refused(picture: Any) -> None:
-    """Before it is tried, whichever the limit is, and without an end of other images."""
-    code = """
-import resource, sys
-import numpy as np
-from PIL import Image
-from pnp_ovss.engine import InputError, PnpOvssError, Segmenter, Settings
-segmenter = Segmenter.load(backend="onnxruntime", threads=1)
-small, large = (Image.new("RGB", (side, side), "red") for side in (50, 6000))
-segmenter.segment(small, ["cat"])
-used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
-limit = used * 1024 + 500 * 2**20
-resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-first, error, last = segmenter.stream(
-    [(small, ["cat"]), (large, ["cat"]), (small, ["cat"])], batch_size=1, errors="return"
-)
-assert isinstance(error, InputError), repr(error)
-assert "of memory; there are" in error.cause, error.cause
-assert (first.labels == last.labels).all()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
