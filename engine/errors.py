@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import reprlib
 import signal
@@ -12,6 +13,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 class PnpOvssError(Exception):
@@ -88,8 +91,6 @@ _PLACES = re.compile(r"Exception from |Check '.*' failed at ")
 def of_one_image(error: Exception) -> PnpOvssError:
     """Make any error that one image met the error of that image, so that others go on.
 
-    The frames of its traceback lose their variables, which may be as large as the image.
-
     Args:
         error: what was raised; the result has it as its `__cause__` where it is another.
 
@@ -99,7 +100,6 @@ def of_one_image(error: Exception) -> PnpOvssError:
     signaled = _raised_by_signal(error)
     if signaled is not None:
         raise signaled
-    _free_frames(error)
     if isinstance(error, PnpOvssError):
         return error
     if isinstance(error, MemoryError):
@@ -110,10 +110,18 @@ def of_one_image(error: Exception) -> PnpOvssError:
     else:
         made = ExecutionError(
             f"unexpected {type(error).__name__}: {reason(error)}",
-            "this is a defect: please report it with the traceback",
+            "this is a defect: please report it with the traceback, which is in the log",
         )
+        _log.error("%s", made.cause, exc_info=error)
     made.__cause__ = error
     return made
+
+
+def without_traceback(error: PnpOvssError) -> PnpOvssError:
+    """Free what the frames of an error hold, such as images: it would live as long as the error."""
+    for one in _chain(error):
+        one.__traceback__ = None
+    return error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -124,20 +132,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(one))
         yield one
         one = one.__cause__ or one.__context__
-
-
-def _free_frames(error: BaseException) -> None:
-    """Free what the frames of an error hold: it would live as long as the error.
-
-    Frames that still run cannot be cleared; the traceback begins after them.
-    """
-    running = {id(frame) for frame, _ in traceback.walk_stack(None)}
-    for one in _chain(error):
-        trace = one.__traceback__
-        while trace is not None and id(trace.tb_frame) in running:
-            trace = trace.tb_next
-        traceback.clear_frames(trace)
-        one.__traceback__ = trace
 
 
 def _raised_by_signal(error: BaseException) -> BaseException | None:

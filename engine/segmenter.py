@@ -13,7 +13,7 @@ from typing import Literal, TypeVar, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, PnpOvssError, shown
+from .errors import InputError, PnpOvssError, of_one_image, shown
 from .inputs.images import ImageLike, load_rgb
 from .inputs.names import Classes, clean_names
 from .methods import open_method
@@ -165,17 +165,15 @@ class Segmenter:
         """
         chosen = self._checked(settings, present)
         threads = thread_count(self.threads)
-        result = stages.attempt(
-            lambda: stages.segment(
+        try:
+            return stages.segment(
                 self.method, image, classes, chosen, present, threads, self._fetch_urls
             )
-        )
-        if isinstance(result, PnpOvssError):
-            try:
-                raise result
-            finally:
-                del result  # whose traceback has this frame
-        return result
+        except Exception as error:
+            made = of_one_image(error)
+            if made is error:
+                raise
+            raise made from error
 
     def segment_batch(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from ..errors import InputError, PnpOvssError, of_one_image, shown
+from ..errors import InputError, PnpOvssError, of_one_image, shown, without_traceback
 from ..inputs.images import ImageLike, take
 from ..inputs.names import Classes, clean_names
 
@@ -53,4 +53,4 @@ def _take(given: object, fetch_urls: bool) -> Pair | PnpOvssError:
     try:
         return take(image, fetch_urls=fetch_urls), clean_names(classes)
     except Exception as error:  # whatever it is: others go on
-        return of_one_image(error)
+        return without_traceback(of_one_image(error))

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import PnpOvssError, of_one_image, printable
+from ..errors import PnpOvssError, of_one_image, printable, without_traceback
 from ..inputs.images import ImageLike, load_rgb, resize
 from ..inputs.names import Classes, clean_names, synonyms, titles
 from ..methods.base import Located, Method, Present, Request
@@ -110,7 +110,9 @@ def _locate(method: Method, requests: Sequence[Request]) -> Sequence[Located | P
     try:
         return method.locate(requests)
     except Exception as error:
-        failed = of_one_image(error)  # what a signal handler raised goes on from here
+        failed = without_traceback(
+            of_one_image(error)
+        )  # what a signal handler raised goes on from here
         if len(requests) == 1:
             return [failed]
     return [one for request in requests for one in _locate(method, [request])]
@@ -300,4 +302,4 @@ def attempt(function: Callable[[], Result]) -> Result | PnpOvssError:
     try:
         return function()
     except Exception as error:
-        return of_one_image(error)
+        return without_traceback(of_one_image(error))
