@@ -7,7 +7,7 @@ import math
 from .errors import InputError
 from .limits import memory_left
 
-_SMALL = 1 << 24  # bytes that are not worth the look at the system's limits
+_SMALL = 1 << 22  # bytes that are not worth the look at the system's limits
 
 
 def require_memory(needed: int, purpose: str, cure: str) -> None:

@@ -171,9 +171,12 @@ class Segmenter:
             )
         except Exception as error:
             made = of_one_image(error)
-            if made is error:
-                raise
-            raise made from error
+            try:
+                if made is error:
+                    raise
+                raise made from error
+            finally:
+                del made  # whose traceback has this frame
 
     def segment_batch(
         self,

@@ -13,21 +13,15 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from pnp_ovss.engine import BackendError, ModelError
-from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.model.folder import ModelFolder, open_model
-from pnp_ovss.engine.runners import open_runner, open_runners
+from pnp_ovss.engine.runners import open_runner
 from pnp_ovss.engine.runners.onnxruntime import OnnxRuntimeRunner
-from pnp_ovss.engine.runners.onnxruntime_sessions import PROVIDERS, SessionSpec, open_on_gpu, ort
 from pnp_ovss.export.build import aotinductor, tensorrt
 from pnp_ovss.export.graphs.loading import load
 from tests.conftest import Exported
 from tests.feeds import graph_file, vision_feeds
 
-needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="needs openvino")
 needs_rtx = pytest.mark.skipif(not find_spec("tensorrt_rtx"), reason="needs tensorrt-rtx")
-
-NOW = ("vision", "salience")
 
 
 def hard(file: Path, link: Path) -> None:
@@ -136,61 +130,14 @@ def test_a_build_is_made(model: ModelFolder, precision: tensorrt.Precision):
     assert built.path.stat().st_size
 
 
-@links("hard", "cached", "folder")
-def test_onnx_runtime_runs_it(model: ModelFolder, exported: Exported):
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@links(*LINKS)
+def test_a_backend_runs_it(model: ModelFolder, exported: Exported, backend: str):
+    pytest.importorskip(backend)
     for graph in model.manifest.graphs:
-        open_runner(model, graph, backend="onnxruntime")
+        open_runner(model, graph, backend=backend)
     found, wanted = (
-        OnnxRuntimeRunner(graph_file(folder, "vision")).run(vision_feeds(1))["image_embeds"]
-        for folder in (model.path, exported.folder)
+        open_runner(one, "vision", backend=backend).run(vision_feeds(1))["image_embeds"]
+        for one in (model, open_model(exported.folder))
     )
     assert np.array_equal(found, wanted)
-
-
-@links("scattered")
-def test_onnx_runtime_refuses_it(model: ModelFolder):
-    for graph in model.manifest.graphs:
-        with pytest.raises(ModelError, match="ONNX Runtime cannot load") as caught:
-            open_runner(model, graph, backend="onnxruntime")
-        assert f"cp -rL '{model.path}' COPY" in caught.value.cure
-        OnnxRuntimeRunner(graph_file(copy(model), graph))
-        shutil.rmtree(model.path.with_name("COPY"))
-
-
-@links("scattered")
-def test_onnx_runtime_refuses_it_on_a_gpu(model: ModelFolder, monkeypatch: pytest.MonkeyPatch):
-    """Here its CPU stands for one."""
-    provider = PROVIDERS["cuda"]
-    monkeypatch.setattr(ort, "get_available_providers", lambda: [provider.name])
-    monkeypatch.setattr(ort, "__version__", "1.32.0")
-    path = model.graph_path("vision")
-    spec = SessionSpec(path, CPU, [], capture=False, digest="")
-    unavailable = "pnp_ovss.engine.runners.onnxruntime_sessions._start"
-    monkeypatch.setattr(unavailable, lambda *_: ort.InferenceSession(str(path), providers=None))
-    with pytest.raises(BackendError, match="External data path") as caught:
-        open_on_gpu(provider, spec)
-    assert f"cp -rL '{model.path}' COPY" in caught.value.cure
-    assert provider.cure in caught.value.cure
-
-
-@needs_openvino
-@links("hard", "folder")
-def test_openvino_runs_it(model: ModelFolder):
-    for graph in model.manifest.graphs:
-        open_runner(model, graph, backend="openvino")
-
-
-@needs_openvino
-@links("cached", "scattered")
-def test_openvino_refuses_it(model: ModelFolder):
-    for graph in model.manifest.graphs:
-        with pytest.raises(ModelError, match="OpenVINO cannot load") as caught:
-            open_runner(model, graph, backend="openvino")
-        assert f"cp -rL '{model.path}' COPY" in caught.value.cure
-    open_runner(open_model(copy(model)), "vision", backend="openvino")
-
-
-@links("cached")
-def test_what_openvino_refuses_onnx_runtime_runs(model: ModelFolder):
-    runners = open_runners(model, NOW, device="cpu")
-    assert isinstance(runners.loaded["vision"], OnnxRuntimeRunner)

@@ -110,9 +110,8 @@ def _locate(method: Method, requests: Sequence[Request]) -> Sequence[Located | P
     try:
         return method.locate(requests)
     except Exception as error:
-        failed = without_traceback(
-            of_one_image(error)
-        )  # what a signal handler raised goes on from here
+        # what a signal handler raised goes on from here
+        failed = without_traceback(of_one_image(error))
         if len(requests) == 1:
             return [failed]
     return [one for request in requests for one in _locate(method, [request])]

@@ -71,15 +71,22 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize(
     "end",
     [
-        "pass",
-        "segmenter.close()",
-        "del segmenter",
-        "import gc; segmenter = None; gc.collect()",
-        "assert (labels(segmenter) == want).all()",
-        "assert (labels(segmenter) == want).all(); segmenter.close()",
-        "child = os.fork(); child and ended(child)",
+        pytest.param("pass", id="exit"),
+        pytest.param("segmenter.close()", id="close"),
+        pytest.param("del segmenter", id="del"),
+        pytest.param("assert (labels(segmenter) == want).all()", id="use"),
+        pytest.param(
+            "assert (labels(segmenter) == want).all(); segmenter.close()",
+            id="use and close",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "import gc; segmenter = None; gc.collect()", id="collect", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "child = os.fork(); child and ended(child)", id="fork again", marks=pytest.mark.slow
+        ),
     ],
-    ids=["exit", "close", "del", "collect", "use", "use and close", "fork again"],
 )
 def test_a_child_ends(backend: str, end: str) -> None:
     code = f"""
@@ -93,6 +100,7 @@ assert (labels(segmenter) == want).all()
     assert not run(code, backend).stderr
 
 
+@pytest.mark.slow
 def test_a_child_that_is_forked_in_the_middle_of_a_run(backend: str) -> None:
     """Other threads of the parent hold whatever they hold then."""
     code = """
@@ -185,7 +193,10 @@ assert time.monotonic() - began < 2
     run(code, backend)
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize(
+    "method",
+    ["spawn", *(pytest.param(one, marks=pytest.mark.slow) for one in ("fork", "forkserver"))],
+)
 def test_a_pool_of_processes_takes_a_segmenter(method: Any) -> None:
     """Pickled, it loads its model again where it is unpickled."""
     with Segmenter.load(threads=1) as segmenter:
@@ -248,6 +259,7 @@ def test_a_child_does_not_take_another_model(tmp_path: Path) -> None:
     segmenter.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("pydensecrf"), reason="pydensecrf2 is not installed")
 def test_forked_processes_have_a_pydensecrf_each() -> None:
     """Two that write into one pipe would get each other's labels, or none."""

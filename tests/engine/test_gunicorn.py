@@ -75,14 +75,20 @@ def ask(url: str) -> dict[str, object]:
         return json.loads(answer.read())
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.timing
 @pytest.mark.parametrize(
-    ("options", "warm"),
-    [((), False), (("--preload",), False), (("--preload",), True), (("--threads", "4"), False)],
-    ids=["loaded after the fork", "preloaded", "preloaded and used", "threads"],
+    ("options", "warm", "backend"),
+    [
+        pytest.param((), False, "onnxruntime", id="loaded after the fork"),
+        pytest.param(("--preload",), True, "openvino", id="preloaded and used"),
+        pytest.param((), False, "openvino", marks=pytest.mark.slow, id="openvino"),
+        pytest.param(("--preload",), True, "onnxruntime", marks=pytest.mark.slow, id="onnxruntime"),
+        pytest.param(("--preload",), False, "openvino", marks=pytest.mark.slow, id="preloaded"),
+        pytest.param(("--threads", "4"), False, "openvino", marks=pytest.mark.slow, id="threads"),
+    ],
 )
 def test_requests_are_answered_and_sigterm_ends_it(
-    start: Start, backend: str, options: tuple[str, ...], warm: bool
+    start: Start, options: tuple[str, ...], warm: bool, backend: str
 ) -> None:
     pytest.importorskip(backend)
     server, url = start(backend, *options, warm=warm)
@@ -98,6 +104,7 @@ def test_requests_are_answered_and_sigterm_ends_it(
     assert time.monotonic() - began < thresholds.ENDED
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(start: Start) -> None:
     """The new one is forked from a parent that has loaded the model, and may have used it."""
     server, url = start("onnxruntime", "--preload", warm=True)

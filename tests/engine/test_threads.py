@@ -32,9 +32,9 @@ def spent():
     return {one: int(open(f"/proc/self/task/{one}/schedstat").read().split()[0]) for one in tasks}
 def work():
     if what == "model":
-        for _ in range(4): segmenter.locate(requests)
+        segmenter.locate(requests)
     else:
-        for _ in range(2): segmenter.refine(image, located[0], Settings(crf="densecrf"))
+        segmenter.refine(image, located[0], Settings(crf="densecrf"))
 before = spent()
 work()
 after = spent()

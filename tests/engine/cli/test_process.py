@@ -246,6 +246,7 @@ def test_a_name_that_begins_with_a_tilde_fails_alone(tmp_path: Path) -> None:
     assert (tmp_path / "beach.png").exists()
 
 
+@pytest.mark.slow
 def test_daemon_threads_do_not_abort_the_end() -> None:
     """As those of a web server, which are in the middle of a request when the process ends."""
     code = f"""
