@@ -16,7 +16,7 @@ from ..fork import tell_after_fork
 
 Result = TypeVar("Result")
 
-_Job = Callable[[], None]
+_Job = partial[None]
 
 
 class Workers:
@@ -58,10 +58,13 @@ class Workers:
         return future
 
     def close(self) -> None:
-        """Wait for what is running, and end the threads; what has not begun is never run."""
+        """Wait for what is running, and end the threads; what has not begun is canceled.
+
+        What is submitted afterwards runs at once.
+        """
         with suppress(Empty):
-            while True:
-                self._jobs.get_nowait()
+            while (job := self._jobs.get_nowait()) is not None:
+                job.args[0].cancel()
         for _ in self._threads:
             self._jobs.put(None)
         try:
@@ -69,6 +72,7 @@ class Workers:
         except BaseException:  # of a signal: files that are being written are cleaned up first
             self._join()
             raise
+        self._threads = []
 
     def after_fork(self) -> None:
         """Forget the parent's threads, and what they have in hand."""
