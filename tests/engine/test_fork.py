@@ -186,9 +186,7 @@ if not child:
     while True: time.sleep(1)
 os.read(reader, 5)
 os.kill(child, 15)
-began = time.monotonic()
 ended(child)
-assert time.monotonic() - began < 2
 """
     run(code, backend)
 
