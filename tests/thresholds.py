@@ -60,7 +60,7 @@ FLOAT16_WEIGHTS = 1e-2
 # as its channels are made by NumPy's library; where two are allowed 0.51 to 0.79.
 SHARE_OF_ONE_THREAD = 0.9
 
-# Seconds in which a worker of a server ends; as demanded. Seen: 0.2 to 0.6.
+# Seconds in which a server and its workers end; as demanded. Seen: 0.2 to 0.5, 0.3 without a model.
 ENDED = 2.0
 
 # mIoU of the demo model on the first 40 sticker scenes, less some 2 points. Seen: 0.7618.
