@@ -9,10 +9,12 @@ import reprlib
 import signal
 import threading
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +117,14 @@ def of_one_image(error: Exception) -> PnpOvssError:
         _log.error("%s", made.cause, exc_info=error)
     made.__cause__ = error
     return made
+
+
+def attempt(function: Callable[[], Result]) -> Result | PnpOvssError:
+    """Call a function, and return its error in place of its result: an image fails alone."""
+    try:
+        return function()
+    except Exception as error:
+        return without_traceback(of_one_image(error))
 
 
 def without_traceback(error: PnpOvssError) -> PnpOvssError:

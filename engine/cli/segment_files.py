@@ -10,7 +10,8 @@ from ..errors import PnpOvssError
 from ..inputs.images import ImageLike
 from ..inputs.names import CleanClass
 from ..methods.base import Present, Request
-from ..pipeline.stages import Pair, save, stream
+from ..pipeline.pairs import Pair, given
+from ..pipeline.stages import save, stream
 from ..result.files import check_folder, describe
 from ..result.segmentation import Segmentation
 from ..segmenter import Segmenter
@@ -89,9 +90,7 @@ def run(
 
 
 def _pair(job: Job) -> Pair:
-    if isinstance(job.image, PnpOvssError):
-        raise job.image
-    return job.image, job.classes
+    return given(job.image), job.classes
 
 
 def warn_if_untrained(segmenter: Segmenter) -> None:

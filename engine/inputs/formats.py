@@ -9,7 +9,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from ..errors import InputError, reason
-from .sources import KINDS
+from .sources import CONVERT
 
 RASTER = (
     *("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "ICO"),
@@ -51,7 +51,7 @@ def open_raster(file: BinaryIO, name: str) -> Image.Image:
         other = _other_format(head[:16])
         if other is None:
             raise
-        raise InputError(f"{name} is {other}, which is not read", KINDS) from error
+        raise InputError(f"{name} is {other}, which is not read", CONVERT) from error
 
 
 @cache

@@ -20,7 +20,7 @@ from ..paths import absolute
 from .formats import OPENED, open_raster
 from .locks import lock_of
 from .pixels import marks_depth, to_rgb
-from .sources import KINDS, Encoded, as_path, checked_url, is_url, open_encoded, read_bytes
+from .sources import CONVERT, Encoded, as_path, checked_url, is_url, open_encoded, read_bytes
 
 MAX_PIXELS = 50_000_000
 _PIXEL_BYTES = 16  # of memory: Pillow has 4 bytes each, and up to four copies at a time
@@ -151,7 +151,7 @@ def _check(image: Image.Image, name: str) -> None:
     ):
         raise InputError(
             f"{name} is {image.format or 'of an unnamed format'}, which is not read",
-            KINDS,
+            CONVERT,
         )
 
 

@@ -20,7 +20,7 @@ from .urls import fetch
 MAX_BYTES = 250_000_000  # more than MAX_PIXELS take at 4 bytes each
 PATIENCE = 10  # seconds that a pipe may give nothing
 _CHUNK = 1 << 20
-KINDS = "convert it to PNG or JPEG"
+CONVERT = "convert it to PNG or JPEG"
 
 
 class Readable(Protocol):

@@ -5,14 +5,16 @@ from __future__ import annotations
 # pyright: reportUnnecessaryIsInstance=false
 # What callers without a type checker may pass is refused in words.
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from ..errors import InputError, PnpOvssError, of_one_image, shown, without_traceback
+from ..errors import InputError, PnpOvssError, attempt, shown
 from ..inputs.images import ImageLike, take
 from ..inputs.names import Classes, clean_names
 
 Pair = tuple[ImageLike, Classes]
 """An image and the classes to look for in it."""
+
+Taken = TypeVar("Taken")
 
 _CURE = 'give pairs: [("a.jpg", ["cat"])]'
 
@@ -38,11 +40,11 @@ def taken(pairs: Iterable[Pair], *, fetch_urls: bool = False) -> Iterator[Pair |
     return (_take(given, fetch_urls) for given in pairs)
 
 
-def given(pair: Pair | PnpOvssError) -> Pair:
+def given(one: Taken | PnpOvssError) -> Taken:
     """Return what was taken, or raise the error that it met."""
-    if isinstance(pair, PnpOvssError):
-        raise pair
-    return pair
+    if isinstance(one, PnpOvssError):
+        raise one
+    return one
 
 
 def _take(given: object, fetch_urls: bool) -> Pair | PnpOvssError:
@@ -50,7 +52,4 @@ def _take(given: object, fetch_urls: bool) -> Pair | PnpOvssError:
     if not isinstance(given, tuple | list) or len(pair) != 2:
         return InputError(f"{shown(pair)} is no pair of an image and its classes", _CURE)
     image, classes = pair
-    try:
-        return take(image, fetch_urls=fetch_urls), clean_names(classes)
-    except Exception as error:  # whatever it is: others go on
-        return without_traceback(of_one_image(error))
+    return attempt(lambda: (take(image, fetch_urls=fetch_urls), clean_names(classes)))

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..errors import PnpOvssError, of_one_image, printable, without_traceback
+from ..errors import PnpOvssError, attempt, of_one_image, printable, without_traceback
 from ..inputs.images import ImageLike, load_rgb, resize
 from ..inputs.names import Classes, clean_names, synonyms, titles
 from ..methods.base import Located, Method, Present, Request
@@ -294,11 +294,3 @@ def _by_class(located: Located, classes: int) -> npt.NDArray[np.float32]:
         classes_with_maps, first = np.unique(located.class_of, return_index=True)
         maps[classes_with_maps] = np.maximum.reduceat(located.maps, first, axis=0)
     return maps
-
-
-def attempt(function: Callable[[], Result]) -> Result | PnpOvssError:
-    """Call a function, and return its error in place of its result: an image fails alone."""
-    try:
-        return function()
-    except Exception as error:
-        return without_traceback(of_one_image(error))

@@ -106,6 +106,24 @@ def test_step_4_patches_are_dropped_by_score_and_of_equals_by_index(scores, drop
     np.testing.assert_array_equal(found, wanted)
 
 
+def by_steps(
+    exact: Any, image: Any, names: Any, tokenizer: Tokenizer, manifest: Any, preset: str
+) -> Any:
+    """Class maps and match of an image by the written steps, in float64."""
+    return steps.class_maps(
+        exact,
+        image,
+        names,
+        tokenizer.get_vocab(),
+        encode_id=ENC,
+        layer=manifest.layer,
+        head=manifest.head,
+        side=IMAGE_SIZE,
+        patch=manifest.preprocess.patch,
+        preset=preset,
+    )
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("classes", CLASSES, ids=len)
 def test_steps_4_and_5_passes_of_salience_dropout_give_class_maps(
@@ -119,18 +137,7 @@ def test_steps_4_and_5_passes_of_salience_dropout_give_class_maps(
     """The whole way from names and pixels, by Hugging Face's model and autograd in float64."""
     image = picture(len(classes), 90, 70)
     manifest = segmenter.model.manifest
-    maps, match = steps.class_maps(
-        exact,
-        image,
-        classes,
-        tokenizer.get_vocab(),
-        encode_id=ENC,
-        layer=manifest.layer,
-        head=manifest.head,
-        side=IMAGE_SIZE,
-        patch=manifest.preprocess.patch,
-        preset=preset,
-    )
+    maps, match = by_steps(exact, image, classes, tokenizer, manifest, preset)
     found = segmenter.segment(image, classes, settings=Settings.preset(preset, crf=None))
     assert maps.max() > 0
     difference = np.abs(found.class_maps - maps).max()
@@ -143,18 +150,8 @@ def test_step_5_a_class_with_synonyms_is_the_largest_of_their_maps(
     segmenter: Segmenter, exact: Any, tokenizer: Tokenizer, picture, preset: str
 ):
     image, manifest = picture(2, 90, 70), segmenter.model.manifest
-    maps, _ = steps.class_maps(
-        exact,
-        image,
-        ["dog", "sofa", "tv-monitor", "hot air balloon"],
-        tokenizer.get_vocab(),
-        encode_id=ENC,
-        layer=manifest.layer,
-        head=manifest.head,
-        side=IMAGE_SIZE,
-        patch=manifest.preprocess.patch,
-        preset=preset,
-    )
+    names = ["dog", "sofa", "tv-monitor", "hot air balloon"]
+    maps, _ = by_steps(exact, image, names, tokenizer, manifest, preset)
     classes = ["dog", ["sofa", "tv-monitor", "hot air balloon"]]
     found = segmenter.segment(image, classes, settings=Settings.preset(preset, crf=None))
     wanted = np.stack([maps[0], np.maximum(maps[1], np.maximum(maps[2], maps[3]))])
