@@ -128,7 +128,7 @@ if find_spec("torch"):  # of tests that need it, from modules that do
 
     # By how many MiB the memory of 8 threads may grow from the second fifth of a soak on, and by
     # how many of Python's blocks. The backends keep what was needed at once so far. Seen of 20,000
-    # results: 18 and 25; of 2,400: 23, and 500 blocks. A minute, in which no memory has settled
+    # results: 6 to 25; of 2,400: 23, and 500 blocks. A minute, in which no memory has settled
     # yet, may take `soak.UNSETTLED_MIB`; seen: 37.
     SOAK_MEMORY = soak.MEMORY_MIB
     SOAK_BLOCKS = soak.BLOCKS
