@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -88,7 +89,8 @@ _WAYS = (
 
 def odd_value(random: Random) -> Any:
     """Choose a value that JSON can hold, and hardly anybody expects."""
-    return random.choice((*ODD_VALUES, random.choice(ODD_NUMBERS), random.choice(ODD_TEXT)))
+    chosen = random.choice((*ODD_VALUES, random.choice(ODD_NUMBERS), random.choice(ODD_TEXT)))
+    return deepcopy(chosen)  # it may be damaged in its turn
 
 
 def damage_json(random: Random, value: Any) -> None:

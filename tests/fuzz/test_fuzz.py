@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
+from tests.fuzz import manifests
 from tests.fuzz.cases import KINDS, LONGEST
 from tests.fuzz.runs import Outcome, run
 
@@ -33,3 +35,10 @@ def test_a_few(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_many(kind: str, tmp_path: Path) -> None:
     require_no_fault(run(kind, 0, MANY[kind], tmp_path), MANY[kind])
+
+
+def test_a_case_is_the_same_whatever_ran_before() -> None:
+    numbers = range(500)
+    made = [manifests.make(Random(number)) for number in numbers]
+    again = [manifests.make(Random(number)) for number in reversed(numbers)]
+    assert made == again[::-1]
