@@ -113,11 +113,17 @@ def _of_list(path: str, avoided: str) -> Iterator[FoundImage]:
     except (OSError, UnicodeDecodeError) as error:
         yield _failed(path, f"'{path}' cannot be read: {reason(error)}", "give a UTF-8 text file")
         return
-    lines = [line for line in text.split("\n") if line.strip()]
-    if not lines:
+    if not text.strip():
         yield _failed(path, f"the list '{path}' is empty", "write an image in each line")
-    for line in lines:
-        yield from _of_argument(line, avoided, in_list=True)
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        for image in _of_argument(line, avoided, in_list=True):
+            if isinstance(image.image, Path) and not os.path.lexists(image.image):
+                cause = f"no image at '{line}', which line {number} of '{path}' names"
+                yield _failed(line, cause, "check the path, which starts at the working folder")
+            else:
+                yield image
 
 
 def _of_folder(folder: str, avoided: str) -> Iterator[FoundImage]:

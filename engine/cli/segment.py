@@ -87,7 +87,7 @@ def command(
     """Segment images into named classes.
 
     An IMAGE is a file, a URL, a folder of images with all its sub-folders, a text file (.txt) with
-    one of these a line, or - for standard input.
+    one of these a line, or - for standard input. Paths start at the working folder.
 
     \b
     pnp-ovss segment street.jpg --classes "car,traffic light,tree" -o out
