@@ -11,6 +11,7 @@
 #include <new>
 #include <vector>
 
+#include <pthread.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -83,21 +84,30 @@ public:
     }
 
     void give(Block block) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (block.bytes < HUGE_PAGE || pooled_bytes_ + block.bytes > MAX_BYTES ||
-            blocks_.size() == MAX_BLOCKS)
-            return std::free(block.start);
-        blocks_.push_back(block);
-        pooled_bytes_ += block.bytes;
+        if (!keep(block)) std::free(block.start);
     }
 
 private:
+    bool keep(Block block) {
+        if (block.bytes < HUGE_PAGE) return false;
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (pooled_bytes_ + block.bytes > MAX_BYTES || blocks_.size() == MAX_BLOCKS) return false;
+        blocks_.push_back(block);
+        pooled_bytes_ += block.bytes;
+        return true;
+    }
+
     static constexpr size_t MAX_BYTES = size_t(256) << 20, MAX_BLOCKS = 64;
     std::mutex mutex_;
     std::vector<Block> blocks_;
     size_t pooled_bytes_ = 0;
 
-    Pool() { blocks_.reserve(MAX_BLOCKS); }
+    // A fork waits for whoever holds the lock: in the child that thread would never let go of it.
+    Pool() {
+        blocks_.reserve(MAX_BLOCKS);
+        pthread_atfork([] { shared().mutex_.lock(); }, [] { shared().mutex_.unlock(); },
+                       [] { shared().mutex_.unlock(); });
+    }
 };
 
 // Deleter of a Buffer: gives its block to the pool, and its bytes back to the count.

@@ -217,6 +217,41 @@ def test_other_threads_go_on_meanwhile():
     assert wait < took / 3  # a held GIL is one gap as long as the call
 
 
+def test_a_child_waits_for_no_thread_of_its_parent():
+    """Threads share a pool of memory, whose lock one of them may hold when the process forks."""
+    program = """
+import os, threading, time
+import numpy as np
+from pnp_ovss.kernels.cpu.densecrf import densecrf
+image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+likely = np.full((3, 60, 80), 1 / 3, np.float32)
+stop = threading.Event()
+def work():
+    while not stop.is_set(): densecrf(image, likely, iterations=0)
+threads = [threading.Thread(target=work) for _ in range(3)]
+for thread in threads: thread.start()
+hung = False
+for _ in range(60):
+    child = os.fork()
+    if not child:
+        densecrf(image, likely, iterations=0)
+        os._exit(0)
+    latest = time.monotonic() + 10
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        if hung := time.monotonic() > latest:
+            os.kill(child, 9)
+            break
+        time.sleep(0.001)
+    if hung: break
+stop.set()
+for thread in threads: thread.join()
+print("hung" if hung else "done")
+"""
+    words = [sys.executable, "-W", "ignore:This process", "-c", program]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "done\n", done.stderr
+
+
 SIZE = ("211", "93")
 
 
