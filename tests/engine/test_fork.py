@@ -52,7 +52,8 @@ def ended(child, status=7):
 
 def run(code: str, backend: str, crf: str = "densecrf") -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PARENT + code, backend, crf],
+        # Python 3.12 and later warn of any fork beside threads.
+        [sys.executable, "-W", "ignore:This process", "-c", PARENT + code, backend, crf],
         capture_output=True,
         text=True,
         timeout=60,
@@ -162,8 +163,11 @@ def fork(*_):
     child = os.fork()
     if not child: os._exit(7)
     children.append(child)
+    # Not earlier: Python hangs where a handler forks in the middle of its own fork, as
+    # concurrent.futures holds a lock meanwhile.
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
 signal.signal(signal.SIGALRM, fork)
-signal.setitimer(signal.ITIMER_REAL, 0.01, 0.05)
+signal.setitimer(signal.ITIMER_REAL, 0.01)
 began = time.monotonic()
 while len(children) < 4: labels(segmenter)
 signal.setitimer(signal.ITIMER_REAL, 0)
