@@ -55,7 +55,7 @@ class Segmenter:
         threads: int | None = None,
         fetch_urls: bool = False,
     ) -> None:
-        self._loaded = LoadedModel(model, precision=precision, threads=threads, method=method)
+        self._loaded = LoadedModel(model, method, precision=precision, threads=threads)
         self.settings: Settings = model.manifest.settings
         self.device: str = method.device.name
         self.threads = threads
@@ -362,10 +362,4 @@ class Segmenter:
 
 def _raising(results: Generator[Result | PnpOvssError, None, None]) -> Iterator[Result]:
     with closing(results):
-        for result in results:
-            if isinstance(result, PnpOvssError):
-                try:
-                    raise result
-                finally:
-                    del result
-            yield result
+        yield from map(given, results)

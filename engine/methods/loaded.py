@@ -20,34 +20,24 @@ class LoadedModel:
 
     Args:
         folder: model folder.
-        backend: "auto", or a key of `runners.BACKENDS`.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: precision of the arithmetic.
-        threads: number of threads that a graph may use on the CPU; None leaves it to the backend.
-        method: method that has the model loaded; by default it is loaded now.
-
-    Raises:
-        ModelError: the folder lacks what the method needs, or its files were changed.
-        BackendError: the backend, the device or the precision cannot be had.
+        method: method that has the model loaded.
+        precision: precision that was asked for; see `open_method`.
+        threads: number of threads that was asked for.
     """
 
     def __init__(
         self,
         folder: ModelFolder,
+        method: Method,
         *,
-        backend: str = "auto",
-        device: str = "auto",
         precision: PrecisionChoice = "auto",
         threads: int | None = None,
-        method: Method | None = None,
     ) -> None:
         self.folder = folder
-        self._backend, self._device = backend, device
-        self._precision: PrecisionChoice = precision
-        self._threads = threads
+        self._how: dict[str, Any] = {"precision": precision, "threads": threads}
         self._closed = False
         self._lock = Lock()
-        self._method: Method | None = method or self._open()
+        self._method: Method | None = method
         tell_after_fork(self)
 
     @property
@@ -56,6 +46,7 @@ class LoadedModel:
 
         Raises:
             ExecutionError: the model was closed.
+            ModelError: its files were changed, and it has to be loaded again.
         """
         method = self._method
         if method is not None:
@@ -64,7 +55,7 @@ class LoadedModel:
             if self._closed:
                 raise model_closed()
             if self._method is None:
-                self._method = self._open()
+                self._method = open_method(self.folder, **self._how)
             return self._method
 
     def close(self) -> None:
@@ -86,26 +77,15 @@ class LoadedModel:
         if self._closed:
             raise model_closed()
         self._keep_place()
-        how = (self._backend, self._device, self._precision, self._threads)
-        return _load_again, (self.folder, *how)
-
-    def _open(self) -> Method:
-        return open_method(
-            self.folder,
-            backend=self._backend,
-            device=self._device,
-            precision=self._precision,
-            threads=self._threads,
-        )
+        return _load_again, (self.folder, self._how)
 
     def _keep_place(self) -> None:
         """Remember what "auto" took, for whoever loads the model again."""
         if self._method is not None:
-            self._backend = self._method.placement.backend or self._backend
-            self._device = self._method.device.name
+            self._how["backend"] = self._method.placement.backend or "auto"
+            self._how["device"] = self._method.device.name
 
 
-def _load_again(
-    folder: ModelFolder, backend: str, device: str, precision: PrecisionChoice, threads: int | None
-) -> LoadedModel:
-    return LoadedModel(folder, backend=backend, device=device, precision=precision, threads=threads)
+def _load_again(folder: ModelFolder, how: dict[str, Any]) -> LoadedModel:
+    method = open_method(folder, **how)
+    return LoadedModel(folder, method, precision=how["precision"], threads=how["threads"])

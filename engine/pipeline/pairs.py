@@ -43,7 +43,10 @@ def taken(pairs: Iterable[Pair], *, fetch_urls: bool = False) -> Iterator[Pair |
 def given(one: Taken | PnpOvssError) -> Taken:
     """Return what was taken, or raise the error that it met."""
     if isinstance(one, PnpOvssError):
-        raise one
+        try:
+            raise one
+        finally:
+            del one  # its traceback has this frame
     return one
 
 
