@@ -67,14 +67,13 @@ def find_images(arguments: Sequence[str], output: Path) -> list[FoundImage]:
         InputError: a path is relative to a working folder that is gone.
     """
     avoided = os.path.realpath(absolute(output))
-    found = [
-        image for argument in arguments for image in _of_argument(argument, avoided, in_list=False)
-    ]
+    found = [image for argument in arguments for image in _of_argument(argument, avoided)]
     _tell_apart([one for one in found if not isinstance(one.image, InputError)])
     return found
 
 
-def _of_argument(argument: str, avoided: str, *, in_list: bool) -> Iterator[FoundImage]:
+def _of_argument(argument: str, avoided: str, line: str = "") -> Iterator[FoundImage]:
+    """Find the images of an argument; `line` names the line of a list that it stands in, if any."""
     if argument == "-":
         yield _of_standard_input()
     elif is_url(argument):
@@ -84,13 +83,17 @@ def _of_argument(argument: str, avoided: str, *, in_list: bool) -> Iterator[Foun
     elif os.path.isdir(argument):
         yield from _of_folder(argument, avoided)
     elif argument.lower().endswith(".txt") and os.path.isfile(argument):
-        if in_list:
+        if line:
             cure = "name it on the command line"
             yield _failed(argument, f"'{argument}' is a list within a list", cure)
         else:
             yield from _of_list(argument, avoided)
     else:
-        yield _of_file(argument, 1)
+        image = _of_file(argument, 1)
+        if line and not os.path.lexists(argument):
+            cause = f"no image at '{argument}', which {line} names"
+            image = _failed(argument, cause, "check the path, which starts at the working folder")
+        yield image
 
 
 def _of_file(path: str, kept: int) -> FoundImage:
@@ -116,14 +119,8 @@ def _of_list(path: str, avoided: str) -> Iterator[FoundImage]:
     if not text.strip():
         yield _failed(path, f"the list '{path}' is empty", "write an image in each line")
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        for image in _of_argument(line, avoided, in_list=True):
-            if isinstance(image.image, Path) and not os.path.lexists(image.image):
-                cause = f"no image at '{line}', which line {number} of '{path}' names"
-                yield _failed(line, cause, "check the path, which starts at the working folder")
-            else:
-                yield image
+        if line.strip():
+            yield from _of_argument(line, avoided, f"line {number} of '{path}'")
 
 
 def _of_folder(folder: str, avoided: str) -> Iterator[FoundImage]:
