@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .reference import Lines
+
 Array = Any  # np.ndarray on the CPU, cupy.ndarray on a GPU
 
 # Defaults of the dense CRF. sxy is a standard deviation in pixels, srgb one in levels of 0 to 255;
@@ -34,8 +36,9 @@ class Launch(Protocol):
 class Kernels(Protocol):
     """The kernels of a device: `cpu.kernels` on the CPU, `CudaKernels` on a GPU.
 
-    `reference` defines what each kernel computes, and its arguments. B images, N captions, T
-    tokens, P patches on a grid of gh x gw, C classes, H x W pixels.
+    `reference` defines what each kernel computes, and its arguments. B images, M captions, T
+    tokens, P patches on a grid of gh x gw, C classes, H x W pixels. N channels: the background,
+    where there is one, and then one for each class map.
     """
 
     def normalize(
@@ -68,35 +71,28 @@ class Kernels(Protocol):
         """Average salience over the tokens of each class, [N, T, P] -> [C, P]."""
         ...
 
-    def threshold(self, maps: Array, level: float) -> Array:
-        """Zero each class map below the threshold, [C, gh, gw] -> [C, gh, gw]."""
+    def channels(self, maps: Array, lines: Lines, level: float) -> Array:
+        """Make channels of class maps, each scaled to [0, 1]: [C, gh, gw] -> [N, H, W]."""
         ...
 
-    def background(self, maps: Array) -> Array:
-        """Mark where every class map is zero, [C, gh, gw] -> [2gh - 1, 2gw - 1]."""
+    def probabilities(self, maps: Array, lines: Lines, level: float) -> Array:
+        """Return the softmax over the channels of class maps: [C, gh, gw] -> [N, H, W]."""
         ...
 
-    def resample(
-        self,
-        rows: npt.NDArray[np.float64],
-        maps: Array,
-        columns: npt.NDArray[np.float64],
-        out: Array,
-        levels: Array,
-    ) -> None:
-        """Upsample class maps [C, gh, gw] to the pixels, into out [C, H, W] and levels [C]."""
-        ...
-
-    def scale_channels(self, channels: Array, levels: Array, rounding: float) -> None:
-        """Scale each channel [C, H, W] to [0, 1], in place."""
-        ...
-
-    def softmax(self, channels: Array) -> Array:
-        """Return the softmax over the channels, [C, H, W] -> [C, H, W]."""
+    def labels(
+        self, maps: Array, lines: Lines, level: float, numbers: npt.NDArray[np.uint16]
+    ) -> Array:
+        """Label each pixel with the number of its largest channel: [C, gh, gw] -> uint16 [H, W]."""
         ...
 
     def choose_labels(self, channels: Array, numbers: npt.NDArray[np.uint16]) -> Array:
-        """Label each pixel by its largest channel, [C, H, W] -> uint16 [H, W]."""
+        """Label each pixel with the number of its largest channel: [N, H, W] -> uint16 [H, W]."""
+        ...
+
+    def enlarged_labels(
+        self, probabilities: Array, numbers: npt.NDArray[np.uint16], height: int, width: int
+    ) -> Array:
+        """Enlarge probabilities [N, h, w] bilinearly, and label each pixel: uint16 [H, W]."""
         ...
 
     def densecrf(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
 
 from ..interface import BILATERAL, GAUSSIAN, ITERATIONS
+from .library import load
 
 
 class _Parameters(ctypes.Structure):
@@ -122,7 +121,7 @@ def densecrf(
         raise ValueError(f"probabilities are empty: {list(probabilities.shape)}")
     labels, height, width = probabilities.shape
     marginals = np.empty_like(probabilities)
-    code = load().pnp_densecrf(
+    code = load_densecrf().pnp_densecrf(
         image.ctypes.data,
         probabilities.ctypes.data,
         marginals.ctypes.data,
@@ -153,8 +152,7 @@ def densecrf(
 _MAX_THREADS = 256
 
 
-@cache
-def load() -> ctypes.CDLL:
+def load_densecrf() -> ctypes.CDLL:
     """Load the C++ extension, once in a process.
 
     Returns:
@@ -164,10 +162,7 @@ def load() -> ctypes.CDLL:
         ImportError: the extension was not built.
         OSError: the extension cannot be loaded.
     """
-    spec = find_spec("pnp_ovss.kernels._densecrf")
-    if spec is None or spec.origin is None:
-        raise ImportError("pnp_ovss.kernels._densecrf was not built")
-    library = ctypes.CDLL(spec.origin)
+    library = load("_densecrf")
     pointer, size = ctypes.c_void_p, ctypes.c_int32
     library.pnp_densecrf.argtypes = (*[pointer] * 3, *[size] * 3, *[pointer] * 2)
     library.pnp_densecrf.restype = ctypes.c_int32

@@ -1,31 +1,19 @@
-"""Lists the kernels on the CPU: the NumPy functions of `reference`, and the dense CRF in C++."""
+"""Lists the kernels on the CPU: images and refinement in C++, the passes in NumPy."""
 
-from ..reference import (
-    accumulate,
-    background,
-    blank_patches,
-    choose_labels,
-    class_maps,
-    drop_salient,
-    normalize,
-    resample,
-    scale_channels,
-    softmax,
-    threshold,
-)
+from ..reference import accumulate, blank_patches, class_maps, drop_salient, normalize
 from .densecrf import densecrf
+from .refine import channels, choose_labels, enlarged_labels, labels, probabilities
 
 __all__ = [
     "accumulate",
-    "background",
     "blank_patches",
+    "channels",
     "choose_labels",
     "class_maps",
     "densecrf",
     "drop_salient",
+    "enlarged_labels",
+    "labels",
     "normalize",
-    "resample",
-    "scale_channels",
-    "softmax",
-    "threshold",
+    "probabilities",
 ]

@@ -26,13 +26,21 @@ static __device__ float to_float(Half half) {
     return __uint_as_float(sign | __float_as_uint(__uint_as_float(rest << 13) * 5.192296858534828e33f));
 }
 
+// Converts a float32 to a float64 exactly; a plain conversion flushes a subnormal to zero (-ftz=true).
+static __device__ double to_double(float value) {
+    const unsigned int bits = __float_as_uint(value), rest = bits & 0x7FFFFFFFu;
+    if (rest >= 0x800000u) return value;
+    const double magnitude = (double)rest * 1.401298464324817e-45;
+    return bits == rest ? magnitude : -magnitude;
+}
+
 // Reduces low and high to the least and the largest value of all threads of the block, in every thread. Each
-// thread of the block must call it.
-static __device__ void reduce_extent(float &low, float &high) {
-    __shared__ float lows[BLOCK / WARP], highs[BLOCK / WARP];
+// thread of the block must call it. They are float64 as float32 would be flushed to zero where it is subnormal.
+static __device__ void reduce_extent(double &low, double &high) {
+    __shared__ double lows[BLOCK / WARP], highs[BLOCK / WARP];
     for (int step = WARP / 2; step > 0; step /= 2) {
-        low = fminf(low, __shfl_xor_sync(ALL_LANES, low, step));
-        high = fmaxf(high, __shfl_xor_sync(ALL_LANES, high, step));
+        low = fmin(low, __shfl_xor_sync(ALL_LANES, low, step));
+        high = fmax(high, __shfl_xor_sync(ALL_LANES, high, step));
     }
     __syncthreads();  // other threads may still read the last call's values
     if (threadIdx.x % WARP == 0) {
@@ -41,7 +49,7 @@ static __device__ void reduce_extent(float &low, float &high) {
     }
     __syncthreads();
     for (unsigned int warp = 0; warp < blockDim.x / WARP; warp++) {
-        low = fminf(low, lows[warp]);
-        high = fmaxf(high, highs[warp]);
+        low = fmin(low, lows[warp]);
+        high = fmax(high, highs[warp]);
     }
 }

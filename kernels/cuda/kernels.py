@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..interface import Array, Launch
+from ..reference import ROUNDING, Lines
 from . import densecrf as cuda_crf
 
 BLOCK = 256  # threads of a block
@@ -208,6 +209,40 @@ class CudaKernels:
             np.int64(out.size),
             self.xp.asarray(numbers),
             out,
+        )
+        return out
+
+    def channels(self, maps: Array, lines: Lines, level: float) -> Array:
+        """Make channels of class maps, each scaled to [0, 1]: [C, gh, gw] -> [N, H, W]."""
+        kept = self.threshold(maps, level)
+        first = int(lines.has_background)
+        out = self.xp.empty((first + len(maps), len(lines.rows), len(lines.columns)), np.float32)
+        levels = self.xp.empty(len(out), np.float64)
+        if lines.cell_rows is not None and lines.cell_columns is not None:
+            cells = self.background(kept)[None]
+            self.resample(lines.cell_rows, cells, lines.cell_columns, out[:1], levels[:1])
+        self.resample(lines.rows, kept, lines.columns, out[first:], levels[first:])
+        self.scale_channels(out, levels, ROUNDING)
+        return out
+
+    def probabilities(self, maps: Array, lines: Lines, level: float) -> Array:
+        """Return the softmax over the channels of class maps: [C, gh, gw] -> [N, H, W]."""
+        return self.softmax(self.channels(maps, lines, level))
+
+    def labels(
+        self, maps: Array, lines: Lines, level: float, numbers: npt.NDArray[np.uint16]
+    ) -> Array:
+        """Label each pixel with the number of its largest channel: [C, gh, gw] -> uint16 [H, W]."""
+        return self.choose_labels(self.channels(maps, lines, level), numbers)
+
+    def enlarged_labels(
+        self, probabilities: Array, numbers: npt.NDArray[np.uint16], height: int, width: int
+    ) -> Array:
+        """Enlarge probabilities [N, h, w] bilinearly, and label each pixel: uint16 [H, W]."""
+        out = self.xp.empty((height, width), np.uint16)
+        sizes = map(np.int64, (*probabilities.shape, height, width))
+        self.launch(
+            "enlarged_labels", out.size, probabilities, *sizes, self.xp.asarray(numbers), out
         )
         return out
 

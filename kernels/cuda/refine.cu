@@ -7,14 +7,14 @@ extern "C" __global__ void threshold(const float *maps, Index classes, Index pat
                                      float *out) {
     for (Index c = blockIdx.x; c < classes; c += gridDim.x) {
         const float *map = maps + c * patches;
-        float low = INFINITE, high = -INFINITE;
+        double low = INFINITE, high = -INFINITE;
         for (Index i = threadIdx.x; i < patches; i += blockDim.x) {
-            low = fminf(low, map[i]);
-            high = fmaxf(high, map[i]);
+            low = fmin(low, to_double(map[i]));
+            high = fmax(high, to_double(map[i]));
         }
         reduce_extent(low, high);
         for (Index i = threadIdx.x; i < patches; i += blockDim.x) {
-            const double scaled = high > low ? ((double)map[i] - low) / ((double)high - low) : 0;
+            const double scaled = high > low ? (to_double(map[i]) - low) / (high - low) : 0;
             out[c * patches + i] = scaled < level ? 0 : map[i];
         }
     }
@@ -31,7 +31,7 @@ extern "C" __global__ void background(const float *maps, Index classes, Index gr
         for (Index c = 0; c < classes && empty; c++)
             for (Index y = row / 2; y <= (row + 1) / 2; y++)
                 for (Index x = column / 2; x <= (column + 1) / 2; x++)
-                    empty = empty && maps[(c * grid_height + y) * grid_width + x] == 0;
+                    empty = empty && to_double(maps[(c * grid_height + y) * grid_width + x]) == 0;
         out[i] = empty;
     }
 }
@@ -39,14 +39,14 @@ extern "C" __global__ void background(const float *maps, Index classes, Index gr
 // Computes units [C]: the power of two that brings the largest magnitude of each map [gh][gw] into [0.5, 1).
 extern "C" __global__ void units(const float *maps, Index count, Index cells, double *units) {
     for (Index map = blockIdx.x; map < count; map += gridDim.x) {
-        float low = 0, high = 0;
+        double low = 0, high = 0;
         for (Index i = threadIdx.x; i < cells; i += blockDim.x) {
-            low = fminf(low, maps[map * cells + i]);
-            high = fmaxf(high, maps[map * cells + i]);
+            low = fmin(low, to_double(maps[map * cells + i]));
+            high = fmax(high, to_double(maps[map * cells + i]));
         }
         reduce_extent(low, high);
         int exponent;
-        frexp((double)fmaxf(-low, high), &exponent);
+        frexp(fmax(-low, high), &exponent);
         if (threadIdx.x == 0) units[map] = ldexp(1.0, -exponent);
     }
 }
@@ -59,7 +59,7 @@ extern "C" __global__ void resample_rows(const double *rows, const float *maps, 
         const Index column = i % grid_width, row = i / grid_width % height, map = i / grid_width / height;
         double sum = 0;
         for (Index k = 0; k < grid_height; k++)
-            sum += rows[row * grid_height + k] * maps[(map * grid_height + k) * grid_width + column];
+            sum += rows[row * grid_height + k] * to_double(maps[(map * grid_height + k) * grid_width + column]);
         tall[i] = sum * units[map];
     }
 }
@@ -109,15 +109,15 @@ extern "C" __global__ void extents(const float *channels, Index count, Index pix
     for (Index item = blockIdx.x; item < count * pieces; item += gridDim.x) {
         const Index channel = item / pieces, start = item % pieces * PIECE;
         const Index end = start + PIECE < pixels ? start + PIECE : pixels;
-        float low = INFINITE, high = -INFINITE;
+        double low = INFINITE, high = -INFINITE;
         for (Index i = start + threadIdx.x; i < end; i += blockDim.x) {
-            low = fminf(low, channels[channel * pixels + i]);
-            high = fmaxf(high, channels[channel * pixels + i]);
+            low = fmin(low, (double)channels[channel * pixels + i]);
+            high = fmax(high, (double)channels[channel * pixels + i]);
         }
         reduce_extent(low, high);
         if (threadIdx.x == 0) {
-            atomicMin(&extents[2 * channel], ordered(low));
-            atomicMax(&extents[2 * channel + 1], ordered(high));
+            atomicMin(&extents[2 * channel], ordered((float)low));
+            atomicMax(&extents[2 * channel + 1], ordered((float)high));
         }
     }
 }
@@ -153,6 +153,51 @@ extern "C" __global__ void choose_labels(const float *channels, Index count, Ind
         Index best = 0;
         for (Index c = 1; c < count; c++)
             if (channels[c * pixels + i] > channels[best * pixels + i]) best = c;
+        labels[i] = numbers[best];
+    }
+}
+
+// The place of the center of a pixel of `size` between two pixels of `from`, with pixels as areas.
+struct Between {
+    Index lower, upper;
+    float part;  // of the way from the lower to the upper
+};
+
+static __device__ Between between(Index pixel, Index from, Index size) {
+    Index position = (2 * pixel + 1) * from - size;
+    if (position < 0) position = 0;
+    Between place;
+    place.lower = position / (2 * size);
+    if (place.lower > from - 1) place.lower = from - 1;
+    place.upper = place.lower + 1 < from ? place.lower + 1 : place.lower;
+    place.part = (float)((double)(position - 2 * size * place.lower) / (double)(2 * size));
+    return place;
+}
+
+// Interpolates: a * (1 - part) + b * part, each product rounded.
+static __device__ float mixed(float a, float b, float part) {
+    return __fadd_rn(__fmul_rn(a, __fsub_rn(1, part)), __fmul_rn(b, part));
+}
+
+// Enlarges probabilities [C][from_height][from_width] bilinearly, and labels each pixel: labels [H][W] = the number
+// (of numbers [C]) of the largest; among equals, the first.
+extern "C" __global__ void enlarged_labels(const float *probabilities, Index count, Index from_height,
+                                           Index from_width, Index height, Index width,
+                                           const unsigned short *numbers, unsigned short *labels) {
+    for (Index i = first_item(); i < height * width; i += next_items()) {
+        const Between y = between(i / width, from_height, height), x = between(i % width, from_width, width);
+        Index best = 0;
+        float most = -INFINITE;
+        for (Index c = 0; c < count; c++) {
+            const float *above = probabilities + (c * from_height + y.lower) * from_width;
+            const float *below = probabilities + (c * from_height + y.upper) * from_width;
+            const float value = mixed(mixed(above[x.lower], below[x.lower], y.part),
+                                      mixed(above[x.upper], below[x.upper], y.part), x.part);
+            if (value > most) {
+                most = value;
+                best = c;
+            }
+        }
         labels[i] = numbers[best];
     }
 }

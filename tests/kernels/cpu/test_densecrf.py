@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +19,9 @@ from pnp_ovss.engine.refine import pydensecrf_worker
 from pnp_ovss.kernels import densecrf, reference
 from pnp_ovss.kernels.cpu import densecrf as crf
 from tests import thresholds
+from tests.kernels.cpu.compiled import build, run
 
 ROOT = Path(__file__).parents[3]
-CPU = ROOT / "kernels" / "cpu"
 SAMPLES = sorted((ROOT / "engine" / "data" / "samples").glob("*.jpg"))
 TERMS: tuple[dict[str, Any], ...] = (
     {},
@@ -189,11 +188,11 @@ def test_what_cannot_be_used_is_refused(change: dict, message: str):
 
 def test_the_extension_is_loaded_when_it_is_first_used():
     program = (
-        "from pnp_ovss.kernels.cpu import densecrf, kernels\n"
+        "from pnp_ovss.kernels.cpu import kernels, library\n"
         "import numpy as np\n"
-        "before = densecrf.load.cache_info().currsize\n"
+        "before = library.load.cache_info().currsize\n"
         "kernels.densecrf(np.zeros((1, 1, 3), np.uint8), np.ones((1, 1, 1), np.float32))\n"
-        "print(before, densecrf.load.cache_info().currsize)"
+        "print(before, library.load.cache_info().currsize)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "0 1\n", done.stderr
@@ -250,28 +249,12 @@ print("hung" if hung else "done")
 SIZE = ("211", "93")
 
 
-def build(folder: Path, *flags: str) -> Path:
-    compiler = shutil.which("c++") or pytest.skip("no C++ compiler")
-    program = folder / "densecrf_test"
-    sources = [Path(__file__).with_name("densecrf_test.cpp"), *CPU.glob("*.cpp")]
-    standard = ["-std=c++17", "-g", "-Wno-psabi", "-pthread", f"-I{CPU}"]
-    subprocess.run([compiler, *standard, *flags, "-o", program, *sources], check=True)
-    return program
-
-
-def run(program: Path, *words: str) -> str:
-    done = subprocess.run([program, *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.skipif(
     sys.platform != "linux", reason="sanitizers are as GCC and Clang have them here"
 )
 @pytest.mark.slow
 def test_random_problems_under_address_and_undefined_behavior_sanitizers(tmp_path: Path):
-    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    program = build(tmp_path, "-O1", *sanitizers)
+    program = build(tmp_path, "densecrf_test.cpp", "-O1", "-fsanitize=address,undefined")
     for count in (500, 10_000):
         assert f"{count} problems" in run(program, "fuzz", str(count), str(count))
     run(program, "threads", *SIZE)
@@ -282,6 +265,6 @@ def test_random_problems_under_address_and_undefined_behavior_sanitizers(tmp_pat
 )
 @pytest.mark.slow
 def test_threads_under_thread_sanitizer(tmp_path: Path):
-    program = build(tmp_path, "-O1", "-fsanitize=thread")
+    program = build(tmp_path, "densecrf_test.cpp", "-O1", "-fsanitize=thread")
     run(program, "threads", *SIZE)
     run(program, "fuzz", "100", "2")

@@ -43,7 +43,7 @@ struct Fiber {
     State state;
     Dimensions index;
     unsigned shuffles;  // so far: a lane may be at its next while others still read what it said in the last
-    uint32_t said[2];
+    uint64_t said[2];
 };
 
 static ucontext_t scheduler;
@@ -68,7 +68,7 @@ static void wait(State state) {
     swapcontext(&own->context, &scheduler);
 }
 
-static uint32_t shuffle(uint32_t bits, size_t from) {
+static uint64_t shuffle(uint64_t bits, size_t from) {
     const unsigned turn = running->shuffles++ % 2;
     const size_t lane = size_t(running - fibers.data());
     running->said[turn] = bits;
@@ -177,8 +177,12 @@ static inline uint32_t __float_as_uint(float value) {
     return bits;
 }
 
-static inline float __shfl_xor_sync(uint32_t, float value, int step) {
-    return __uint_as_float(cuda_on_cpu::shuffle(__float_as_uint(value), (threadIdx.x % 32) ^ size_t(step)));
+static inline double __shfl_xor_sync(uint32_t, double value, int step) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits = cuda_on_cpu::shuffle(bits, (threadIdx.x % 32) ^ size_t(step));
+    memcpy(&value, &bits, sizeof bits);
+    return value;
 }
 
 static inline float __fadd_rn(float a, float b) { return a + b; }

@@ -226,6 +226,46 @@ def test_softmax_and_labels(cuda: Any, count, height, width, seed):
     np.testing.assert_array_equal(labels, reference.choose_labels(channels, names))
 
 
+@FEW
+@given(classes=counts, grid=grids, height=sides, width=sides, background=st.booleans(), seed=seeds)
+def test_refinement_as_a_whole(cuda: Any, classes, grid, height, width, background, seed):
+    rng = np.random.default_rng(seed)
+    maps = some_maps(rng, classes, grid)
+    lines = reference.line_matrices(grid, (height, width), 2.5, background=background)
+    mine = cuda.xp.asarray(maps)
+    likely = host(cuda.probabilities(mine, lines, 0.15))
+    wanted = reference.probabilities(maps, lines, 0.15)
+    np.testing.assert_allclose(likely, wanted, rtol=0, atol=thresholds.CHANNELS)
+    names = rng.integers(0, 2**16, len(likely)).astype(np.uint16)
+    channels = host(cuda.channels(mine, lines, 0.15))
+    labels = host(cuda.labels(mine, lines, 0.15, names))
+    np.testing.assert_array_equal(labels, reference.choose_labels(channels, names))
+
+
+@FEW
+@given(count=counts, size=st.tuples(sides, sides), height=sides, width=sides, seed=seeds)
+def test_enlarged_labels(cuda: Any, count, size, height, width, seed):
+    rng = np.random.default_rng(seed)
+    likely = rng.random((count, *size), np.float32)
+    names = rng.integers(0, 2**16, count).astype(np.uint16)
+    found = host(cuda.enlarged_labels(cuda.xp.asarray(likely), names, height, width))
+    np.testing.assert_array_equal(found, reference.enlarged_labels(likely, names, height, width))
+
+
+def test_subnormal_maps_are_no_zeros(cuda: Any):
+    """What CuPy compiles takes a subnormal float32 for zero (-ftz=true) unless told not to."""
+    maps = np.array([[[1e-40, 3e-40], [0, 2e-45]]], np.float32)
+    mine = cuda.xp.asarray(maps)
+    for level in (0, 0.5, 1):
+        found = host(cuda.threshold(mine, level))
+        np.testing.assert_array_equal(found, reference.threshold(maps, level))
+    np.testing.assert_array_equal(host(cuda.background(mine)), reference.background(maps))
+    lines = reference.line_matrices((2, 2), (5, 4), 0.0, background=True)
+    found = host(cuda.channels(mine, lines, 0.0))
+    wanted = reference.channels(maps, lines, 0.0)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CHANNELS)
+
+
 def test_every_bit_pattern_of_float16_is_read_right(cuda: Any):
     bits = np.arange(2**16, dtype=np.uint32).astype(np.uint16).view(np.float16).reshape(1, 1, -1)
     total = cuda.xp.zeros(bits.shape, np.float32)

@@ -1,17 +1,15 @@
-"""Defines the numeric kernels in NumPy; tests hold every implementation to these functions.
+"""Defines the refinement of class maps: from class maps to labels.
 
 Symbols in shapes:
-    B: images of a batch.
-    N: captions of a batch; image b has the captions first_caption[b] to first_caption[b + 1] - 1.
-    T: tokens of a caption, padding included.
-    P: patches of an image, row by row from a grid of gh rows and gw columns.
-    C: classes.
+    C: class maps.
+    N: channels: the background, where there is one, and then a channel for each class map.
+    gh, gw: rows and columns of the grid of patches.
     H, W: height and width of an image in pixels.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,123 +17,122 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating]
 Float = TypeVar("Float", bound=np.floating)
 
+ROUNDING = 1e-5  # a channel is constant where it spans no more of its largest magnitude
+_FFT_ROUNDING = 1e-14  # seen: 2e-16 where there is nothing, 3e-13 where there is least
 
-def normalize(pixels: NDArray[np.uint8], mean: FloatArray, std: FloatArray) -> FloatArray:
-    """Normalize pixels: (pixels / 255 - mean) / std, with the channels first.
+
+class Lines(NamedTuple):
+    """The matrices that make channels of class maps: upsampling and blur along the two axes.
+
+    Both are linear and separable, so a channel is rows @ map @ columns^T. The background is
+    constant within each cell of the grid and each gap between cells, so its blur is such a product
+    too.
+
+    Attributes:
+        rows: vertical upsampling and blur, float64 [H, gh].
+        columns: horizontal upsampling and blur, float64 [W, gw].
+        cell_rows: vertical blur of cells and gaps, float64 [H, 2gh - 1]; None where there is no
+            background.
+        cell_columns: horizontal blur of cells and gaps, float64 [W, 2gw - 1], or None.
+    """
+
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    cell_rows: NDArray[np.float64] | None = None
+    cell_columns: NDArray[np.float64] | None = None
+
+    @property
+    def has_background(self) -> bool:
+        """Whether a background channel comes first."""
+        return self.cell_rows is not None
+
+
+def line_matrices(
+    grid: tuple[int, int], size: tuple[int, int], sigma: float, *, background: bool
+) -> Lines:
+    """Make the matrices for an image.
 
     Args:
-        pixels: pixels, uint8 [B, H, W, 3].
-        mean: mean of each color channel in [0, 1], float32 [3].
-        std: standard deviation of each color channel, float32 [3].
-
-    Returns:
-        Normalized pixels, float32 [B, 3, H, W].
+        grid: rows and columns of patches, (gh, gw).
+        size: height and width of the image in pixels, (H, W).
+        sigma: standard deviation of the Gaussian in pixels.
+        background: whether there is a background channel.
     """
-    scaled = pixels.astype(np.float32) / np.float32(255)
-    return np.ascontiguousarray(((scaled - mean) / std).transpose(0, 3, 1, 2))
+    axes = tuple(zip(grid, size, strict=True))
+    matrices = [_blurred(upsampling_matrix(*axis), sigma) for axis in axes]
+    if background:
+        matrices += [_blurred(cells_matrix(*axis), sigma) for axis in axes]
+    return Lines(*matrices)
 
 
-def blank_patches(pixels: FloatArray, dropped: NDArray[np.bool_], patch: int) -> FloatArray:
-    """Zero the normalized pixels of dropped patches, so that these show the mean color.
+def channels(maps: FloatArray, lines: Lines, level: float) -> FloatArray:
+    """Make channels of class maps: threshold, background, upsampling, blur, scaling.
 
     Args:
-        pixels: normalized pixels, [B, 3, H, W]; H is gh * patch, W is gw * patch.
-        dropped: whether each patch is dropped, bool [B, P].
-        patch: side of a patch in pixels.
+        maps: class maps, float32 [C, gh, gw], at least 0 and finite.
+        lines: matrices for the grid and the image.
+        level: threshold, from 0 to 1; a map is 0 below this part of its range.
 
     Returns:
-        Copy of the pixels with zeros in the dropped patches, [B, 3, H, W].
+        Channels, each scaled to [0, 1], float32 [N, H, W]; the background first.
     """
-    batch, channels, height, width = pixels.shape
-    rows, columns = height // patch, width // patch
-    tiles = pixels.copy().reshape(batch, channels, rows, patch, columns, patch)
-    keep = ~dropped.reshape(batch, 1, rows, 1, columns, 1)
-    tiles *= keep
-    return tiles.reshape(pixels.shape)
+    kept = threshold(maps, level)
+    first = int(lines.has_background)
+    out = np.empty((first + len(maps), len(lines.rows), len(lines.columns)), np.float32)
+    levels = np.empty(len(out), np.float64)
+    if lines.cell_rows is not None and lines.cell_columns is not None:
+        cells = background(kept)[None]
+        resample(lines.cell_rows, cells, lines.cell_columns, out[:1], levels[:1])
+    resample(lines.rows, kept, lines.columns, out[first:], levels[first:])
+    scale_channels(out, levels, ROUNDING)
+    return out
 
 
-def accumulate(
-    total: FloatArray,
-    salience: FloatArray,
-    dropped: NDArray[np.bool_],
-    class_token: NDArray[np.bool_],
-    first_caption: NDArray[np.int32],
-    weight: float,
-) -> FloatArray:
-    """Add the salience of a pass to the total, and score the patches of each image.
+def probabilities(maps: FloatArray, lines: Lines, level: float) -> FloatArray:
+    """Return the softmax over the channels of class maps, float32 [N, H, W]."""
+    return softmax(channels(maps, lines, level))
 
-    The salience of dropped patches counts as zero.
+
+def labels(
+    maps: FloatArray, lines: Lines, level: float, numbers: NDArray[np.uint16]
+) -> NDArray[np.uint16]:
+    """Label each pixel with the number (of uint16 [N]) of its largest channel, uint16 [H, W]."""
+    return choose_labels(channels(maps, lines, level), numbers)
+
+
+def enlarged_labels(
+    probabilities: FloatArray, numbers: NDArray[np.uint16], height: int, width: int
+) -> NDArray[np.uint16]:
+    """Enlarge probabilities bilinearly, and label each pixel by the largest.
+
+    Pixels are areas, as in the resize of images: the center of pixel i lies at (i + 1/2) * h / H -
+    1/2 of the small image.
 
     Args:
-        total: salience summed over passes, float32 [N, T, P], changed in place.
-        salience: salience of this pass, [N, T, P].
-        dropped: whether each patch is dropped, bool [B, P].
-        class_token: whether each token belongs to a class, bool [N, T].
-        first_caption: index of each image's first caption, int32 [B + 1].
-        weight: weight of this pass in the total.
+        probabilities: probabilities, float32 [N, h, w].
+        numbers: number of each channel, uint16 [N].
+        height: height of the labels, H.
+        width: width of the labels, W.
 
     Returns:
-        Scores of the patches, float32 [B, P]: this pass's salience, summed over the class tokens of
-        an image's captions.
+        Labels, uint16 [H, W]; among equal probabilities the first wins.
     """
-    scores = np.zeros(dropped.shape, np.float32)
-    for image, is_dropped in enumerate(dropped):
-        for caption in range(first_caption[image], first_caption[image + 1]):
-            visible = np.where(is_dropped, np.float32(0), salience[caption].astype(np.float32))
-            total[caption] += np.float32(weight) * visible
-            caption_scores = np.zeros_like(scores[image])
-            for token in visible[class_token[caption]]:  # one by one: .sum() adds in another order
-                caption_scores += token
-            scores[image] += caption_scores
-    return scores
+    for axis, size in ((1, height), (2, width)):
+        lower, upper, part = _between(probabilities.shape[axis], size)
+        part = part.reshape(-1, *[1] * (2 - axis))
+        below, above = probabilities.take(lower, axis), probabilities.take(upper, axis)
+        probabilities = below * (1 - part) + above * part
+    return choose_labels(probabilities, numbers)
 
 
-def drop_salient(
-    scores: FloatArray, dropped: NDArray[np.bool_], count: int | None
-) -> NDArray[np.bool_]:
-    """Drop the remaining patches of the highest scores; among equal scores, the lower index first.
-
-    Args:
-        scores: scores of the patches, float32 [B, P].
-        dropped: whether each patch was dropped by an earlier pass, bool [B, P].
-        count: number of patches to drop in each image, at most all remaining ones. None stands for
-            half of the remaining patches, rounded down.
-
-    Returns:
-        Whether each patch is dropped by an earlier pass or by this call, bool [B, P].
-    """
-    result = dropped.copy()
-    for image_scores, before, after in zip(scores, dropped, result, strict=True):
-        order = np.argsort(-image_scores, kind="stable")
-        remaining = order[~before[order]]
-        after[remaining[: len(remaining) // 2 if count is None else count]] = True
-    return result
-
-
-def class_maps(
-    total: FloatArray,
-    members: NDArray[np.int32],
-    first_member: NDArray[np.int32],
-    summed: NDArray[np.bool_],
-) -> FloatArray:
-    """Compute the salience map of each class: the mean over the class's tokens.
-
-    Args:
-        total: salience summed over passes, float32 [N, T, P].
-        members: tokens of all classes, int32 [M]; token t of caption n has the number n * T + t.
-        first_member: index of each class's first member, int32 [C + 1]; class c has the members
-            first_member[c] to first_member[c + 1] - 1.
-        summed: whether a class's map is the sum over its tokens instead of the mean, bool [C].
-
-    Returns:
-        Class maps, float32 [C, P].
-    """
-    rows = total.reshape(-1, total.shape[-1])
-    maps = np.empty((len(summed), rows.shape[1]), np.float32)
-    for index, is_sum in enumerate(summed):
-        tokens = rows[members[first_member[index] : first_member[index + 1]]]
-        maps[index] = tokens.sum(axis=0) if is_sum else tokens.mean(axis=0)
-    return maps
+def _between(
+    source: int, target: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return the pixels before and after each target pixel's center, and the latter's weight."""
+    position = np.maximum((2 * np.arange(target) + 1) * source - target, 0)
+    lower = np.minimum(position // (2 * target), source - 1)
+    part = (position - 2 * target * lower) / (2 * target)
+    return lower, np.minimum(lower + 1, source - 1), part.astype(np.float32)
 
 
 def min_max(values: FloatArray) -> FloatArray:
@@ -326,3 +323,10 @@ def choose_labels(channels: FloatArray, numbers: NDArray[np.uint16]) -> NDArray[
         Labels, uint16 [H, W].
     """
     return numbers[channels.argmax(axis=0)]
+
+
+def _blurred(matrix: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Blur along the rows; what is 0 stays exactly 0, so that empty channels stay equal."""
+    blurred = gaussian_blur(matrix, sigma, 0)
+    blurred[np.abs(blurred) < _FFT_ROUNDING] = 0
+    return blurred

@@ -1,0 +1,51 @@
+"""Defines the numeric kernels in NumPy; tests hold every implementation to these functions."""
+
+from .passes import accumulate, blank_patches, class_maps, drop_salient, normalize
+from .refinement import (
+    ROUNDING,
+    Lines,
+    background,
+    cells_matrix,
+    channels,
+    choose_labels,
+    enlarged_labels,
+    gaussian_blur,
+    gaussian_weights,
+    labels,
+    line_matrices,
+    min_max,
+    probabilities,
+    resample,
+    scale_channels,
+    softmax,
+    threshold,
+    upsampling_matrix,
+)
+from .resize import resize
+
+__all__ = [
+    "ROUNDING",
+    "Lines",
+    "accumulate",
+    "background",
+    "blank_patches",
+    "cells_matrix",
+    "channels",
+    "choose_labels",
+    "class_maps",
+    "drop_salient",
+    "enlarged_labels",
+    "gaussian_blur",
+    "gaussian_weights",
+    "labels",
+    "line_matrices",
+    "min_max",
+    "normalize",
+    "probabilities",
+    "resample",
+    "resize",
+    "scale_channels",
+    "softmax",
+    "threshold",
+    "upsampling_matrix",
+]
