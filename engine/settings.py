@@ -48,6 +48,8 @@ class Settings:
         crf: dense CRF that sharpens the labels; None goes without. "densecrf" is this package's,
             and runs where the model runs. "densecrf-cpu" is the same on the CPU. "pydensecrf" is
             the package of that name: the same labels, several times slower.
+        refine_side: longest side in pixels at which channels and CRF are computed; their result is
+            enlarged to a larger image. None computes them at the size of the image, which is exact.
         match_threshold: with `present="match"`, the ITM probability above which a class is taken
             to be in the image.
         first_pass_weight: factor of the salience of the first pass, up to a million.
@@ -63,6 +65,7 @@ class Settings:
     blur: float = 0.05
     background: Background = "always"
     crf: Crf | None = "densecrf"
+    refine_side: int | None = None
     match_threshold: float = 0.5
     first_pass_weight: int = 1
     join_words: bool = False
@@ -88,6 +91,13 @@ class Settings:
             self.drop_schedule,
             "'halving' or a whole number from 0",
             lambda v: _is_one_of(("halving",))(v) or _is_int(0)(v),
+        )
+
+        _require(
+            "refine_side",
+            self.refine_side,
+            "None or a whole number from 1",
+            lambda v: v is None or _is_int(1)(v),
         )
 
     @classmethod

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.nn import functional
 
 from pnp_ovss.engine.device import Device, open_device
-from pnp_ovss.engine.refine.channels import to_channels
+from pnp_ovss.engine.refine.channels import lines
 from pnp_ovss.engine.settings import Settings
 from pnp_ovss.export.models.blip import checkpoint as blip
 
@@ -185,18 +185,29 @@ def _of_image(device: Device, width: int, height: int, labels: int) -> Sequence[
     class_maps = device.xp.asarray(maps)
     kernels = device.kernels
     image = Image.new("RGB", (width, height))  # the baseline uses only its size
-    channels = to_channels(class_maps, height, width, settings, device)
+    matrices = lines((GRID, GRID), (height, width), settings, classes=labels - 1)
+    level, numbers = settings.threshold, np.arange(labels, dtype=np.uint16)
+    channels = kernels.channels(class_maps, matrices, level)
     tensor = torch.from_numpy(_to_host(channels).astype(np.float32)).to(device.name)
-    numbers = np.arange(labels, dtype=np.uint16)
+
+    def refined() -> np.ndarray:
+        return eager.refine(maps, image, preset, True)
+
     return [
         Pair(
-            "refine (threshold, upsample, background, blur)",
+            "channels (threshold, upsample, background, blur)",
             size,
-            lambda: to_channels(class_maps, height, width, settings, device),
-            lambda: eager.refine(maps, image, preset, True),
+            lambda: kernels.channels(class_maps, matrices, level),
+            refined,
             "PyTorch, SciPy",
         ),
-        Pair("softmax", size, lambda: kernels.softmax(channels), lambda: tensor.softmax(dim=0)),
+        Pair(
+            "probabilities (channels, softmax)",
+            size,
+            lambda: kernels.probabilities(class_maps, matrices, level),
+            lambda: torch.from_numpy(refined()).softmax(dim=0),
+            "PyTorch, SciPy",
+        ),
         Pair(
             "choose_labels",
             size,

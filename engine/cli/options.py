@@ -34,7 +34,7 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--preset",
             type=click.Choice(list(PRESETS)),
             help="Follow the paper, or its authors' code. By default the model's manifest decides"
-            " this and the eight settings below.",
+            " this and the nine settings below.",
         ),
         click.option("--passes", type=int, help="Passes of Salience DropOut."),
         click.option(
@@ -61,6 +61,13 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=_choice("crf"),
             help="The dense CRF: that of pnp-ovss, where the model runs or on the CPU; the package"
             " pydensecrf2; or none.",
+        ),
+        click.option(
+            "--refine-side",
+            type=int,
+            metavar="N",
+            help="Compute channels and CRF with the longer side of the image at N pixels at most,"
+            " and enlarge the result. Faster on large photographs.  [default: at full size]",
         ),
         click.option(
             "--match-threshold", type=float, help="Score that a class needs with --present match."

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ...kernels import reference
+from ...kernels.cpu import resize as kernels
 from ..errors import InputError, reason
 from ..memory import require_memory
 from ..model.manifest import Preprocess
@@ -86,8 +87,7 @@ def take(image: ImageLike, *, fetch_urls: bool = False) -> ImageLike:
 
 def resize(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
     """Resize an image to the input of a model, by Pillow's bicubic: uint8 [height, width, 3]."""
-    height, width = preprocess.sides
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    return kernels.resize(np.asarray(image), *preprocess.sides)
 
 
 def model_input(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Refine class maps into labels: one pure function, which needs no model.
 
-`channels` makes full-size channels of class maps, and `crf` sharpens them. The label of a pixel is
-its largest channel.
+The kernels make channels of class maps, by the matrices of `channels`, and `crf` sharpens them. The
+label of a pixel is its largest channel.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ...kernels.cpu.resize import resize
 from ..device import CPU, Array, Device
 from ..errors import InputError
-from ..fork import LIBRARIES
 from ..settings import Settings
 from ..tracing import span
 from . import crf
-from .channels import to_channels
+from .channels import lines, require_memory_for
 
 __all__ = ["refine"]
 
@@ -46,7 +46,8 @@ def refine(
     Args:
         image: the image in RGB, W x H.
         maps: class maps, float32 [M, gh, gw], on the device or in the host's memory.
-        settings: threshold, blur, background and CRF; other settings have no effect.
+        settings: threshold, blur, background, CRF, and the side at which to refine; other settings
+            have no effect.
         class_of: index of the class of each map, int [M]; by default map i is of class i.
         present: whether a class is in the image, bool [C]; maps of other classes are left out. By
             default all classes are.
@@ -67,26 +68,40 @@ def refine(
     if settings.crf is not None:
         crf.require(settings.crf)
     kept = np.arange(len(maps)) if present is None else np.flatnonzero(present[classes])
+    full = (image.height, image.width)
     if not len(kept):
-        return np.zeros((image.height, image.width), np.uint16)
+        return np.zeros(full, np.uint16)
+    grid, size = tuple(maps.shape[1:]), _refined_size(full, settings.refine_side)
+    matrices = lines(grid, size, settings, classes=len(np.unique(classes[kept])))
+    numbers = (classes[kept] + 1).astype(np.uint16)
+    if matrices.has_background:
+        numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
+    at_once = settings.crf is None and size == full  # no channel has to be held
+    if not device.on_gpu:
+        require_memory_for(grid, size, full, len(kept), 0 if at_once else len(numbers))
     place = crf.where(settings.crf, device)
     with device.side_stream(event):
-        with span("refine"), LIBRARIES:  # NumPy multiplies matrices by a library
+        with span("refine"):
             chosen = device.xp.asarray(maps)
             chosen = chosen if len(kept) == len(maps) else chosen[kept]
-            channels = to_channels(
-                device.xp.ascontiguousarray(chosen),  # kernels take its address
-                image.height,
-                image.width,
-                settings,
-                device,
-                classes=len(np.unique(classes[kept])),
-            )
+            chosen = device.xp.ascontiguousarray(chosen)  # kernels take its address
+            if at_once:
+                labels = device.kernels.labels(chosen, matrices, settings.threshold, numbers)
+                return device.to_host(labels)
+            likely = device.kernels.probabilities(chosen, matrices, settings.threshold)
             if place is not device:
-                channels = device.to_host(channels)
+                likely = device.to_host(likely)
         if place is device:
-            return _labels(image, channels, classes[kept], settings, device, threads)
-    return _labels(image, channels, classes[kept], settings, place, threads)
+            return _labels(image, likely, numbers, settings, device, threads)
+    return _labels(image, likely, numbers, settings, place, threads)
+
+
+def _refined_size(full: tuple[int, int], longest: int | None) -> tuple[int, int]:
+    """Return the height and width at which an image of a size is refined."""
+    if longest is None or max(full) <= longest:
+        return full
+    height, width = (max(round(side * longest / max(full)), 1) for side in full)
+    return height, width
 
 
 def _classes(
@@ -125,18 +140,20 @@ def _is_finite(maps: Array) -> bool:
 
 def _labels(
     image: Image.Image,
-    channels: Array,
-    classes: npt.NDArray[np.int64],
+    likely: Array,
+    numbers: npt.NDArray[np.uint16],
     settings: Settings,
     device: Device,
     threads: int,
 ) -> npt.NDArray[np.uint16]:
-    """Choose labels, uint16 [H, W], from channels on the device that the CRF runs on."""
-    numbers = (classes + 1).astype(np.uint16)
-    if len(channels) > len(numbers):
-        numbers = np.concatenate([np.zeros(1, np.uint16), numbers])
+    """Choose labels, uint16 [H, W], from probabilities on the device that the CRF runs on."""
     if settings.crf is not None:
+        _, height, width = likely.shape
+        pixels = np.asarray(image)
         with span("crf"):
-            channels = crf.marginals(image, channels, settings.crf, threads, device)
+            if pixels.shape[:2] != (height, width):
+                pixels = resize(pixels, height, width)
+            likely = crf.marginals(pixels, likely, settings.crf, threads, device)
     with span("labels"):
-        return device.to_host(device.kernels.choose_labels(channels, numbers))
+        full = (image.height, image.width)
+        return device.to_host(device.kernels.enlarged_labels(likely, numbers, *full))

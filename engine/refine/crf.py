@@ -1,13 +1,13 @@
-"""Run a dense CRF (Kraehenbuehl and Koltun, 2011) on the channels."""
+"""Run a dense CRF (Kraehenbuehl and Koltun, 2011) on probabilities."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
-from ...kernels.cpu.densecrf import load
+from ...kernels.cpu.densecrf import load_densecrf
 from ...kernels.interface import BILATERAL, GAUSSIAN, ITERATIONS
 from ..device import CPU, Array, Device
 from ..errors import BackendError
@@ -22,7 +22,10 @@ KERNELS = {"gaussian": GAUSSIAN, "bilateral": BILATERAL}
 _BYTES_PER_PIXEL = 700
 _BYTES_PER_PIXEL_AND_LABEL = 32
 
-_CURE = "scale the image down, name fewer classes, or go without the CRF: --crf none"
+_CURE = (
+    "refine at a smaller size (--refine-side 512), name fewer classes, or go without the CRF:"
+    " --crf none"
+)
 
 
 def require(kind: Crf) -> None:
@@ -35,7 +38,7 @@ def require(kind: Crf) -> None:
         pydensecrf_worker.require()
         return
     try:
-        load()
+        load_densecrf()
     except (ImportError, OSError) as error:
         raise BackendError(
             f"the dense CRF cannot be loaded: {error}",
@@ -49,8 +52,8 @@ def where(kind: Crf | None, device: Device) -> Device:
 
 
 def marginals(
-    image: Image.Image,
-    channels: Array,
+    image: npt.NDArray[np.uint8],
+    probabilities: Array,
     kind: Crf = "densecrf",
     threads: int = 1,
     place: Device = CPU,
@@ -58,37 +61,42 @@ def marginals(
     """Compute mean-field marginals, float32 [C, H, W].
 
     Args:
-        image: the image in RGB, W x H.
-        channels: channels in [0, 1], float32 [C, H, W]; their softmax is the unary probability.
+        image: the image in RGB, uint8 [H, W, 3], in the host's memory.
+        probabilities: unary probabilities, float32 [C, H, W].
         kind: which CRF. "densecrf" and "densecrf-cpu" are this package's; "pydensecrf" is the
             package of that name, on one thread of another process.
         threads: number of threads that this package's CRF may use on the CPU.
-        place: device of the channels and of the marginals, as `where` returns it.
+        place: device of the probabilities and of the marginals, as `where` returns it.
 
     Raises:
         BackendError: the CRF is not installed, or its process ended.
         InputError: the CRF needs more memory than the machine has.
     """
     require(kind)
-    labels, height, width = channels.shape
+    labels, height, width = probabilities.shape
     if place.on_gpu:
-        return _densecrf(image, channels, place)
+        return _densecrf(image, probabilities, place)
     purpose = f"the dense CRF on {width}x{height} pixels and {labels} labels"
     if kind == "pydensecrf":
         bytes_per_pixel = _BYTES_PER_PIXEL + labels * _BYTES_PER_PIXEL_AND_LABEL
         require_memory(height * width * bytes_per_pixel, purpose, _CURE)
-        likely = place.kernels.softmax(channels)
-        return pydensecrf_worker.PROCESSES.infer(np.array(image), likely, ITERATIONS, KERNELS)
+        return pydensecrf_worker.PROCESSES.infer(
+            np.array(image), probabilities, ITERATIONS, KERNELS
+        )
     require_memory(height * width * labels * 8, purpose, _CURE)
     limit = memory_left() or 0
     try:
-        return _densecrf(image, channels, place, threads, limit)
+        return _densecrf(image, probabilities, place, threads, limit)
     except MemoryError as error:
         raise too_large(f"more than {amount(limit)}", limit, purpose, _CURE) from error
 
 
 def _densecrf(
-    image: Image.Image, channels: Array, place: Device, threads: int = 1, limit: int = 0
+    image: npt.NDArray[np.uint8],
+    probabilities: Array,
+    place: Device,
+    threads: int = 1,
+    limit: int = 0,
 ) -> Array:
     """Run this package's CRF on a device; on the CPU it may take `limit` bytes of memory."""
     terms: dict[str, Any] = {
@@ -97,8 +105,8 @@ def _densecrf(
         for name, value in parameters.items()
     }
     return place.kernels.densecrf(
-        place.xp.asarray(np.asarray(image)),
-        place.kernels.softmax(channels),
+        place.xp.asarray(image),
+        probabilities,
         iterations=ITERATIONS,
         threads=threads,
         memory=limit,

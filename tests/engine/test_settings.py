@@ -23,6 +23,7 @@ REFUSED = {
     "blur": NOT_FRACTION,
     "background": [*NOT_CHOICE, None, "Always"],
     "crf": [*NOT_CHOICE, "none", "None", False],
+    "refine_side": [*(value for value in NOT_WHOLE if value is not None), 0, "none"],
     "match_threshold": NOT_FRACTION,
     "first_pass_weight": [*NOT_WHOLE, 0, 10**6 + 1, 10**30],
     "join_words": NOT_BOOL,
@@ -36,6 +37,7 @@ ACCEPTED = {
     "blur": [0, 1, 0.05],
     "background": ["auto", "always", "never"],
     "crf": ["densecrf", "pydensecrf", None],
+    "refine_side": [None, 1, 1024, 10**30],
     "match_threshold": [0, 1, 0.5],
     "first_pass_weight": [1, 2, 10**6],
     "join_words": [True, False],
@@ -82,6 +84,7 @@ COMMON = {
     "blur": 0.05,
     "background": "always",
     "crf": "densecrf",
+    "refine_side": None,
     "match_threshold": 0.5,
 }
 PAPER = {

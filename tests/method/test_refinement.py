@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.baselines import eager
 from pnp_ovss.engine import Settings
-from pnp_ovss.engine.device import CPU, Device
+from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.refine import channels as engine_channels
 from pnp_ovss.engine.refine import crf
-from pnp_ovss.engine.refine.channels import to_channels
 from pnp_ovss.kernels import reference
 from tests import thresholds
 from tests.method import refinement as steps
 
 FEW = settings(max_examples=25)
-IMPLEMENTATIONS = ("cpu", "cuda kernels", "eager")
+IMPLEMENTATIONS = ("cpu", "definition", "cuda kernels", "eager")
 Refine = Callable[[np.ndarray, Image.Image, Settings], np.ndarray]
 """Class maps [C, gh, gw], image, settings -> channels [C (+ 1), H, W]."""
 
@@ -50,31 +50,44 @@ def implementation(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def device(implementation: str, request: pytest.FixtureRequest) -> Device:
-    if implementation != "cuda kernels":
-        return CPU
-    return replace(CPU, name="cuda:0", kernels=request.getfixturevalue("cuda_on_cpu"))
+def kernels(implementation: str, request: pytest.FixtureRequest) -> Any:
+    if implementation == "cuda kernels":
+        return request.getfixturevalue("cuda_on_cpu")
+    return reference if implementation == "definition" else CPU.kernels
+
+
+def lines_of(maps: np.ndarray, image: Image.Image, chosen: Settings, implementation: str) -> Any:
+    """Matrices of the engine; those of the definition for the definition."""
+    grid, size = maps.shape[1:], (image.height, image.width)
+    if implementation == "definition":
+        background = engine_channels.has_background(len(maps), chosen)
+        sigma = chosen.blur * max(size)
+        return reference.line_matrices(grid, size, sigma, background=background)
+    return engine_channels.lines(grid, size, chosen, classes=len(maps))
 
 
 @pytest.fixture(scope="module")
-def channels_of(implementation: str, device: Device) -> Refine:
-    if implementation == "eager":
+def channels_of(implementation: str, kernels: Any) -> Refine:
+    def of_kernels(maps: np.ndarray, image: Image.Image, chosen: Settings) -> np.ndarray:
+        lines = lines_of(maps, image, chosen, implementation)
+        return kernels.channels(maps, lines, chosen.threshold)
 
-        def of_baseline(maps: np.ndarray, image: Image.Image, chosen: Settings) -> np.ndarray:
-            preset = replace(eager.PRESETS["paper"], threshold=chosen.threshold, blur=chosen.blur)
-            return eager.refine(maps, image, preset, chosen.background == "always")
+    def of_baseline(maps: np.ndarray, image: Image.Image, chosen: Settings) -> np.ndarray:
+        preset = replace(eager.PRESETS["paper"], threshold=chosen.threshold, blur=chosen.blur)
+        return eager.refine(maps, image, preset, chosen.background == "always")
 
-        return of_baseline
-    return lambda maps, image, chosen: to_channels(maps, image.height, image.width, chosen, device)
+    return of_baseline if implementation == "eager" else of_kernels
 
 
-@pytest.fixture(scope="module")
-def threshold(implementation: str, device: Device) -> Callable[..., np.ndarray]:
-    if implementation == "eager":
+@pytest.fixture(scope="module", params=("definition", "cuda kernels", "eager"))
+def threshold(request: pytest.FixtureRequest) -> Callable[..., np.ndarray]:
+    """The threshold alone, which C++ applies only on the way to channels: see step 9 there."""
+    if request.param == "eager":
         return lambda maps, level: np.stack(
             [eager._threshold(one, level) for one in maps.astype(np.float64)]
         )
-    return device.kernels.threshold
+    on_cuda = request.param == "cuda kernels"
+    return (request.getfixturevalue("cuda_on_cpu") if on_cuda else reference).threshold
 
 
 @given(seed=seeds, grid=grids, level=st.sampled_from([0, 0.05, 0.15, 0.45, 1]))
@@ -102,6 +115,7 @@ def with_settings(image: Image.Image, **changes: Any) -> tuple[Settings, dict[st
 
 
 @given(seed=seeds, grid=grids, width=st.integers(1, 90), height=st.integers(1, 90))
+@example(seed=2, grid=(2, 5), width=1, height=2)
 def test_step_7_upsampling_aligns_corners(channels_of, seed, grid, width, height):
     """Seen without a threshold and without blur."""
     maps, image = maps_above_zero(seed, grid), Image.new("RGB", (width, height))
@@ -132,7 +146,8 @@ def test_step_8_the_background_is_exact_on_lines_that_meet_a_cell(channels_of, w
     [("always", {1, 2, 3, 9}), ("never", set[int]()), ("auto", {1, 2})],
 )
 def test_step_8_there_is_a_background_by_rule(rule: Any, with_background: set[int], classes: int):
-    channels = to_channels(maps_above_zero(0, (4, 5), classes), 9, 12, Settings(background=rule))
+    lines = engine_channels.lines((4, 5), (9, 12), Settings(background=rule), classes=classes)
+    channels = CPU.kernels.channels(maps_above_zero(0, (4, 5), classes), lines, 0.15)
     assert len(channels) == classes + (classes in with_background)
 
 
@@ -177,7 +192,8 @@ def test_step_10_the_dense_crf_has_these_terms(picture):
         maps_above_zero(0, (6, 6)), 40, 60, least=0.15, sigma=0.05, with_background=True
     )
     wanted = steps.dense_crf(np.asarray(image), channels)
-    found = crf.marginals(image, channels.astype(np.float32))
+    likely = reference.softmax(channels.astype(np.float32))
+    found = crf.marginals(np.asarray(image), likely)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=thresholds.CRF_MARGINALS)
     assert (found.argmax(axis=0) != wanted.argmax(axis=0)).mean() <= thresholds.LABELS_OF_STEPS
 
@@ -200,7 +216,7 @@ def test_step_11_where_all_channels_are_0_the_first_wins(channels_of):
 @pytest.mark.parametrize("background", ["always", "never"])
 @pytest.mark.parametrize("with_crf", [False, True], ids=["no crf", "crf"])
 def test_step_11_labels_of_maps_whose_minimum_is_above_0(
-    channels_of, implementation, device, picture, with_crf, background
+    channels_of, implementation, kernels, picture, with_crf, background
 ):
     """All steps together, over some images of the sizes and grids that models have."""
     different = pixels = 0
@@ -216,7 +232,10 @@ def test_step_11_labels_of_maps_whose_minimum_is_above_0(
             if implementation == "eager":
                 found = eager.dense_crf(image, found)
             else:
-                found = crf.marginals(image, found, "densecrf", place=device)
+                likely = reference.softmax(found)
+                place = replace(CPU, name="cuda:0", kernels=kernels)
+                place = place if implementation == "cuda kernels" else CPU
+                found = crf.marginals(np.asarray(image), likely, "densecrf", place=place)
         labels = steps.labels_of(wanted, with_background=background == "always")
         seen.update(np.unique(labels))
         numbers = np.arange(len(found), dtype=np.uint16) + (background == "never")

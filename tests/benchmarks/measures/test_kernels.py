@@ -25,8 +25,8 @@ def test_every_kernel_is_compared_and_timed(rows: list[dict[str, Any]]) -> None:
         "blank_patches",
         "accumulate",
         "drop_salient",
-        "refine (threshold, upsample, background, blur)",
-        "softmax",
+        "channels (threshold, upsample, background, blur)",
+        "probabilities (channels, softmax)",
         "choose_labels",
     }
     for row in rows:
@@ -41,10 +41,10 @@ def test_every_kernel_is_compared_and_timed(rows: list[dict[str, Any]]) -> None:
 
 def test_one_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "IMAGE_SIZES", ((60, 40),))
-    softmax = CPU.kernels.softmax
-    monkeypatch.setattr(CPU.kernels, "softmax", lambda channels: 1.01 * softmax(channels))
+    right = CPU.kernels.probabilities
+    monkeypatch.setattr(CPU.kernels, "probabilities", lambda *given: 1.01 * right(*given))
     wrong = [row for row in kernels.measure("cpu", 1, ABOUT) if "skipped" in row]
-    assert {row["kernel"] for row in wrong} == {"softmax"}
+    assert {row["kernel"] for row in wrong} == {"probabilities (channels, softmax)"}
     assert "wrong: off by" in kernels.table(wrong)
 
 

@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pnp_ovss.engine import Segmentation, Segmenter
+from pnp_ovss.engine.device import CPU
 from pnp_ovss.engine.evaluation.datasets.stickers.scenes import scene
 from pnp_ovss.engine.methods.base import Located, Request
 from pnp_ovss.engine.pipeline import stages
 from pnp_ovss.engine.processors import processors
 from pnp_ovss.engine.refine import crf
-from pnp_ovss.engine.refine.channels import to_channels
+from pnp_ovss.engine.refine.channels import lines
 from tests import thresholds
 
 PICTURES, BATCH = 64, 4
@@ -83,14 +85,16 @@ def test_a_stream_wastes_no_processor_time():
     with Segmenter.load("demo") as model:
         bare = replace(model.settings, crf=None)
         maps = [model.segment(image, NAMES, settings=bare).class_maps for image in images]
-        channels = [to_channels(own, 375, 500, bare) for own in maps]
+        matrices = lines((16, 16), (375, 500), bare, classes=len(NAMES))
+        likely = [CPU.kernels.probabilities(own, matrices, bare.threshold) for own in maps]
+        pixels = [np.asarray(image) for image in images]
 
         def encode() -> None:
             list(model.stream(pairs, batch_size=BATCH, settings=bare))
 
         def sharpen() -> None:
             with ThreadPoolExecutor(min(BATCH, processors())) as pool:
-                list(pool.map(crf.marginals, images * 8, channels * 8))
+                list(pool.map(crf.marginals, pixels * 8, likely * 8))
 
         ratios: list[float] = []
         while len(ratios) < TRIES and min(ratios, default=2.0) > thresholds.OVERLAP:
