@@ -67,7 +67,11 @@ class Segmentation:
 
     def areas(self) -> npt.NDArray[np.int64]:
         """Count the pixels of the background and of each class, int64 [1 + C]."""
-        return np.bincount(self.labels.ravel(), minlength=len(self.classes) + 1)
+        count = len(self.classes) + 1
+        areas = np.zeros(count, np.int64)
+        for row in self.labels:  # a row at a time, as NumPy counts by a copy of 8 bytes a pixel
+            areas += np.bincount(row, minlength=count)
+        return areas
 
     def label_image(self) -> Image.Image:
         """Make a palette image of the labels (mode P); 16-bit grays for more than 255 classes."""

@@ -10,8 +10,44 @@
 namespace pnp {
 namespace {
 
-constexpr int GROUP = 16;             // pixels that the loops take at a time
-constexpr double ROUNDING = 1e-5;     // a channel is constant that spans no more of its largest magnitude
+constexpr int BLOCK = 32;          // pixels of a row that the loops take at a time
+constexpr int64_t ROWS = 8;         // rows that they take at a time
+constexpr double ROUNDING = 1e-5;  // a channel is constant that spans no more of its largest magnitude
+
+// A matrix of columns [width][inner], as blocks of BLOCK pixels: [blocks][inner][BLOCK]. The last pixel is repeated
+// up to the end of its block, which changes no extent.
+struct Columns {
+    int64_t inner;
+    std::vector<double> values;
+    std::vector<int32_t> first, last;  // of each block: columns that are not 0
+
+    Columns(const double *matrix, int64_t width, int64_t inner) : inner(inner) {
+        if (!matrix) return;
+        const int64_t count = (width + BLOCK - 1) / BLOCK;
+        values.resize(size_t(count * inner * BLOCK));
+        first.assign(size_t(count), int32_t(inner));
+        last.assign(size_t(count), 0);
+        for (int64_t x = 0; x < count * BLOCK; x++)
+            for (int64_t k = 0; k < inner; k++) {
+                const double value = matrix[std::min(x, width - 1) * inner + k];
+                const size_t block = size_t(x / BLOCK);
+                values[(block * size_t(inner) + size_t(k)) * BLOCK + size_t(x % BLOCK)] = value;
+                if (value == 0) continue;
+                first[block] = std::min(first[block], int32_t(k));
+                last[block] = std::max(last[block], int32_t(k + 1));
+            }
+    }
+
+    int64_t blocks() const { return int64_t(first.size()); }
+};
+
+// What a row of a channel is made of: a line [inner] times the columns, less the level; then scaled.
+struct Row {
+    const double *line;
+    const Columns *columns;
+    double level;
+    float low, span;  // a span of 0 stands for a constant channel
+};
 
 // Where a pixel of an enlarged image lies between two pixels of the small one, with pixels as areas: the center of
 // pixel i lies at (i + 1/2) * from / to - 1/2.
@@ -23,79 +59,45 @@ struct Between {
 #define PNP_LOOPS "refine.inl"
 #include "targets.inl"
 
-// The product of a matrix of rows and a map, along with the matrix of columns: all that a channel is made of.
+// A channel: a matrix of rows, a map, and a matrix of columns.
 struct Channel {
-    const double *rows;      // [height][inner_height]
-    const double *map;       // [inner_height][inner_width]
-    int64_t inner_height, inner_width;
-    const double *columns;   // [inner_width][width]
-    const int32_t *first, *last;  // of each block of GROUP pixels: columns that are not 0
-    double level = 0;        // value at the first pixel, which is subtracted
-    float low = 0, span = 0; // of the values less the level; a span of 0 stands for a constant channel
+    const double *rows;  // [height][inner_height]
+    const double *map;   // [inner_height][inner_width]
+    int64_t inner_height;
+    const Columns *columns;
+    double level = 0;         // value at the first pixel, which is subtracted
+    float low = 0, span = 0;  // of the values less the level; a span of 0 stands for a constant channel
 };
 
-// A matrix of columns, transposed, and which of its entries are 0.
-struct Columns {
-    std::vector<double> values;
-    std::vector<int32_t> first, last;
-
-    Columns(const double *matrix, int64_t width, int64_t inner) : values(size_t(width * inner)) {
-        for (int64_t x = 0; x < width; x++) {
-            if (x % GROUP == 0) first.push_back(int32_t(inner)), last.push_back(0);
-            for (int64_t k = 0; k < inner; k++) {
-                values[size_t(k * width + x)] = matrix[x * inner + k];
-                if (matrix[x * inner + k] == 0) continue;
-                first.back() = std::min(first.back(), int32_t(k));
-                last.back() = std::max(last.back(), int32_t(k + 1));
-            }
-        }
-    }
-};
-
-// The channels of an image; `row` computes a row of one.
+// The channels of an image; `rows` has what a row of each is made of.
 class Channels {
 public:
     Channels(const float *maps, const pnp_refine_params &params);
 
     int64_t count() const { return int64_t(channels_.size()); }
 
-    // Computes a row of a channel, less its level and not scaled yet.
-    void row(Channel &channel, int64_t y, float *out) {
-        const double *weights = channel.rows + y * channel.inner_height;
-        std::fill(line_.begin(), line_.end(), 0.0);
-        for (int64_t k = 0; k < channel.inner_height; k++) {
-            if (weights[k] == 0) continue;
-            const double *map = channel.map + k * channel.inner_width;
-            for (int64_t i = 0; i < channel.inner_width; i++) line_[size_t(i)] += weights[k] * map[i];
-        }
-        multiply_row_(line_.data(), channel.columns, channel.first, channel.last, width_, channel.level, out);
+    // Returns rows [channels][number] of all channels, of ROWS rows from `y` on those that there are, until the
+    // next call.
+    const Row *rows(int64_t y, int64_t number) {
+        for (size_t c = 0; c < channels_.size(); c++) make_rows(channels_[c], y, number, c);
+        return rows_.data();
     }
 
-    // Computes a row of a channel, scaled to [0, 1].
-    void scaled_row(Channel &channel, int64_t y, float *out) {
-        if (channel.span == 0) {
-            std::fill(out, out + width_, 0.0f);
-            return;
-        }
-        row(channel, y, out);
-        scale_row_(out, width_, channel.low, channel.span);
-    }
-
-    Channel &operator[](int64_t index) { return channels_[size_t(index)]; }
+    // Returns how many rows there are to take at a time, from row `y` on.
+    int64_t number(int64_t y) const { return std::min(ROWS, height_ - y); }
 
 private:
-    void add(const double *rows, const double *map, int64_t inner_height, int64_t inner_width,
-             const Columns &columns);
+    void make_rows(const Channel &channel, int64_t y, int64_t number, size_t place);
+    Row row(const Channel &channel, int64_t y, double *line) const;
+    void add(const double *rows, const double *map, int64_t inner_height, const Columns &columns);
     void find_extent(Channel &channel);
 
-    int64_t height_, width_;
+    int64_t height_;
+    size_t line_;  // doubles of a line
     Columns columns_, cell_columns_;
-    std::vector<double> kept_, cells_, line_;
+    std::vector<double> kept_, cells_, lines_;
     std::vector<Channel> channels_;
-    std::vector<float> scratch_;
-    decltype(&portable::multiply_row) multiply_row_ = PNP_FASTEST(multiply_row);
-    decltype(&portable::scale_row) scale_row_ = PNP_FASTEST(scale_row);
-    decltype(&portable::extend) extend_ = PNP_FASTEST(extend);
+    std::vector<Row> rows_;
 };
 
 // Zeros a map where its min-max scaled form is below the threshold; the rest keeps its values.
@@ -132,12 +134,13 @@ void to_unit(double *map, int64_t count) {
 }
 
 Channels::Channels(const float *maps, const pnp_refine_params &params)
-    : height_(params.height), width_(params.width), columns_(params.columns, params.width, params.grid_width),
-      cell_columns_(params.cell_columns, params.cell_columns ? params.width : 0, 2 * params.grid_width - 1),
-      scratch_(size_t(params.width)) {
+    : height_(params.height), line_(size_t(2 * params.grid_width - 1)),
+      columns_(params.columns, params.width, params.grid_width),
+      cell_columns_(params.cell_columns, params.width, 2 * params.grid_width - 1) {
     const int64_t count = params.maps, height = params.grid_height, width = params.grid_width;
-    line_.resize(size_t(2 * width - 1));
     kept_.resize(size_t(count * height * width));
+    lines_.resize(size_t(count + 1) * ROWS * line_);
+    rows_.resize(size_t(count + 1) * ROWS);
     for (int64_t c = 0; c < count; c++)
         threshold(maps + c * height * width, height * width, params.threshold, &kept_[size_t(c * height * width)]);
     if (params.cell_rows) {
@@ -145,40 +148,53 @@ Channels::Channels(const float *maps, const pnp_refine_params &params)
         cells_.resize(size_t(rows * columns));
         mark_background(kept_.data(), count, height, width, cells_.data());
         to_unit(cells_.data(), rows * columns);
-        add(params.cell_rows, cells_.data(), rows, columns, cell_columns_);
+        add(params.cell_rows, cells_.data(), rows, cell_columns_);
     }
     for (int64_t c = 0; c < count; c++) {
         to_unit(&kept_[size_t(c * height * width)], height * width);
-        add(params.rows, &kept_[size_t(c * height * width)], height, width, columns_);
+        add(params.rows, &kept_[size_t(c * height * width)], height, columns_);
     }
 }
 
-void Channels::add(const double *rows, const double *map, int64_t inner_height, int64_t inner_width,
-                   const Columns &columns) {
-    Channel channel{rows, map, inner_height, inner_width, columns.values.data(), columns.first.data(),
-                    columns.last.data()};
+void Channels::add(const double *rows, const double *map, int64_t inner_height, const Columns &columns) {
+    Channel channel{rows, map, inner_height, &columns};
     find_extent(channel);
     channels_.push_back(channel);
+}
+
+// Computes the line of a row: row y of the matrix of rows, times the map.
+Row Channels::row(const Channel &channel, int64_t y, double *line) const {
+    const int64_t inner = channel.columns->inner;
+    const double *weights = channel.rows + y * channel.inner_height;
+    std::fill(line, line + inner, 0.0);
+    for (int64_t k = 0; k < channel.inner_height; k++) {
+        if (weights[k] == 0) continue;
+        for (int64_t i = 0; i < inner; i++) line[i] += weights[k] * channel.map[k * inner + i];
+    }
+    return {line, channel.columns, channel.level, channel.low, channel.span};
+}
+
+void Channels::make_rows(const Channel &channel, int64_t y, int64_t number, size_t place) {
+    for (int64_t i = 0; i < number; i++) {
+        const size_t index = place * size_t(number) + size_t(i);
+        rows_[index] = row(channel, y + i, lines_.data() + index * line_);
+    }
 }
 
 // Finds level, least value and span of a channel. It keeps the digits of a channel of little contrast to take the
 // level off in float64.
 void Channels::find_extent(Channel &channel) {
-    double level = 0;
-    for (int64_t k = 0; k < channel.inner_width; k++) {
-        double sum = 0;
-        for (int64_t i = 0; i < channel.inner_height; i++)
-            sum += channel.rows[i] * channel.map[i * channel.inner_width + k];
-        level += sum * channel.columns[k * width_];
-    }
-    channel.level = level;
+    const Row top = row(channel, 0, lines_.data());
+    for (int64_t k = 0; k < channel.columns->inner; k++)
+        channel.level += top.line[k] * channel.columns->values[size_t(k * BLOCK)];
     float low = std::numeric_limits<float>::infinity(), high = -low;
-    for (int64_t y = 0; y < height_; y++) {
-        row(channel, y, scratch_.data());
-        extend_(scratch_.data(), width_, low, high);
+    const auto extend = PNP_FASTEST(extend);
+    for (int64_t y = 0; y < height_; y += ROWS) {
+        make_rows(channel, y, number(y), 0);
+        extend(rows_.data(), number(y), low, high);
     }
     const double span = double(high) - low;
-    const double magnitude = std::max(std::fabs(low + level), std::fabs(high + level));
+    const double magnitude = std::max(std::fabs(low + channel.level), std::fabs(high + channel.level));
     channel.low = low;
     channel.span = span <= ROUNDING * magnitude ? 0 : float(span);
 }
@@ -188,15 +204,27 @@ bool usable(const pnp_refine_params *p) {
            p->threshold >= 0 && p->threshold <= 1 && p->rows && p->columns && !p->cell_rows == !p->cell_columns;
 }
 
-// Computes all channels, and applies `finish` to each row of them: finish(row, stride).
+// Computes all channels, and applies `finish` to each row of them: finish(row, channels, stride).
 template <class Finish>
 void fill(const float *maps, const pnp_refine_params &params, float *out, const Finish &finish) {
     Channels channels(maps, params);
     const int64_t width = params.width, stride = params.height * width;
-    for (int64_t y = 0; y < params.height; y++) {
+    const auto write = PNP_FASTEST(write_scaled);
+    for (int64_t y = 0; y < params.height; y += ROWS) {
+        const int64_t number = channels.number(y);
+        const Row *rows = channels.rows(y, number);
         for (int64_t c = 0; c < channels.count(); c++)
-            channels.scaled_row(channels[c], y, out + c * stride + y * width);
-        finish(out + y * width, channels.count(), stride);
+            write(rows + c * number, number, width, out + c * stride + y * width);
+        for (int64_t i = 0; i < number; i++) finish(out + (y + i) * width, channels.count(), stride);
+    }
+}
+
+void label(const float *maps, const pnp_refine_params &params, const uint16_t *numbers, uint16_t *labels) {
+    Channels channels(maps, params);
+    const auto write = PNP_FASTEST(write_labels);
+    for (int64_t y = 0; y < params.height; y += ROWS) {
+        const int64_t number = channels.number(y);
+        write(channels.rows(y, number), channels.count(), number, numbers, params.width, labels + y * params.width);
     }
 }
 
@@ -224,19 +252,6 @@ private:
     std::vector<int32_t> labels_;
     decltype(&portable::keep_larger) keep_larger_ = PNP_FASTEST(keep_larger);
 };
-
-void label(const float *maps, const pnp_refine_params &params, const uint16_t *numbers, uint16_t *labels) {
-    Channels channels(maps, params);
-    RowLabels of_row(params.width);
-    std::vector<float> row(size_t(params.width));
-    for (int64_t y = 0; y < params.height; y++) {
-        for (int64_t c = 0; c < channels.count(); c++) {
-            channels.scaled_row(channels[c], y, row.data());
-            of_row.add(row.data(), c == 0, numbers[c]);
-        }
-        of_row.write(labels + y * params.width);
-    }
-}
 
 Between between(int64_t i, int64_t from, int64_t to) {
     const int64_t position = std::max<int64_t>((2 * i + 1) * from - to, 0), steps = 2 * to;

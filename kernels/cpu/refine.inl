@@ -2,58 +2,91 @@
 
 typedef double D4 __attribute__((vector_size(32)));
 typedef float F4 __attribute__((vector_size(16)));
+typedef int32_t I4 __attribute__((vector_size(16)));
 
-// Computes a row of a channel, float out [width]: the sum over k of line[k] * columns [k][width], less `level`. Of
-// block b, GROUP pixels, only the columns from first[b] to last[b] are not 0.
-static void multiply_row(const double *line, const double *columns, const int32_t *first, const int32_t *last,
-                         int64_t width, double level, float *out) {
-    int64_t x = 0;
-    for (; x + GROUP <= width; x += GROUP, first++, last++) {
-        D4 sums[GROUP / 4] = {};
-        for (int64_t k = *first; k < *last; k++) {
-            const double *column = columns + k * width + x;
-            for (int part = 0; part < GROUP / 4; part++) {
-                D4 values;
-                __builtin_memcpy(&values, column + 4 * part, sizeof values);
-                sums[part] += line[k] * values;
+constexpr int PARTS = BLOCK / 4;
+
+// Computes the pixels of a block of a row, less the channel's level.
+static inline void multiply(const Row &row, int64_t block, F4 *values) {
+    const double *columns = row.columns->values.data() + block * row.columns->inner * BLOCK;
+    D4 sums[PARTS] = {};
+    for (int64_t k = row.columns->first[block]; k < row.columns->last[block]; k++)
+        for (int part = 0; part < PARTS; part++) {
+            D4 column;
+            __builtin_memcpy(&column, columns + k * BLOCK + 4 * part, sizeof column);
+            sums[part] += row.line[k] * column;
+        }
+    for (int part = 0; part < PARTS; part++)
+        values[part] = __builtin_convertvector(sums[part] - row.level, F4);
+}
+
+// Computes the pixels of a block, scaled to [0, 1].
+static inline void multiply_scaled(const Row &row, int64_t block, F4 *values) {
+    if (row.span == 0) {
+        for (int part = 0; part < PARTS; part++) values[part] = F4{};
+        return;
+    }
+    multiply(row, block, values);
+    for (int part = 0; part < PARTS; part++) values[part] = (values[part] - row.low) / row.span;
+}
+
+// Extends an extent by the pixels of rows of a channel. Rows are taken block by block, so that the columns of a
+// block stay in the cache.
+static void extend(const Row *rows, int64_t count, float &low, float &high) {
+    F4 lows[PARTS], highs[PARTS], values[PARTS];
+    for (int part = 0; part < PARTS; part++) lows[part] = F4{} + low, highs[part] = F4{} + high;
+    for (int64_t block = 0; block < rows->columns->blocks(); block++)
+        for (int64_t y = 0; y < count; y++) {
+            multiply(rows[y], block, values);
+            for (int part = 0; part < PARTS; part++) {
+                lows[part] = values[part] < lows[part] ? values[part] : lows[part];
+                highs[part] = values[part] > highs[part] ? values[part] : highs[part];
             }
         }
-        for (int part = 0; part < GROUP / 4; part++) {
-            const F4 rounded = __builtin_convertvector(sums[part] - level, F4);
-            __builtin_memcpy(out + x + 4 * part, &rounded, sizeof rounded);
-        }
-    }
-    for (; x < width; x++) {
-        double sum = 0;
-        for (int64_t k = *first; k < *last; k++) sum += line[k] * columns[k * width + x];
-        out[x] = float(sum - level);
+    for (int i = 0; i < BLOCK; i++) {
+        low = lows[i / 4][i % 4] < low ? lows[i / 4][i % 4] : low;
+        high = highs[i / 4][i % 4] > high ? highs[i / 4][i % 4] : high;
     }
 }
 
-// Extends an extent by the values of a row.
-static void extend(const float *row, int64_t width, float &low, float &high) {
-    float lows[GROUP], highs[GROUP];
-    for (int i = 0; i < GROUP; i++) lows[i] = low, highs[i] = high;
-    int64_t x = 0;
-    for (; x + GROUP <= width; x += GROUP)
-        for (int i = 0; i < GROUP; i++) {
-            const float value = row[x + i];
-            lows[i] = value < lows[i] ? value : lows[i];
-            highs[i] = value > highs[i] ? value : highs[i];
+// Writes rows of a channel, scaled: out [count][width].
+static void write_scaled(const Row *rows, int64_t count, int64_t width, float *out) {
+    F4 values[PARTS];
+    for (int64_t x = 0; x < width; x += BLOCK)
+        for (int64_t y = 0; y < count; y++) {
+            multiply_scaled(rows[y], x / BLOCK, values);
+            const int64_t pixels = width - x < BLOCK ? width - x : BLOCK;
+            __builtin_memcpy(out + y * width + x, values, size_t(pixels) * sizeof *out);
         }
-    for (; x < width; x++) {
-        lows[0] = row[x] < lows[0] ? row[x] : lows[0];
-        highs[0] = row[x] > highs[0] ? row[x] : highs[0];
-    }
-    for (int i = 0; i < GROUP; i++) {
-        low = lows[i] < low ? lows[i] : low;
-        high = highs[i] > high ? highs[i] : high;
-    }
 }
 
-// Scales a row: (row - low) / span.
-static void scale_row(float *row, int64_t width, float low, float span) {
-    for (int64_t x = 0; x < width; x++) row[x] = (row[x] - low) / span;
+// Labels a block of a row with the numbers of the largest channels, whose rows are `stride` apart; of equal ones
+// the first.
+static inline void label_block(const Row *rows, int64_t channels, int64_t stride, const uint16_t *numbers,
+                               int64_t block, int64_t pixels, uint16_t *labels) {
+    F4 best[PARTS], values[PARTS];
+    I4 number[PARTS];
+    multiply_scaled(*rows, block, best);
+    for (int part = 0; part < PARTS; part++) number[part] = I4{} + numbers[0];
+    for (int64_t c = 1; c < channels; c++) {
+        multiply_scaled(rows[c * stride], block, values);
+        for (int part = 0; part < PARTS; part++) {
+            const I4 larger = values[part] > best[part];
+            best[part] = larger ? values[part] : best[part];
+            number[part] = larger ? I4{} + numbers[c] : number[part];
+        }
+    }
+    for (int64_t i = 0; i < pixels; i++) labels[i] = uint16_t(number[i / 4][i % 4]);
+}
+
+// Labels rows: labels [count][width]. The rows of a channel come one after the other.
+static void write_labels(const Row *rows, int64_t channels, int64_t count, const uint16_t *numbers,
+                         int64_t width, uint16_t *labels) {
+    for (int64_t x = 0; x < width; x += BLOCK)
+        for (int64_t y = 0; y < count; y++) {
+            const int64_t pixels = width - x < BLOCK ? width - x : BLOCK;
+            label_block(rows + y, channels, count, numbers, x / BLOCK, pixels, labels + y * width + x);
+        }
 }
 
 // Keeps the larger of two values of each pixel, and whose it is; of equal ones the earlier.
@@ -82,9 +115,9 @@ static inline float exponential(float x) {
 
 // Takes the softmax of a row over the channels, which are `stride` floats apart. The values are from 0 to 1.
 static void softmax_row(float *row, int64_t channels, int64_t stride, int64_t width) {
-    float most[GROUP], total[GROUP];
-    for (int64_t x = 0; x < width; x += GROUP) {
-        const int count = int(width - x < GROUP ? width - x : GROUP);
+    float most[BLOCK], total[BLOCK];
+    for (int64_t x = 0; x < width; x += BLOCK) {
+        const int count = int(width - x < BLOCK ? width - x : BLOCK);
         float *values = row + x;
         for (int i = 0; i < count; i++) most[i] = values[i], total[i] = 0;
         for (int64_t c = 1; c < channels; c++)

@@ -29,6 +29,7 @@ def test_where_files_go_is_no_part_of_the_command(monkeypatch: pytest.MonkeyPatc
         "crf",
         "scaling",
         "startup",
+        "refinement",
         "soak",
         "precision",
         "memory",

@@ -1,0 +1,200 @@
+"""Times the resize of images and the refinement of class maps, and what refining smaller costs.
+
+Timing contract: `labels` is from class maps in memory to labels, without a CRF, at a size that was
+refined before, so that matrices which are kept are there. `resize` starts at Pillow's image. One
+thread; set OPENBLAS_NUM_THREADS=1, as NumPy takes all processors for its products. A `photograph`
+is a process, from its start to its end, that segments a file of 12 megapixels and writes its files.
+`quality` is the mean IoU on sticker scenes of 256 pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pnp_ovss.engine import Segmenter
+from pnp_ovss.engine.device import CPU
+from pnp_ovss.engine.evaluation import DATASETS, evaluate
+from pnp_ovss.engine.inputs import images
+from pnp_ovss.engine.model.folder import open_model
+from pnp_ovss.engine.model.manifest import Preprocess
+from pnp_ovss.engine.refine.channels import lines
+from pnp_ovss.engine.settings import Settings
+from pnp_ovss.kernels import reference
+
+from ..baselines import full_size_blur
+from ..harness.records import Rows, describe
+from ..harness.timing import interleaved
+
+SIZES = ((640, 480), (1920, 1080), (4000, 3000))
+CLASSES = ("cat", "frog", "hot dog")
+GRID = (24, 24)
+SIDE = 384  # of the model's input
+PHOTOGRAPH = (4000, 3000)
+PHOTOGRAPH_SIDES = (None, 2048, 1024, 512)
+SCENE_SIDES = (None, 128, 64)
+
+
+def measure(
+    rounds: int, scenes: int, about: Mapping[str, Any], say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Measure a row for each size, photograph and quality.
+
+    Args:
+        rounds: Minimum number of rounds; see `harness.timing`.
+        scenes: Number of sticker scenes of `quality`.
+        about: Fields that every row repeats: machine and command.
+        say: Function that is called with a line of text at each step.
+    """
+    for size in SIZES:
+        say(f"refinement and resize of {size[0]}x{size[1]}")
+        yield {"what": "labels", **_labels(size, rounds), **about}
+        yield {"what": "resize", **_resize(size, rounds), **about}
+    with tempfile.TemporaryDirectory() as folder:
+        photograph = Path(folder) / "photograph.jpg"
+        sample(PHOTOGRAPH).save(photograph, quality=90)
+        for side in PHOTOGRAPH_SIDES:
+            say(f"a photograph of 12 megapixels, refined at {side or 'full size'}")
+            runs = [_process(photograph, side) for _ in range(rounds)]
+            seconds, peaks = zip(*runs, strict=True)
+            yield {
+                "what": "photograph",
+                "refine_side": side,
+                "seconds": float(np.median(seconds)),
+                "peak_mb": float(np.median(peaks)),
+                **about,
+            }
+    for side in SCENE_SIDES:
+        say(f"quality, refined at {side or 'full size'}")
+        yield {"what": "quality", "refine_side": side, **_quality(side, scenes), **about}
+
+
+def sample(size: tuple[int, int]) -> Image.Image:
+    """Make an image of a size, (width, height), of a sample that comes with the demo model."""
+    folder = open_model("demo").path.parent / "samples"
+    with Image.open(sorted(folder.glob("*.jpg"))[0]) as image:
+        return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+
+
+def _labels(size: tuple[int, int], rounds: int) -> dict[str, Any]:
+    width, height = size
+    settings = Settings(crf=None)
+    smooth = np.random.default_rng(0).random((len(CLASSES), *GRID), np.float32) ** 8
+    matrices = lines(GRID, (height, width), settings, classes=len(CLASSES))
+    numbers = np.arange(1 + len(CLASSES), dtype=np.uint16)
+    level = settings.threshold
+    contenders = {
+        "before_s": lambda: full_size_blur.labels(smooth, height, width, settings),
+        "numpy_s": lambda: reference.labels(smooth, matrices, level, numbers),
+        "ours_s": lambda: CPU.kernels.labels(smooth, matrices, level, numbers),
+    }
+    same = (contenders["numpy_s"]() == contenders["ours_s"]()).mean()
+    return {"size": size, "same": float(same), **_medians(interleaved(contenders, rounds))}
+
+
+def _resize(size: tuple[int, int], rounds: int) -> dict[str, Any]:
+    image = sample(size)
+    preprocess = Preprocess((SIDE, SIDE), 16, (0, 0, 0), (1, 1, 1))
+
+    def pillow() -> np.ndarray:
+        return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+    contenders = {"before_s": pillow, "ours_s": lambda: images.resize(image, preprocess)}
+    return {"size": size, **_medians(interleaved(contenders, rounds))}
+
+
+def _medians(seconds: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Medians of the seconds, and of the ratios to the first contender."""
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    ratio = float(np.median(seconds["before_s"] / seconds["ours_s"]))
+    return {**medians, "times_as_fast": ratio}
+
+
+def _process(photograph: Path, side: int | None) -> tuple[float, float]:
+    """Run `pnp-ovss segment` on a file; return its seconds, and its peak of memory in MB."""
+    words = ["segment", str(photograph), "--classes", ",".join(CLASSES), "--model", "demo"]
+    words += [] if side is None else ["--refine-side", str(side)]
+    words += ["-o", str(photograph.parent / "out")]
+    code = f"from pnp_ovss.engine.cli import main; raise SystemExit(main({words!r}))"
+    began = time.perf_counter()
+    nowhere = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
+    silent = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+    child = os.posix_spawn(
+        sys.executable, [sys.executable, "-c", code], os.environ, file_actions=[nowhere, silent]
+    )
+    _, status, usage = os.wait4(child, 0)
+    if status:
+        raise RuntimeError(f"pnp-ovss {' '.join(words)} failed")
+    return time.perf_counter() - began, usage.ru_maxrss * 1024 / 1e6
+
+
+def _quality(side: int | None, scenes: int) -> dict[str, Any]:
+    with Segmenter.load("demo") as segmenter:
+        settings = replace(segmenter.settings, refine_side=side)
+        scores = evaluate(segmenter, DATASETS["stickers"], settings, images=scenes)
+    return {"scenes": scenes, "miou": float(scores.miou)}
+
+
+def table(rows: Rows) -> str:
+    """Write the rows as Markdown."""
+    return "\n\n".join(
+        [
+            describe(rows[0]["machine"]),
+            f"`{rows[0]['command']}`",
+            _table_of(
+                [row for row in rows if row["what"] == "labels"],
+                "| class maps to labels | at first, ms | NumPy, ms | C++, ms | times as fast |",
+                lambda row: [
+                    _size(row),
+                    *(_ms(row, name) for name in ("before_s", "numpy_s", "ours_s")),
+                    f"{row['times_as_fast']:.1f}",
+                ],
+            ),
+            _table_of(
+                [row for row in rows if row["what"] == "resize"],
+                f"| resize to {SIDE}x{SIDE} | Pillow, ms | C++, ms | times as fast |",
+                lambda row: [
+                    _size(row),
+                    *(_ms(row, name) for name in ("before_s", "ours_s")),
+                    f"{row['times_as_fast']:.1f}",
+                ],
+            ),
+            _table_of(
+                [row for row in rows if row["what"] == "photograph"],
+                "| 12 megapixels, file to files | seconds | peak, MB |",
+                lambda row: [_side(row), f"{row['seconds']:.2f}", f"{row['peak_mb']:.0f}"],
+            ),
+            _table_of(
+                [row for row in rows if row["what"] == "quality"],
+                "| sticker scenes of 256 pixels | mean IoU |",
+                lambda row: [_side(row), f"{row['miou']:.3f}"],
+            ),
+        ]
+    )
+
+
+def _table_of(rows: Rows, head: str, cells: Callable[[dict[str, Any]], Sequence[str]]) -> str:
+    rule = "|---|" + "---:|" * (head.count("|") - 2)
+    return "\n".join([head, rule, *(f"| {' | '.join(cells(row))} |" for row in rows)])
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    return "x".join(map(str, row["size"]))
+
+
+def _ms(row: Mapping[str, Any], name: str) -> str:
+    return f"{1000 * row[name]:.1f}"
+
+
+def _side(row: Mapping[str, Any]) -> str:
+    side = row["refine_side"]
+    return "refined at full size" if side is None else f"--refine-side {side}"
