@@ -23,6 +23,7 @@ from ..engine.paths import absolute, expanded
 from ..engine.settings import Settings
 from . import validate
 from .graphs import builder
+from .graphs.transposes import store_transposes
 from .models.base import Checkpoint, Choice, Family, FamilyGraph
 from .models.registry import family_of
 from .models.source import find_checkpoint
@@ -153,6 +154,7 @@ def _write_graphs(
     for name, graph in graphs.items():
         say(f"writing the graph {name}")
         path = work / FOLDER / f"{name}.onnx"
+        store_transposes(graph.model)
         if graph.shares is None:
             written = builder.save(graph.model, path)
             weights = written[-1].relative_to(work).as_posix()
