@@ -39,12 +39,27 @@ class Fused:
             None makes the caption an input.
         output_size: height and width of images in pixels; the graph then gives their labels too.
         uint8: whether the graph takes RGB pixels, uint8 [B, H, W, 3], and normalizes them.
+
+    Raises:
+        InputError: the drop mode or the size cannot be had.
     """
 
     settings: Settings
     classes: tuple[CleanClass, ...] | None = None
     output_size: tuple[int, int] | None = None
     uint8: bool = False
+
+    def __post_init__(self) -> None:
+        if self.settings.drop_mode == "tokens":
+            raise InputError(
+                "drop_mode is 'tokens', which no fused graph has",
+                "take --drop-mode attention, which is faster still, or pixels",
+            )
+        size = self.output_size
+        if size and not all(1 <= side <= LARGEST_SIDE for side in size):
+            raise InputError(
+                f"the output size is {size[0]}x{size[1]}", f"sides have 1 to {LARGEST_SIDE} pixels"
+            )
 
     @property
     def baked(self) -> Baked:
@@ -76,15 +91,12 @@ def fused_graph(model: ModelFolder, fused: Fused) -> FamilyGraph:
     Raises:
         ModelError: the model is of another method or was exported with --all-heads; or its files
             are damaged.
-        InputError: the settings or the size cannot be had, or the classes do not fit into one
-            caption.
+        InputError: the classes cannot be written, or do not fit into one caption.
     """
-    _require(model, fused)
+    _require(model)
     manifest, settings = model.manifest, fused.settings
     preprocess, grid = manifest.preprocess, manifest.preprocess.grid
-    vision, salience = (
-        load_nodes(model.graph_path(name)).graph for name in (_VISION, _SALIENCE)
-    )
+    vision, salience = (load_nodes(model.graph_path(name)).graph for name in (_VISION, _SALIENCE))
     graph = Composition()
     height, width = preprocess.sides
     if fused.uint8:
@@ -129,11 +141,11 @@ def _recorded(model: ModelFolder, composed: ir.Model, fused: Fused) -> FamilyGra
     if fused.classes is not None:
         return FamilyGraph(composed, roles, gradient=True, baked=fused.baked)
     salience = model.graph(_SALIENCE)
-    (tokens, lengths), (limit,) = *salience.lengths.items(), salience.limits.values()
-    # A class has one token at least, and one of padding costs next to nothing: one size is enough.
+    lengths, limit = salience.lengths["tokens"], salience.limits["tokens"]
     return FamilyGraph(
         composed,
         {**roles, "tokens": "padded", "classes": "classes"},
+        # A class has one token at least, and one of padding costs next to nothing.
         lengths={"tokens": lengths, "classes": [max(lengths)]},
         limits={"tokens": limit, "classes": limit},
         gradient=True,
@@ -141,12 +153,11 @@ def _recorded(model: ModelFolder, composed: ir.Model, fused: Fused) -> FamilyGra
     )
 
 
-def _require(model: ModelFolder, fused: Fused) -> None:
-    """Refuse what cannot be fused.
+def _require(model: ModelFolder) -> None:
+    """Refuse a model that has no fused graph.
 
     Raises:
-        ModelError: the model cannot.
-        InputError: the settings or the size cannot.
+        ModelError: it is of another method, or was exported with --all-heads.
     """
     if model.manifest.method != METHOD:
         raise ModelError(
@@ -158,16 +169,6 @@ def _require(model: ModelFolder, fused: Fused) -> None:
         raise ModelError(
             f"'{model.path}' was exported with --all-heads, for tuning",
             "export it again with --layer and --head to make a fused graph of it",
-        )
-    if fused.settings.drop_mode == "tokens":
-        raise InputError(
-            "drop_mode is 'tokens', and the number of tokens is fixed in a fused graph",
-            "take --drop-mode attention, which is faster still, or pixels",
-        )
-    size = fused.output_size
-    if size and not all(1 <= side <= LARGEST_SIDE for side in size):
-        raise InputError(
-            f"the output size is {size[0]}x{size[1]}", f"sides have 1 to {LARGEST_SIDE} pixels"
         )
 
 

@@ -91,9 +91,7 @@ def _background(graph: Composition, maps: ir.Value, grid: tuple[int, int]) -> ir
     return empty
 
 
-def _scaled(
-    graph: Composition, maps: ir.Value, rows: np.ndarray, columns: np.ndarray
-) -> ir.Value:
+def _scaled(graph: Composition, maps: ir.Value, rows: np.ndarray, columns: np.ndarray) -> ir.Value:
     """Append channels of maps, rows @ map @ columns^T, each scaled to [0, 1].
 
     A channel that is constant up to rounding becomes 0. The products are of the map less its least

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +22,10 @@ from ...engine.model.folder import (
 )
 from ...engine.model.manifest import Manifest
 from ...engine.model.signature import Graph
+from ...engine.paths import absolute, expanded
 from ..graphs import WEIGHTS, builder
 from ..models.base import FamilyGraph
+from ..output import atomic_folder, check_target, copy_folder, link_or_copy
 from .graph import Fused, fused_graph
 
 NAME = "segment"  # of the graph, in the manifest
@@ -48,7 +48,7 @@ def write_fused(model: ModelFolder, fused: Fused, path: Path) -> list[Path]:
 
     Raises:
         ModelError: the model has no fused graph, or is damaged.
-        InputError: the settings, the size or the classes cannot be had.
+        InputError: the classes cannot be written, or the name of the file cannot be had.
         OutputError: a file cannot be written.
     """
     composed = fused_graph(model, fused)
@@ -88,7 +88,7 @@ def add_fused(
 
     Raises:
         ModelError: the model has no fused graph, or is damaged.
-        InputError: the settings, the size or the classes cannot be had.
+        InputError: the classes cannot be written, or do not fit into one caption.
         OutputError: the folder has a fused graph, belongs to the installation, or cannot be
             written.
     """
@@ -109,6 +109,40 @@ def add_fused(
             return _add(model, composed, before)
     finally:
         model.files.close()
+
+
+def copy_with_fused(
+    folder: Path,
+    output: Path,
+    fused: Fused,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Write a copy of a model folder with a fused graph, in place of one that the folder has.
+
+    Files are hard links where possible.
+
+    Args:
+        folder: model folder.
+        output: path of the copy, which appears complete or not at all.
+        fused: what is fixed in the graph.
+        overwrite: whether a model folder at `output` is replaced.
+        say: function that is called with a message at each step.
+
+    Returns:
+        The manifest of the copy.
+
+    Raises:
+        ModelError: the model has no fused graph, or is damaged.
+        InputError: the classes cannot be written, or do not fit into one caption.
+        OutputError: the copy exists, or cannot be written.
+    """
+    output = absolute(expanded(output))
+    check_target(output, overwrite)
+    with atomic_folder(output) as work:
+        copy_folder(folder, work)
+        return add_fused(work, fused, overwrite=True, say=say)
 
 
 def _add(model: ModelFolder, composed: FamilyGraph, before: Graph | None) -> Manifest:
@@ -185,9 +219,7 @@ def _save(composed: FamilyGraph, path: Path) -> list[Path]:
 def _is_own(value: ir.Value) -> bool:
     tensor = value.const_value
     return (
-        tensor is not None
-        and not isinstance(tensor, ir.ExternalTensor)
-        and tensor.nbytes > _INLINE
+        tensor is not None and not isinstance(tensor, ir.ExternalTensor) and tensor.nbytes > _INLINE
     )
 
 
@@ -199,26 +231,3 @@ def _replace_by_link(source: Path, target: Path) -> None:
         new = Path(work) / target.name
         link_or_copy(source, new)
         new.replace(target)
-
-
-def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
-
-
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy the files of a model folder into an empty folder, by hard links where possible."""
-    for path in _visible(source):
-        (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy(path, target / path.relative_to(source))
-
-
-def _visible(folder: Path) -> Iterable[Path]:
-    """List the files of a folder, without hidden ones: those are being written."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
-            yield path

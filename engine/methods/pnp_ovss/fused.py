@@ -55,9 +55,7 @@ def caption_inputs(
     return {"input_ids": ids, "attention_mask": mask, "class_tokens": class_tokens}
 
 
-def join_names(
-    class_maps: npt.NDArray[np.float32], classes: Classes
-) -> npt.NDArray[np.float32]:
+def join_names(class_maps: npt.NDArray[np.float32], classes: Classes) -> npt.NDArray[np.float32]:
     """Make the maps of an image's classes from those of their names: the largest at each patch.
 
     Args:
