@@ -17,6 +17,9 @@ DTYPES = {
     ir.DataType.FLOAT: torch.float32,
     ir.DataType.FLOAT16: torch.float16,
     ir.DataType.BFLOAT16: torch.bfloat16,
+    ir.DataType.INT32: torch.int32,
+    ir.DataType.INT64: torch.int64,
+    ir.DataType.UINT8: torch.uint8,
 }
 
 # Each function takes the node's inputs, and the node's attributes by name. Shapes, axes and slice
@@ -89,8 +92,16 @@ def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, axis: int, epsilon: 
     return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
 
 
+def _max(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
+    return x.amax(axes, keepdim=bool(keepdims))
+
+
 def _mean(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
     return x.mean(axes, keepdim=bool(keepdims))
+
+
+def _min(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
+    return x.amin(axes, keepdim=bool(keepdims))
 
 
 def _pad(x: Tensor, pads: Sequence[int], value: float) -> Tensor:
@@ -133,8 +144,8 @@ def _squeeze(x: Any, axes: Sequence[int]) -> Any:
     return x[0] if isinstance(x, tuple) else x.squeeze(axes)
 
 
-def _sum(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return x.sum(axes, keepdim=True)
+def _sum(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
+    return x.sum(axes, keepdim=bool(keepdims))
 
 
 def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -145,6 +156,7 @@ def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": operator.add,
+    "And": operator.and_,
     "Cast": _cast,
     "Concat": _concat,
     "Conv": _convolve,
@@ -156,12 +168,18 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Gather": _gather,
     "GatherND": _gather_by_row,
     "Gelu": functional.gelu,
+    "Greater": operator.gt,
+    "GreaterOrEqual": operator.ge,
     "LayerNormalization": _layer_norm,
+    "Less": operator.lt,
     "MatMul": torch.matmul,
     "Mul": operator.mul,
+    "Or": operator.or_,
     "Pad": _pad,
     "Range": _range,
+    "ReduceMax": _max,
     "ReduceMean": _mean,
+    "ReduceMin": _min,
     "ReduceSum": _sum,
     "Relu": torch.relu,
     "Reshape": _reshape,
