@@ -92,6 +92,13 @@ def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, axis: int, epsilon: 
     return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
 
 
+def _matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Multiply; a matrix may stand before a batch [M, h, w], whose size may be 1."""
+    if x.ndim == 2 and y.ndim == 3:  # torch.matmul would refuse to be compiled for any size
+        return torch.bmm(x.expand(y.shape[0], *x.shape), y)
+    return torch.matmul(x, y)
+
+
 def _max(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
     return x.amax(axes, keepdim=bool(keepdims))
 
@@ -110,8 +117,10 @@ def _pad(x: Tensor, pads: Sequence[int], value: float) -> Tensor:
     return functional.pad(x, reversed_pads, value=value)
 
 
-def _permute(x: Tensor, *, perm: list[int]) -> Tensor:
-    return x.permute(perm)
+def _permute(x: Tensor, *, perm: Sequence[int]) -> Tensor:
+    """Permute axes; pixels are copied with their channels first, as a convolution wants them."""
+    permuted = x.permute(perm)
+    return _copy(permuted) if list(perm) == [0, 3, 1, 2] else permuted
 
 
 def _range(start: int, end: int, step: int, *, like: Tensor) -> Tensor:
@@ -172,7 +181,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "GreaterOrEqual": operator.ge,
     "LayerNormalization": _layer_norm,
     "Less": operator.lt,
-    "MatMul": torch.matmul,
+    "MatMul": _matmul,
     "Mul": operator.mul,
     "Or": operator.or_,
     "Pad": _pad,
@@ -222,7 +231,7 @@ def layout_of(captions: Tensor) -> tuple[int, int]:
     return captions.shape[0], captions.shape[1]
 
 
-# Both functions always copy. Whether a copy is needed depends on sizes of 1, but the code of a
+# These functions always copy. Whether a copy is needed depends on sizes of 1, but the code of a
 # compiled graph must not depend on them.
 
 
@@ -243,6 +252,6 @@ def _copy(x: Tensor) -> Tensor:
 # Replacements of functions whose inputs have rows of captions and rows of images.
 BY_IMAGE = {
     operator.add: _add_by_image,
-    torch.matmul: _matmul_by_image,
+    _matmul: _matmul_by_image,
     attend: _attend_by_image,
 }

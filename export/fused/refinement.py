@@ -42,11 +42,15 @@ def labels(
     """
     kept = _threshold(graph, class_maps, settings.threshold)
     sigma = settings.blur * max(size)
-    of_classes = _scaled(graph, kept, *_matrices(grid, size, sigma, cells=False))
+    each = graph.Reshape(kept, graph.ints(-1, *grid))
+    scaled = _scaled(graph, each, *_matrices(grid, size, sigma, cells=False))
+    images = graph.Concat(graph.Shape(kept, start=0, end=2), graph.ints(*size), axis=0)
+    of_classes = graph.Reshape(scaled, images)
     if settings.background == "never":
         return _choose(graph, of_classes, first=1)
     cells = _background(graph, kept, grid)
-    background = _scaled(graph, cells, *_matrices(grid, size, sigma, cells=True))
+    scaled = _scaled(graph, cells, *_matrices(grid, size, sigma, cells=True))
+    background = graph.Unsqueeze(scaled, graph.ints(1))
     if settings.background == "auto":
         few = graph.Less(_count(graph, class_tokens), graph.scalar(float(channels.FEW_CLASSES)))
         background = graph.Where(few, background, graph.scalar(-1.0))  # below all channels
@@ -77,11 +81,11 @@ def _background(graph: Composition, maps: ir.Value, grid: tuple[int, int]) -> ir
     """Append a map that is 1 in cells, and in gaps between cells, without any class.
 
     Returns:
-        The map, [B, 1, 2gh - 1, 2gw - 1].
+        The map, [B, 2gh - 1, 2gw - 1].
     """
-    largest = graph.ReduceMax(maps, graph.ints(1))
+    largest = graph.ReduceMax(maps, graph.ints(1), keepdims=0)
     empty = graph.Cast(graph.Equal(largest, graph.scalar(0.0)), to=FLOAT)
-    for axis, cells in zip((2, 3), grid, strict=True):
+    for axis, cells in enumerate(grid, 1):
         places = range(2 * cells - 1)  # an even one is a cell, an odd one lies between two
         before = graph.ints(*(place // 2 for place in places))
         after = graph.ints(*((place + 1) // 2 for place in places))
@@ -99,20 +103,21 @@ def _scaled(graph: Composition, maps: ir.Value, rows: np.ndarray, columns: np.nd
 
     Args:
         graph: graph that the nodes are appended to.
-        maps: maps, at least 0; [B, M, h, w].
+        maps: maps, at least 0; [M, h, w].
         rows: vertical interpolation matrix, whose rows sum to 1; [H, h].
         columns: horizontal interpolation matrix, whose rows sum to 1; [W, w].
 
     Returns:
-        Channels, [B, M, H, W].
+        Channels, [M, H, W].
     """
-    axes, zero, one = graph.ints(2, 3), graph.scalar(0.0), graph.scalar(1.0)
+    zero, one, axes = graph.scalar(0.0), graph.scalar(1.0), graph.ints(1, 2)
+    down = graph.constant(rows.astype(np.float32))
+    across = graph.constant(np.ascontiguousarray(columns.T, np.float32))
     low, high = graph.ReduceMin(maps, axes), graph.ReduceMax(maps, axes)
     factor = graph.Where(graph.Greater(high, zero), high, one)
     above = graph.Div(graph.Sub(maps, low), factor)
-    across = graph.constant(np.ascontiguousarray(columns.T, np.float32))
-    down = graph.MatMul(graph.constant(rows.astype(np.float32)), above)
-    whole = compute_in_float32(graph.MatMul(compute_in_float32(down), across))
+    tall = compute_in_float32(graph.MatMul(down, above))
+    whole = compute_in_float32(graph.MatMul(tall, across))
     least, most = graph.ReduceMin(whole, axes), graph.ReduceMax(whole, axes)
     span, largest = graph.Sub(most, least), graph.Add(most, graph.Div(low, factor))
     varies = graph.Greater(span, graph.Mul(largest, graph.scalar(_ROUNDING)))
@@ -134,7 +139,7 @@ def _choose(graph: Composition, of_classes: ir.Value, *, first: int) -> ir.Value
 
     Args:
         graph: graph that the nodes are appended to.
-        of_classes: channels, [B, M, H, W].
+        of_classes: channels, [M, H, W].
         first: number of the first channel.
 
     Returns:

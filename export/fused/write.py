@@ -151,7 +151,7 @@ def _add(model: ModelFolder, composed: FamilyGraph, before: Graph | None) -> Man
     with tempfile.TemporaryDirectory(dir=onnx, prefix=f".{NAME}.") as work:
         written = _save(composed, Path(work) / f"{NAME}.onnx")
         names = [(onnx / file.name).relative_to(model.path).as_posix() for file in written]
-        without = _without(model.manifest, before)
+        without = _without(model, before)
         manifest = replace(
             without,
             graphs={**without.graphs, NAME: _record(model, composed, names)},
@@ -168,15 +168,17 @@ def _add(model: ModelFolder, composed: FamilyGraph, before: Graph | None) -> Man
     return manifest
 
 
-def _without(manifest: Manifest, fused: Graph | None) -> Manifest:
-    """Return a manifest without its fused graph and the files of that alone."""
-    if fused is None:
-        return manifest
-    graphs = {name: graph for name, graph in manifest.graphs.items() if name != NAME}
+def _without(model: ModelFolder, fused: Graph | None) -> Manifest:
+    """Return a manifest without its fused graph, and without graphs that an old folder lacks."""
+    graphs = {
+        name: graph
+        for name, graph in model.manifest.graphs.items()
+        if name != NAME and model.has_graph(name)
+    }
     others = {name for graph in graphs.values() for name in graph.files}
-    gone = set(fused.files) - others
-    files = {name: record for name, record in manifest.files.items() if name not in gone}
-    return replace(manifest, graphs=graphs, files=files)
+    gone = set(fused.files if fused else ()) - others
+    files = {name: of for name, of in model.manifest.files.items() if name not in gone}
+    return replace(model.manifest, graphs=graphs, files=files)
 
 
 def _record(model: ModelFolder, composed: FamilyGraph, names: list[str]) -> Graph:
