@@ -122,7 +122,9 @@ def _scaled(graph: Composition, maps: ir.Value, rows: np.ndarray, columns: np.nd
     span, largest = graph.Sub(most, least), graph.Add(most, graph.Div(low, factor))
     varies = graph.Greater(span, graph.Mul(largest, graph.scalar(_ROUNDING)))
     scaled = graph.Div(graph.Sub(whole, least), graph.Where(varies, span, one))
-    return graph.Where(varies, scaled, zero)
+    # Runtimes may multiply by the reciprocal, but a maximum must be exactly 1: others are, too.
+    capped = graph.Where(graph.GreaterOrEqual(whole, most), one, scaled)
+    return graph.Where(varies, capped, zero)
 
 
 def _count(graph: Composition, class_tokens: ir.Value) -> ir.Value:

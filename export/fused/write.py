@@ -51,15 +51,15 @@ def write_fused(model: ModelFolder, fused: Fused, path: Path) -> list[Path]:
         InputError: the classes cannot be written, or the name of the file cannot be had.
         OutputError: a file cannot be written.
     """
+    shared = [model.path / name for name in _shared_weights(model)]
+    if path.name + WEIGHTS in {file.name for file in shared}:
+        raise InputError(
+            f"'{path}' would share the file of weights of another graph",
+            f"choose another name, such as {NAME}.onnx",
+        )
     composed = fused_graph(model, fused)
     with writing_to(path, "choose another place"):
         own = _save(composed, path)
-        shared = [model.path / name for name in _shared_weights(model)]
-        if path.name + WEIGHTS in {file.name for file in shared}:
-            raise InputError(
-                f"'{path}' would share the file of weights of another graph",
-                f"choose another name, such as {NAME}.onnx",
-            )
         linked = [path.parent / file.name for file in shared]
         for source, target in zip(shared, linked, strict=True):
             _replace_by_link(source, target)
