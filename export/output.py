@@ -1,4 +1,4 @@
-"""Writes model folders completely or not at all, and copies them."""
+"""Writes folders completely or not at all, and copies model folders."""
 
 from __future__ import annotations
 
@@ -19,20 +19,47 @@ def check_target(output: Path, overwrite: bool) -> None:
     Raises:
         OutputError: the folder exists and is no model folder, or may not be replaced.
     """
-    if not output.exists():
-        return
-    if not (output / MANIFEST).is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(
-            f"'{output}' exists and is not a model folder", "choose another folder with -o"
-        )
-    if (output / MANIFEST).is_file() and not overwrite:
+    is_one = (output / MANIFEST).is_file()
+    require_free(output, "a model folder", is_one=is_one, overwrite=overwrite)
+
+
+def require_free(
+    output: Path, kind: str, *, is_one: bool, overwrite: bool, option: str = "-o"
+) -> None:
+    """Refuse a place where something would be lost.
+
+    Args:
+        output: path of the folder that is to be written; an empty one may be there.
+        kind: what is to be written, for the error: "a model folder".
+        is_one: whether there is one of that kind, and nothing else.
+        overwrite: whether one may be replaced.
+        option: option of the command that names the place, for the error.
+
+    Raises:
+        OutputError: there is something else, or one that may not be replaced.
+    """
+    if is_one and not overwrite:
         raise OutputError(f"'{output}' exists", "replace it with --overwrite")
+    if is_one or not output.exists():
+        return
+    if not output.is_dir() or any(output.iterdir()):
+        raise OutputError(
+            f"'{output}' exists and is not {kind}", f"choose another folder with {option}"
+        )
 
 
 @contextmanager
-def atomic_folder(output: Path) -> Iterator[Path]:
-    """Give a temporary folder, which is renamed to `output` if no exception was raised."""
-    with writing_to(output, "choose another folder with -o"):
+def atomic_folder(output: Path, option: str = "-o") -> Iterator[Path]:
+    """Give a temporary folder, which is renamed to `output` if no exception was raised.
+
+    Args:
+        output: path of the folder; what is there is replaced.
+        option: option of the command that names the place, for errors.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with writing_to(output, f"choose another folder with {option}"):
         output.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
         work, old = staging / "new", staging / "old"
