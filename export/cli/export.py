@@ -22,6 +22,7 @@ from ...engine.model.folder import (
 from ...engine.model.manifest import MANIFEST, Manifest, Weights
 from ...engine.settings import Settings
 from . import fused as fused_graph
+from . import triton
 
 _OF_CHECKPOINT = {
     "image_size",
@@ -96,20 +97,29 @@ class _Selection(click.ParamType):
     help="File tokenizer.json or vocab.txt that replaces the checkpoint's tokenizer.",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace an existing model folder, or its fused graph."
+    "--overwrite",
+    is_flag=True,
+    help="Replace an existing model folder, its fused graph, or a repository of --triton.",
 )
 @fused_graph.fused_options
+@triton.triton_option
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest on standard output.")
 def command(
-    model: str, output: Path | None, overwrite: bool, fused: bool, as_json: bool, **options: Any
+    model: str,
+    output: Path | None,
+    overwrite: bool,
+    fused: bool,
+    repository: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Export a checkpoint to a model folder, and compare it with PyTorch.
 
     MODEL is a hub id (Salesforce/blip-itm-large-flickr, ...), a Hugging Face folder, or an original
     BLIP file (model_large_retrieval_flickr.pth).
 
-    With --fused, MODEL may also be a model folder, a hub id exported before, or 'demo'. The fused
-    graph is added to it, or to a copy at -o. That needs no PyTorch.
+    With --fused or --triton, MODEL may also be a model folder, a hub id exported before, or 'demo'.
+    With --fused the fused graph is added to it, or to a copy at -o. That needs no PyTorch.
 
     \b
     pnp-ovss export Salesforce/blip-itm-large-flickr -o blip-large --fused
@@ -119,30 +129,44 @@ def command(
     given = [name for name in options if _is_given(context, name)]
     of_fused = {name: value for name, value in options.items() if name in fused_graph.OPTIONS}
     of_checkpoint = {name: options[name] for name in sorted(_OF_CHECKPOINT)}
-    alone = [name for name in given if name in of_fused and not fused]
+    alone = [name for name in given if name in of_fused and not (fused or repository)]
     if alone:
-        raise click.UsageError(f"{_option(alone[0])} is an option of --fused", context)
+        raise click.UsageError(f"{_option(alone[0])} is an option of --fused or --triton", context)
+    if repository:
+        triton.check(repository, of_fused, overwrite)
     for_checkpoint = [name for name in given if name in of_checkpoint]
-    if fused and _is_exported(model, for_checkpoint):
+    if (fused or repository) and _is_exported(model, for_checkpoint):
         if for_checkpoint:
             raise click.UsageError(
                 f"{_option(for_checkpoint[0])} is for a checkpoint, and '{model}' was exported"
                 " before",
                 context,
             )
-        manifest = _add_fused(model, output, overwrite, of_fused)
-        place = output or find_model(model)
-        told = str(place / manifest.graphs["segment"].file)
+        if hides_a_folder(model):
+            progress(f"note: {HIDDEN}")
+        folder = find_model(model)
+        if fused:
+            manifest = _add_fused(folder, output, overwrite, of_fused)
+            folder = output or folder
+            told = [folder / manifest.graphs["segment"].file]
+        elif output:
+            raise click.UsageError("-o is for a checkpoint, or for --fused", context)
+        else:
+            manifest, told = read_manifest(folder), []
     elif output is None:
         (parameter,) = (one for one in context.command.params if one.name == "output")
         raise click.MissingParameter(ctx=context, param=parameter)
     else:
         manifest = _export(model, output, overwrite, of_checkpoint, of_fused if fused else None)
-        told = f"{output}  (within {max(manifest.export_error.values()):.0e} of PyTorch)"
+        told = [f"{output}  (within {max(manifest.export_error.values()):.0e} of PyTorch)"]
+        folder = output
+    if repository:
+        told += triton.write(folder, repository, of_fused, overwrite)
     if as_json:
         print_json(manifest)
     else:
-        say(told)
+        for line in told:
+            say(str(line))
 
 
 def _export(
@@ -170,16 +194,13 @@ def _export(
 
 
 def _add_fused(
-    model: str, output: Path | None, overwrite: bool, of_fused: dict[str, Any]
+    folder: Path, output: Path | None, overwrite: bool, of_fused: dict[str, Any]
 ) -> Manifest:
     """Add a fused graph to a model folder, or to a copy of it.
 
     Raises:
         BackendError: a package is missing.
     """
-    if hides_a_folder(model):
-        progress(f"note: {HIDDEN}")
-    folder = find_model(model)
     try:
         from ..fused.write import add_fused, copy_with_fused
 
