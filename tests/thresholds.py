@@ -76,6 +76,10 @@ OVERLAP = 1.1
 # A padded run of a graph against a plain one, relative to the largest value. Seen: 0 to 4e-7.
 PADDING = 5e-6
 
+# Class maps of requests that a server joined against the engine's, relative to the largest value.
+# Seen: 4e-6.
+SERVED = 2e-5
+
 # CUDA kernels against the NumPy ones, absolute, values in [0, 1] but for a level: both sum in
 # float64 and round once. Seen: 6e-8.
 CUDA_RESAMPLE = 1.2e-7
