@@ -208,6 +208,9 @@ def _save(composed: FamilyGraph, path: Path) -> list[Path]:
     model = composed.model
     model.metadata_props[METADATA] = msgspec.json.encode(composed.baked).decode()
     own = [value for value in model.graph.initializers.values() if _is_own(value)]
+    if not own:
+        ir.save(model, path)
+        return [path]
     data = path.with_name(path.name + WEIGHTS)
     written = ir.external_data.convert_tensors_to_external(
         [value.const_value for value in own if value.const_value], path.parent, data.name
@@ -215,7 +218,7 @@ def _save(composed: FamilyGraph, path: Path) -> list[Path]:
     for value, tensor in zip(own, written, strict=True):
         value.const_value = tensor
     ir.save(model, path)
-    return [path, data] if own else [path]
+    return [path, data]
 
 
 def _is_own(value: ir.Value) -> bool:

@@ -55,6 +55,8 @@ def test_the_graph_and_its_configuration(
     model = open_model(exported.folder)
     assert write(model, **fixed) == ["pnp_ovss"]
     folder = tmp_path / "models" / "pnp_ovss"
+    weights = {f"{name}.onnx_data" for name in ("vision", "salience")}
+    assert {one.name for one in (folder / "1").iterdir()} == {"model.onnx"} | weights
     config = parsed((folder / "config.pbtxt").read_text())
     assert config.name == folder.name
     session = onnxruntime.InferenceSession(folder / "1" / config.default_model_filename)
