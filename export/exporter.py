@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -13,19 +10,23 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from ..engine.errors import ModelError, OutputError, writing_to
+from ..engine.errors import ModelError
 from ..engine.inputs.text import Captioner
+from ..engine.methods.pnp_ovss.fused import caption_inputs
 from ..engine.model.folder import record_of, write_manifest
-from ..engine.model.manifest import MANIFEST, SCHEMA_VERSION, TOKENIZER, Manifest, Weights
+from ..engine.model.manifest import SCHEMA_VERSION, TOKENIZER, Manifest, Weights
 from ..engine.model.manifest import Checkpoint as Origin
 from ..engine.model.signature import Graph
 from ..engine.paths import absolute, expanded
 from ..engine.settings import Settings
 from . import validate
+from .fused import Fused, add_fused
 from .graphs import builder
+from .graphs.transposes import store_transposes
 from .models.base import Checkpoint, Choice, Family, FamilyGraph
 from .models.registry import family_of
 from .models.source import find_checkpoint
+from .output import atomic_folder, check_target
 
 FOLDER = "onnx"  # folder of the graphs, in the model folder
 DEFAULT_IMAGE_SIZE = 336
@@ -50,6 +51,7 @@ def export(
     weights: Weights = "float32",
     classes: tuple[str, ...] = (),
     trained: bool = True,
+    fused: Fused | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
@@ -71,6 +73,7 @@ def export(
             float32. The graphs are compared with PyTorch on weights rounded the same way.
         classes: class names that the model was trained on, if it knows no others.
         trained: whether the weights are trained; false for random weights, of which `demo` warns.
+        fused: what is fixed in a fused graph, which is written too; None writes none.
         overwrite: whether an existing model folder is replaced.
         say: function that is called with a message at each step.
 
@@ -79,13 +82,19 @@ def export(
 
     Raises:
         ModelError: the checkpoint cannot be used, or float32 is not enough for the model.
+        InputError: the fused graph cannot have its settings, size or classes.
         ExecutionError: a graph's error is above its tolerance.
         OutputError: the folder exists, or cannot be written.
     """
     if weights not in get_args(Weights):
         raise ModelError(f"weights is {weights!r}", "give 'float32' or 'float16'")
+    if fused and all_heads:
+        raise ModelError(
+            "a model exported with all_heads, for tuning, has no fused graph",
+            "give layer and head: --layer 7 --head 9",
+        )
     output = absolute(expanded(output))
-    _check_target(output, overwrite)
+    check_target(output, overwrite)
     say(f"loading {checkpoint}")
     family, source, origin = _load(checkpoint, revision, tokenizer)
     for note in source.notes:
@@ -93,12 +102,14 @@ def export(
     model = source.model.requires_grad_(False)
     family.resize(model, (image_size, image_size))
     text = family.text(source)
-    Captioner(source.tokenizer, text)  # refuses a tokenizer that cannot write the prompt
+    captioner = Captioner(source.tokenizer, text, [name.lower() for name in classes])
+    if fused and fused.classes:  # refused before the graphs are written
+        caption_inputs(captioner, [fused.classes], fused.settings)
     choice = _choose(family, model, layer, head, all_heads, say)
     if weights == "float16":
         _round(model)
 
-    with _atomic_folder(output) as work:
+    with atomic_folder(output) as work:
         graphs, files = _write_graphs(family.graphs(model, choice), work, say)
         (work / TOKENIZER).write_text(source.tokenizer.to_str(), encoding="utf-8")
         say("comparing with PyTorch in float64")
@@ -131,6 +142,8 @@ def export(
             classes=[name.lower() for name in classes],
         )
         write_manifest(manifest, work)
+        if fused:
+            manifest = add_fused(work, fused, say=say)
     return manifest
 
 
@@ -153,6 +166,7 @@ def _write_graphs(
     for name, graph in graphs.items():
         say(f"writing the graph {name}")
         path = work / FOLDER / f"{name}.onnx"
+        store_transposes(graph.model)
         if graph.shares is None:
             written = builder.save(graph.model, path)
             weights = written[-1].relative_to(work).as_posix()
@@ -173,22 +187,6 @@ def _write_graphs(
             only_for=dict(graph.only_for),
         )
     return records, files
-
-
-def _check_target(output: Path, overwrite: bool) -> None:
-    """Refuse an output folder that would overwrite something.
-
-    Raises:
-        OutputError: the folder exists and is no model folder, or may not be replaced.
-    """
-    if not output.exists():
-        return
-    if not (output / MANIFEST).is_file() and (not output.is_dir() or any(output.iterdir())):
-        raise OutputError(
-            f"'{output}' exists and is not a model folder", "choose another folder with -o"
-        )
-    if (output / MANIFEST).is_file() and not overwrite:
-        raise OutputError(f"'{output}' exists", "replace it with --overwrite")
 
 
 def _choose(
@@ -289,25 +287,3 @@ def _round(model: nn.Module) -> None:
 
 def _int_or_list(indices: Sequence[int]) -> int | list[int]:
     return indices[0] if len(indices) == 1 else list(indices)
-
-
-@contextmanager
-def _atomic_folder(output: Path) -> Iterator[Path]:
-    """Give a temporary folder, which is renamed to `output` if no exception was raised."""
-    with writing_to(output, "choose another folder with -o"):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-        work, old = staging / "new", staging / "old"
-        try:
-            work.mkdir()
-            yield work
-            if output.exists():
-                output.replace(old)
-            try:
-                work.replace(output)
-            except OSError:
-                if old.exists():
-                    old.replace(output)
-                raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)

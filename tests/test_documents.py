@@ -25,12 +25,17 @@ DOCUMENTS = sorted(
     for path in ROOT.rglob("*.md")
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-FOLLOWED = ["README.md", "engine/runners/README.md"]
+FOLLOWED = [
+    "README.md",
+    "engine/runners/README.md",
+    pytest.param("export/triton/README.md", marks=pytest.mark.slow),
+]
 PROGRAMS = ["README.md", "engine/model/README.md"]
 NOT_HERE = (  # what needs a network, a GPU or an installation of its own
     r"\bpip install\b",
     r"\bpython3 -m venv\b",
     r"^make\b",
+    r"^docker\b",
     r"^pnp-ovss export Salesforce/",
     r"^pnp-ovss build .*(--target tensorrt|--device cuda)",
     r"--device cuda",

@@ -80,6 +80,10 @@ OVERLAP = 1.1
 # A padded run of a graph against a plain one, relative to the largest value. Seen: 0 to 4e-7.
 PADDING = 5e-6
 
+# Class maps of requests that a server joined against the engine's, relative to the largest value.
+# Seen: 4e-6.
+SERVED = 2e-5
+
 # CUDA kernels against the NumPy ones, absolute, values in [0, 1] but for a level: both sum in
 # float64 and round once. Seen: 6e-8.
 CUDA_RESAMPLE = 1.2e-7
@@ -98,6 +102,10 @@ GRADIENT_RANGE = 1.5
 
 # OpenVINO in fp32 against ONNX Runtime, relative to the largest value. Seen: 1e-6 to 5e-6.
 OPENVINO = 5e-5
+
+# A fused graph against the engine, class maps, relative to the largest value. As demanded. Seen:
+# 4e-6 by ONNX Runtime, 5e-6 by OpenVINO.
+FUSED = 1e-5
 
 # OpenVINO's image embeddings in low precision against fp32, and salience of given embeddings in
 # int8. Seen: 8e-3 and 2.6e-2 on random weights.

@@ -29,53 +29,65 @@ class _Schedule(click.ParamType):
 
 def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add an option for each setting; None where it is not given, so that the model decides."""
-    options = [
-        click.option(
-            "--preset",
-            type=click.Choice(list(PRESETS)),
-            help="Follow the paper, or its authors' code. By default the model's manifest decides"
-            " this and the nine settings below.",
-        ),
-        click.option("--passes", type=int, help="Passes of Salience DropOut."),
-        click.option(
-            "--drop-schedule",
-            type=_Schedule(),
-            metavar="halving|COUNT",
-            help="Patches dropped in a pass: half, or so many.",
-        ),
-        click.option(
-            "--drop-mode",
-            type=_choice("drop_mode"),
-            help="Blank dropped patches in the image; or, faster, leave their tokens out of the"
-            " image encoder; or, fastest, run it once and mask them in the cross-attention.",
-        ),
-        click.option("--threshold", type=float, help="A map is 0 below this part of its range."),
-        click.option("--blur", type=float, help="Sigma, as a part of the image's longer side."),
-        click.option(
-            "--background",
-            type=_choice("background"),
-            help="Whether pixels may belong to no class; auto: where fewer than 3 are looked for.",
-        ),
-        click.option(
-            "--crf",
-            type=_choice("crf"),
-            help="The dense CRF: that of pnp-ovss, where the model runs or on the CPU; the package"
-            " pydensecrf2; or none.",
-        ),
-        click.option(
-            "--refine-side",
-            type=int,
-            metavar="N",
-            help="Compute channels and CRF with the longer side of the image at N pixels at most,"
-            " and enlarge the result. Faster on large photographs.  [default: at full size]",
-        ),
-        click.option(
-            "--match-threshold", type=float, help="Score that a class needs with --present match."
-        ),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return _added(function, _OPTIONS)
+
+
+def fused_settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the settings that a fused graph has; see `settings_options`."""
+    return _added(function, {name: _OPTIONS[name] for name in OF_FUSED})
+
+
+_OPTIONS: dict[str, Callable[..., Any]] = {
+    "preset": click.option(
+        "--preset",
+        type=click.Choice(list(PRESETS)),
+        help="Follow the paper, or its authors' code. By default the model's manifest decides this"
+        " and the settings below.",
+    ),
+    "passes": click.option("--passes", type=int, help="Passes of Salience DropOut."),
+    "drop_schedule": click.option(
+        "--drop-schedule",
+        type=_Schedule(),
+        metavar="halving|COUNT",
+        help="Patches dropped in a pass: half, or so many.",
+    ),
+    "drop_mode": click.option(
+        "--drop-mode",
+        type=click.Choice([str(choice) for choice in CHOICES["drop_mode"]]),
+        help="Blank dropped patches in the image; or, faster, leave their tokens out of the image"
+        " encoder; or, fastest, run it once and mask them in the cross-attention.",
+    ),
+    "threshold": click.option(
+        "--threshold", type=float, help="A map is 0 below this part of its range."
+    ),
+    "blur": click.option("--blur", type=float, help="Sigma, as a part of the image's longer side."),
+    "background": click.option(
+        "--background",
+        type=click.Choice([str(choice) for choice in CHOICES["background"]]),
+        help="Whether pixels may belong to no class; auto: where fewer than 3 are looked for.",
+    ),
+    "crf": click.option(
+        "--crf",
+        type=click.Choice([choice or NONE for choice in CHOICES["crf"]]),
+        help="The dense CRF: that of pnp-ovss, where the model runs or on the CPU; the package"
+        " pydensecrf2; or none.",
+    ),
+    "refine_side": click.option(
+        "--refine-side",
+        type=int,
+        metavar="N",
+        help="Compute channels and CRF with the longer side of the image at N pixels at most, and"
+        " enlarge the result: faster on large photographs.  [default: at full size]",
+    ),
+    "match_threshold": click.option(
+        "--match-threshold", type=float, help="Score that a class needs with --present match."
+    ),
+}
+"""By the names of the settings, in the order of the help."""
+
+_NOT_OF_FUSED = ("crf", "refine_side", "match_threshold")
+OF_FUSED = tuple(name for name in _OPTIONS if name not in _NOT_OF_FUSED)
+"""Names of the options that `fused_settings_options` adds."""
 
 
 def placement_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,5 +122,9 @@ def choose_settings(recommended: Settings, preset: str | None, given: dict[str, 
     return replace(Settings.preset(preset) if preset else recommended, **changes)
 
 
-def _choice(setting: str) -> click.Choice[str]:
-    return click.Choice([choice or NONE for choice in CHOICES[setting]])
+def _added(
+    function: Callable[..., Any], options: dict[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    for option in reversed(options.values()):
+        function = option(function)
+    return function

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from ..paths import user_cache
 from ..precision import Precision, PrecisionChoice
 from .folder import DEMO, ModelFolder, find_model, record_of
 from .manifest import FileRecord
-from .signature import Graph, Profile
+from .signature import PADDED, Graph, Profile
 
 BATCHES = (1, 4, 16)
 MOST_EXACT_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
@@ -122,19 +123,21 @@ def profiles(
     Args:
         graph: entry of the graph in the manifest.
         batches: numbers of rows in a call.
-        lengths: lengths of padded rows, by the name of the dimension; by default the manifest's.
+        lengths: sizes of padded dimensions, by their names; by default the manifest's.
 
     Returns:
-        A profile for each batch with each length. Where the graph has a "shared" dimension, each
-        occurs twice: with as many shared items as rows, and with one.
+        A profile for each batch with each length, and with each number of classes. Where the graph
+        has a "shared" dimension, each occurs twice: with as many shared items as rows, and with
+        one.
     """
-    rows, shared, padded = map(graph.dimension, ("rows", "shared", "padded"))
-    padded_lengths = {**graph.lengths, **(lengths or {})}
+    rows, shared = map(graph.dimension, ("rows", "shared"))
+    padded = [name for name in map(graph.dimension, PADDED) if name]
+    chosen = {**graph.lengths, **(lengths or {})}
     sizes: list[Profile] = []
     for batch in sorted(set(batches)) if rows else [1]:
-        for length in sorted(set(padded_lengths[padded])) if padded else [0]:
+        for of_row in product(*(sorted(set(chosen[name])) for name in padded)):
             for count in sorted({1, batch}) if shared else [1]:
-                dimensions = ((shared, count), (rows, batch), (padded, length))
+                dimensions = ((shared, count), (rows, batch), *zip(padded, of_row, strict=True))
                 sizes.append({name: size for name, size in dimensions if name})
     return sizes
 
@@ -164,7 +167,7 @@ def build_command(
 def graph_sha256(model: ModelFolder, graph: str) -> str:
     """Return a digest of an exported graph and its weights, in hex."""
     exported = model.graph(graph)
-    parts = (model.manifest.files[name].sha256 for name in (exported.file, exported.weights))
+    parts = (model.manifest.files[name].sha256 for name in exported.files)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 

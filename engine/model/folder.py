@@ -8,6 +8,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,7 +66,7 @@ class ModelFolder:
     def has_graph(self, name: str) -> bool:
         """Tell whether the manifest has a graph, and its files."""
         graph = self.manifest.graphs.get(name)
-        return graph is not None and {graph.file, graph.weights} <= self.manifest.files.keys()
+        return graph is not None and set(graph.files) <= self.manifest.files.keys()
 
     def graph(self, name: str) -> Graph:
         """Look up a graph in the manifest.
@@ -175,8 +176,10 @@ def open_model(model: str | Path, *, verify: bool = True) -> ModelFolder:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write `manifest.json` into a folder."""
-    (folder / MANIFEST).write_bytes(indented_json(manifest))
+    """Write `manifest.json` into a folder, in place of one that is there."""
+    new = folder / f".{MANIFEST}.new"
+    new.write_bytes(indented_json(manifest))
+    new.replace(folder / MANIFEST)
 
 
 class _Versioned(msgspec.Struct):
@@ -232,7 +235,7 @@ def _decode(text: bytes, version: int) -> Manifest:
 def _required(manifest: Manifest, version: int) -> set[str]:
     """List the files that a folder must have; version 1 could lack graphs of some settings."""
     graphs = [graph for graph in manifest.graphs.values() if version > 1 or not graph.only_for]
-    return {TOKENIZER, *(graph.file for graph in graphs), *(graph.weights for graph in graphs)}
+    return {TOKENIZER, *chain.from_iterable(graph.files for graph in graphs)}
 
 
 def _unusable(manifest: Manifest) -> str:

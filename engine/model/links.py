@@ -20,7 +20,7 @@ _COPYING = 3600  # seconds for which another process may still need a copy
 
 @contextmanager
 def without_links(model: ModelFolder, graph: str) -> Generator[Path, None, None]:
-    """Give the path of a graph in one folder with its weights, neither of them a link.
+    """Give the path of a graph in one folder with its weights, none of them a link.
 
     In the Hugging Face cache every file is a link to another folder, which some libraries refuse.
     Such files get a second name in a folder of the user's cache, which is kept for the next time.
@@ -36,7 +36,7 @@ def without_links(model: ModelFolder, graph: str) -> Generator[Path, None, None]
     """
     record = model.graph(graph)
     path = model.path / record.file
-    files = {name: model.path / name for name in sorted({record.file, record.weights})}
+    files = {name: model.path / name for name in sorted(set(record.files))}
     if not any(_leads_out(file) for file in files.values()):
         yield path
         return

@@ -11,14 +11,18 @@ import numpy as np
 
 from ..device import Array
 from ..errors import ExecutionError, ModelError
+from ..settings import Settings
 
-Role = Literal["rows", "shared", "padded"]
+Role = Literal["rows", "shared", "padded", "classes"]
 """What a dynamic dimension is for.
 
 "rows" counts items that are computed side by side; no row depends on another. "shared" is as large
 as "rows", or 1 where all rows share one item. "padded" is the length of a row, which may be padded
-with zeros.
+with zeros. "classes" counts the classes of a row, and may be padded with zeros as well.
 """
+
+PADDED: tuple[Role, ...] = ("padded", "classes")
+"""Roles of dimensions whose sizes are bounded, and chosen for builds."""
 
 Profile = dict[str, int]
 """Sizes of a graph's dynamic dimensions, by their names."""
@@ -153,24 +157,52 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
 
+class Baked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is fixed in a fused graph, which is the whole method in one file.
+
+    Attributes:
+        settings: settings of the passes, and of the refinement where the graph gives labels.
+            `join_words` and `sum_last_class` say how captions are to be written. `crf` is None.
+        classes: names of each class, the title first; None where the caption is an input.
+        output_size: height and width of the labels in pixels; None where the graph gives none.
+    """
+
+    settings: Settings
+    classes: list[list[str]] | None = None
+    output_size: tuple[int, int] | None = None
+
+
 class Graph(Signature, frozen=True, kw_only=True):
     """A graph of a model folder.
 
     Attributes:
         file: path of the ONNX file from the model folder, with forward slashes.
-        weights: path of the weights' file from the model folder; several graphs may share it.
-        lengths: lengths that are worth a build, by the name of the padded dimension.
-        limits: largest length, by the name of the padded dimension.
+        weights: path of the file of weights from the model folder, or of several such files; graphs
+            may share them.
+        lengths: sizes that are worth a build, by the name of the dimension, padded or classes.
+        limits: largest size, by the name of such a dimension.
         gradient: whether the graph differentiates; rounding errors are largest there.
         only_for: settings that the graph serves, by name; empty where it serves all.
+        baked: what is fixed in a fused graph; None for other graphs.
     """
 
     file: str
-    weights: str
+    weights: str | list[str]
     lengths: dict[str, list[int]] = {}
     limits: dict[str, int] = {}
     gradient: bool = False
     only_for: dict[str, str] = {}
+    baked: Baked | None = None
+
+    @property
+    def weight_files(self) -> list[str]:
+        """Paths of the files of weights from the model folder."""
+        return [self.weights] if isinstance(self.weights, str) else self.weights
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the graph's files from the model folder: the ONNX file, then its weights."""
+        return [self.file, *self.weight_files]
 
     def unusable(self) -> str:
         """Say why nothing can run such a graph; "" where it can be run."""
@@ -183,14 +215,12 @@ class Graph(Signature, frozen=True, kw_only=True):
             return "has roles for dimensions that its inputs do not have"
         if len(set(self.roles.values())) < len(self.roles):
             return "has several dimensions of one role"
-        padded = self.dimension("padded")
-        if not padded:
-            return ""
-        lengths, limit = self.lengths.get(padded), self.limits.get(padded)
-        if not lengths or limit is None:
-            return f"tells no lengths of {padded}"
-        if not all(1 <= length <= limit for length in lengths):
-            return f"has lengths {lengths} of {padded}, of which {limit} is the largest"
+        for padded in filter(None, map(self.dimension, PADDED)):
+            lengths, limit = self.lengths.get(padded), self.limits.get(padded)
+            if not lengths or limit is None:
+                return f"tells no lengths of {padded}"
+            if not all(1 <= length <= limit for length in lengths):
+                return f"has lengths {lengths} of {padded}, of which {limit} is the largest"
         return ""
 
 

@@ -142,7 +142,7 @@ def open_runner(
             f"backend {backend!r} runs on {runs_on}, and the device is {device.name}", cure
         )
     record = model.graph(graph)  # refused by name, before a library is loaded
-    with model.files.unchanged((record.file, record.weights)), LIBRARIES:
+    with model.files.unchanged(record.files), LIBRARIES:
         return BACKENDS[backend].open(model, graph, device, precision, threads)
 
 

@@ -12,17 +12,20 @@ GROUPS = (128, 64, 32)  # of a row's weights or activations, scaled together, as
 
 
 def fold_transposes(model: ov.Model) -> None:
-    """Store a transposed copy of the weights of each product with transposed weights, in place.
+    """Store a transposed copy of the square weights that a product has transposed, in place.
 
     OpenVINO 2026.4 packs weights once, and finds them again by their data. It takes square weights
     that it packed for one product for their transpose in another, which spoils the gradient.
+
+    Only graphs of earlier versions need it: those exported now store such transposes, and nothing
+    is done.
     """
     for product in _products(model):
         transpose = product.input_value(1).get_node()
         if transpose.get_type_name() != "Transpose":
             continue
         weights = _weights(transpose.input_value(0).get_node())
-        if weights is not None:
+        if weights is not None and weights.shape[0] == weights.shape[1]:
             folded = ops.constant(np.ascontiguousarray(weights.T))
             _replace(product, ops.matmul(product.input_value(0), folded, False, False))
 

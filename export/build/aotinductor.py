@@ -23,7 +23,7 @@ from ...engine.errors import BackendError, ExecutionError, PnpOvssError, reason
 from ...engine.model import builds
 from ...engine.model.builds import Build, Recipe
 from ...engine.model.folder import ModelFolder
-from ...engine.model.signature import Graph, Role
+from ...engine.model.signature import PADDED, Graph, Role
 from ...engine.precision import Precision
 from ...engine.runners.aotinductor import CPU_OPTION, LARGEST, TARGET, architecture, require_cuda
 from ..graphs.loading import load
@@ -31,9 +31,10 @@ from ..graphs.precision import convert
 from .cuda_toolkit import compiling_for_cuda
 from .store import build_once
 from .torch_graph import EACH, input_shapes, torch_module
+from .torch_operators import DTYPES
 
 # Sizes of the dynamic dimensions in tracing, for which kernels are chosen. The code takes any size.
-_TYPICAL: dict[Role, int] = {"rows": 4, "shared": 4, "padded": 16}
+_TYPICAL: dict[Role, int] = {"rows": 4, "shared": 4, "padded": 16, "classes": 4}
 _TYPICAL_EACH = 2  # captions of an image, in graphs whose captions may share images
 
 _OPTIONS = {
@@ -211,7 +212,7 @@ def _dimensions(graph: Graph) -> tuple[dict[str, Any], dict[str, int]]:
     dimensions: dict[str, Any] = {EACH: Dim(EACH, min=1, max=LARGEST)}
     sizes = {EACH: _TYPICAL_EACH}
     for name, role in graph.roles.items():
-        largest = graph.limits[name] if role == "padded" else LARGEST
+        largest = graph.limits[name] if role in PADDED else LARGEST
         # A caption has at least two tokens, and an image at least [CLS] and a patch.
         dimensions[name] = Dim(name, min=2 if role == "padded" else 1, max=largest)
         sizes[name] = min(_TYPICAL[role], largest)
@@ -225,7 +226,7 @@ def _example_inputs(
     return {
         str(value.name): torch.zeros(
             [sizes[size] if isinstance(size, str) else size for size in shapes[str(value.name)]],
-            dtype=torch.int64 if value.dtype == ir.DataType.INT64 else torch.float32,
+            dtype=DTYPES[value.dtype or ir.DataType.FLOAT],
             device=device,
         )
         for value in source.graph.inputs

@@ -155,13 +155,13 @@ def _build(
         InputError: the graph is too large for this machine's memory.
         ExecutionError: the graph cannot be read or built.
     """
-    onnx = model.graph_path(recipe.graph)
+    onnx, weights = model.graph_path(recipe.graph), model.graph(recipe.graph).weight_files
     say(
         f"making the {recipe.precision} {recipe.target} build of {recipe.graph}"
         f" for {', '.join(recipe.architectures)}; shapes: {len(recipe.profiles)}"
     )
     require_memory(
-        _COPIES * (model.path / model.graph(recipe.graph).weights).stat().st_size,
+        _COPIES * sum(model.manifest.files[name].size for name in weights),
         f"building {recipe.graph}",
         "build on a machine that has more memory",
     )

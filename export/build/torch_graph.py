@@ -137,10 +137,10 @@ class _Translation:
             )
 
     def _argument(self, value: ir.Value | None) -> Any:
-        """Return the `torch.fx` node of a value; integers and scalars become literals."""
+        """Return the `torch.fx` node of a value; axes, sizes and scalars become literals."""
         if value and value not in self._nodes:
             constant = self._constants[value]
-            if constant.ndim == 0 or constant.dtype == torch.int64:
+            if constant.ndim == 0 or (constant.ndim == 1 and constant.dtype == torch.int64):
                 numbers = constant.tolist()
                 self._nodes[value] = tuple(numbers) if constant.ndim else numbers
             else:

@@ -17,6 +17,9 @@ DTYPES = {
     ir.DataType.FLOAT: torch.float32,
     ir.DataType.FLOAT16: torch.float16,
     ir.DataType.BFLOAT16: torch.bfloat16,
+    ir.DataType.INT32: torch.int32,
+    ir.DataType.INT64: torch.int64,
+    ir.DataType.UINT8: torch.uint8,
 }
 
 # Each function takes the node's inputs, and the node's attributes by name. Shapes, axes and slice
@@ -89,8 +92,23 @@ def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, axis: int, epsilon: 
     return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
 
 
+def _matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Multiply; a matrix may stand before a batch [M, h, w], whose size may be 1."""
+    if x.ndim == 2 and y.ndim == 3:  # torch.matmul would refuse to be compiled for any size
+        return torch.bmm(x.expand(y.shape[0], *x.shape), y)
+    return torch.matmul(x, y)
+
+
+def _max(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
+    return x.amax(axes, keepdim=bool(keepdims))
+
+
 def _mean(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
     return x.mean(axes, keepdim=bool(keepdims))
+
+
+def _min(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
+    return x.amin(axes, keepdim=bool(keepdims))
 
 
 def _pad(x: Tensor, pads: Sequence[int], value: float) -> Tensor:
@@ -99,8 +117,10 @@ def _pad(x: Tensor, pads: Sequence[int], value: float) -> Tensor:
     return functional.pad(x, reversed_pads, value=value)
 
 
-def _permute(x: Tensor, *, perm: list[int]) -> Tensor:
-    return x.permute(perm)
+def _permute(x: Tensor, *, perm: Sequence[int]) -> Tensor:
+    """Permute axes; pixels are copied with their channels first, as a convolution wants them."""
+    permuted = x.permute(perm)
+    return _copy(permuted) if list(perm) == [0, 3, 1, 2] else permuted
 
 
 def _range(start: int, end: int, step: int, *, like: Tensor) -> Tensor:
@@ -133,8 +153,8 @@ def _squeeze(x: Any, axes: Sequence[int]) -> Any:
     return x[0] if isinstance(x, tuple) else x.squeeze(axes)
 
 
-def _sum(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    return x.sum(axes, keepdim=True)
+def _sum(x: Tensor, axes: tuple[int, ...], *, keepdims: int = 1) -> Tensor:
+    return x.sum(axes, keepdim=bool(keepdims))
 
 
 def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -145,6 +165,7 @@ def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": operator.add,
+    "And": operator.and_,
     "Cast": _cast,
     "Concat": _concat,
     "Conv": _convolve,
@@ -156,12 +177,18 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Gather": _gather,
     "GatherND": _gather_by_row,
     "Gelu": functional.gelu,
+    "Greater": operator.gt,
+    "GreaterOrEqual": operator.ge,
     "LayerNormalization": _layer_norm,
-    "MatMul": torch.matmul,
+    "Less": operator.lt,
+    "MatMul": _matmul,
     "Mul": operator.mul,
+    "Or": operator.or_,
     "Pad": _pad,
     "Range": _range,
+    "ReduceMax": _max,
     "ReduceMean": _mean,
+    "ReduceMin": _min,
     "ReduceSum": _sum,
     "Relu": torch.relu,
     "Reshape": _reshape,
@@ -204,7 +231,7 @@ def layout_of(captions: Tensor) -> tuple[int, int]:
     return captions.shape[0], captions.shape[1]
 
 
-# Both functions always copy. Whether a copy is needed depends on sizes of 1, but the code of a
+# These functions always copy. Whether a copy is needed depends on sizes of 1, but the code of a
 # compiled graph must not depend on them.
 
 
@@ -225,6 +252,6 @@ def _copy(x: Tensor) -> Tensor:
 # Replacements of functions whose inputs have rows of captions and rows of images.
 BY_IMAGE = {
     operator.add: _add_by_image,
-    torch.matmul: _matmul_by_image,
+    _matmul: _matmul_by_image,
     attend: _attend_by_image,
 }

@@ -28,21 +28,53 @@ def load(path: Path) -> ir.Model:
     Raises:
         ModelError: the weights cannot be read, or do not fit the graph.
     """
-    model = ir.load(path)
-    files: dict[str, np.ndarray] = {}
+    model = load_nodes(path)
+    files: dict[Path, np.ndarray] = {}
     for value in model.graph.initializers.values():
         stored = value.const_value
         if not isinstance(stored, ir.ExternalTensor):
             continue
-        name = os.fspath(stored.location)
-        if Path(name).name != name:
-            raise ModelError(f"'{path}' has its weights in another folder: '{name}'", AGAIN)
-        file = path.parent / name
-        if name not in files:
-            files[name] = _mapped(file)
-        array = _array(stored, files[name], file)
+        file = path.parent / os.fspath(stored.location)
+        if file not in files:
+            files[file] = _mapped(file)
+        array = _array(stored, files[file], file)
         value.const_value = ir.Tensor(array, dtype=stored.dtype, name=stored.name)
     return model
+
+
+def load_nodes(path: Path) -> ir.Model:
+    """Load a graph that only refers to its weights, which nobody may read by `numpy()`.
+
+    Args:
+        path: path of the ONNX file; the file of weights lies in the same folder.
+
+    Raises:
+        ModelError: the weights lie in another folder.
+    """
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        stored = value.const_value
+        if isinstance(stored, ir.ExternalTensor):
+            name = os.fspath(stored.location)
+            if Path(name).name != name:
+                raise ModelError(f"'{path}' has its weights in another folder: '{name}'", AGAIN)
+    return model
+
+
+def read_weight(stored: ir.TensorProtocol, folder: Path) -> np.ndarray:
+    """Map a weight of a graph into memory.
+
+    Args:
+        stored: weight, in a file or in the graph.
+        folder: folder of the file.
+
+    Raises:
+        ModelError: the file cannot be read, or does not have the weight.
+    """
+    if not isinstance(stored, ir.ExternalTensor):
+        return stored.numpy()
+    file = folder / os.fspath(stored.location)
+    return _array(stored, _mapped(file), file)
 
 
 def _mapped(file: Path) -> np.ndarray:

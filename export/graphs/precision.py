@@ -11,7 +11,8 @@ Low precision is float16 or bfloat16. These nodes compute in it:
 
 All other nodes compute in float32. These are the residual stream, LayerNormalization, Softmax, GELU
 (1 + erf cancels in low precision), every reduction, division and root, and their derivatives.
-A * max(G, 0) is in float32, too, and so is the ITM head, whose two columns cost nothing.
+A * max(G, 0) is in float32, too, and so is the ITM head, whose two columns cost nothing, and what
+`compute_in_float32` marks.
 
 TensorRT (RTX 1.7, by its log) fuses the casts into the neighboring kernels, and GELU into the
 product before it. It fuses attention, with softmax in float32, into a single kernel.
@@ -38,6 +39,8 @@ LOW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 PRODUCTS = {"MatMul", "Conv"}
 MOVES = {"Gather", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 
+_IN_FLOAT32 = ("pnp_ovss.precision", "float32")  # metadata of a node
+
 _BFLOAT16_OPSET = 22  # first opset whose Conv takes bfloat16; other operators are as in 20
 
 
@@ -62,6 +65,18 @@ def convert(model: ir.Model, precision: Precision) -> ir.Model:
     if precision == "bf16":
         graph.opset_imports[""] = max(graph.opset_imports[""], _BFLOAT16_OPSET)
     return ir.Model(graph, ir_version=model.ir_version, producer_name=model.producer_name)
+
+
+def compute_in_float32(value: ir.Value) -> ir.Value:
+    """Mark the node that computes a value: it stays in float32 in every precision.
+
+    The mark is metadata of the node, which the ONNX file keeps.
+    """
+    node = value.producer()
+    assert node is not None
+    name, precision = _IN_FLOAT32
+    node.metadata_props[name] = precision
+    return value
 
 
 class _Rewriting:
@@ -142,7 +157,12 @@ class _Rewriting:
 
 def _low_nodes(graph: ir.Graph) -> set[ir.Node]:
     """Return the nodes that compute in low precision; the module's docstring has the rules."""
-    nodes = [node for node in graph if not _gives_output(node)]
+    marked, as_float32 = _IN_FLOAT32
+    nodes = [
+        node
+        for node in graph
+        if not _gives_output(node) and node.metadata_props.get(marked) != as_float32
+    ]
     low: set[ir.Node] = set()
     for node in nodes:
         if node.inputs and node.inputs[0] and node.inputs[0].producer() in low:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from ...engine.model.manifest import Preprocess, Text
-from ...engine.model.signature import Role
+from ...engine.model.signature import Baked, Role
+
+if TYPE_CHECKING:  # the records of graphs are used without PyTorch
+    from torch import Tensor
 
 Arrays = dict[str, np.ndarray]
 
@@ -72,12 +74,14 @@ class FamilyGraph:
     Attributes:
         model: graph, with its weights in float32 or float16.
         roles: role of each dynamic dimension, by the dimension's name.
-        lengths: lengths of the padded dimension that builds are made for, by its name.
-        limits: largest size of the padded dimension, by its name.
+        lengths: sizes of a padded dimension, or of the classes, that builds are made for, by its
+            name.
+        limits: largest size of such a dimension, by its name.
         gradient: whether the graph computes a gradient.
         only_for: settings that the graph runs for; it runs for no other values of them.
         shares: name of an earlier graph whose file holds this graph's weights; None if the graph
             has a file of weights.
+        baked: what is fixed in a fused graph; None for other graphs.
     """
 
     model: ir.Model
@@ -87,6 +91,7 @@ class FamilyGraph:
     gradient: bool = False
     only_for: Mapping[str, str] = field(default_factory=dict)
     shares: str | None = None
+    baked: Baked | None = None
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def test_the_encoder_of_some_tokens_is_built_from_the_weights_of_the_other(
     model: ModelFolder,
 ) -> None:
     old = builds.graph_sha256(model, "vision_tokens")
-    model.manifest.files[model.graph("vision").weights] = FileRecord(1, "f" * 64)
+    model.manifest.files[model.graph("vision").weight_files[0]] = FileRecord(1, "f" * 64)
     assert builds.graph_sha256(model, "vision_tokens") != old
 
 

@@ -73,7 +73,7 @@ def test_graphs_are_found_by_name(exported: Exported) -> None:
     for name in GRAPHS:
         assert found.graph(name) is found.manifest.graphs[name]
         assert found.graph_path(name) == exported.folder / "onnx" / f"{name}.onnx"
-        assert (exported.folder / found.graph(name).weights).is_file()
+        assert (exported.folder / found.graph(name).weight_files[0]).is_file()
 
 
 def test_a_graph_that_a_model_lacks(model_copy: Path) -> None:

@@ -184,7 +184,7 @@ def test_graphs_of_other_weights_have_other_caches(
 
     folder = cache_of(spec_of(graph))
     assert cache() == folder
-    weights = open_model(model_copy).graph(graph).weights
+    weights = open_model(model_copy).graph(graph).weight_files[0]
     with (model_copy / weights).open("r+b") as file:
         file.write(bytes(4))
     record = msgspec.to_builtins(record_of(model_copy / weights))
