@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -79,20 +78,13 @@ def atomic_folder(output: Path, option: str = "-o") -> Iterator[Path]:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy a model folder into an empty folder, by hard links where possible.
+    """Copy a model folder into an empty folder.
 
-    Hidden files are left out: they are being written.
+    Links would save space, but ONNX's libraries refuse weights that have a second name, in either
+    folder. Hidden files are left out: they are being written.
     """
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
         if path.is_file() and not any(part.startswith(".") for part in name.parts):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(path, target / name)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+            shutil.copyfile(path, target / name)

@@ -15,6 +15,7 @@ import click
 import numpy as np
 import pytest
 
+from pnp_ovss.engine import Settings
 from pnp_ovss.engine.cli import _cli
 from tests.conftest import SAMPLES, Exported
 
@@ -61,9 +62,13 @@ def commands(document: str) -> list[str]:
 @pytest.fixture
 def workplace(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the images and the model that the documents name, a small one."""
+    from pnp_ovss.export.fused import Fused, add_fused
+
     for name in ("street.jpg", "beach.jpg"):
         shutil.copyfile(SAMPLES / "beach.jpg", tmp_path / name)
     shutil.copytree(exported.folder, tmp_path / "blip-large")
+    settings = Settings(passes=1, drop_mode="attention")
+    add_fused(tmp_path / "blip-large", Fused(settings=settings))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -117,9 +117,13 @@ def _scaled(graph: Composition, maps: ir.Value, rows: np.ndarray, columns: np.nd
     factor = graph.Where(graph.Greater(high, zero), high, one)
     above = graph.Div(graph.Sub(maps, low), factor)
     tall = compute_in_float32(graph.MatMul(down, above))
-    whole = compute_in_float32(graph.MatMul(tall, across))
+    product = compute_in_float32(graph.MatMul(tall, across))
+    # Less the value at the first pixel, as the engine has it: level channels are level in both.
+    level = graph.Slice(product, graph.ints(0, 0), graph.ints(1, 1), axes)
+    whole = graph.Sub(product, level)
     least, most = graph.ReduceMin(whole, axes), graph.ReduceMax(whole, axes)
-    span, largest = graph.Sub(most, least), graph.Add(most, graph.Div(low, factor))
+    span = graph.Sub(most, least)
+    largest = graph.Add(graph.Add(most, level), graph.Div(low, factor))
     varies = graph.Greater(span, graph.Mul(largest, graph.scalar(_ROUNDING)))
     scaled = graph.Div(graph.Sub(whole, least), graph.Where(varies, span, one))
     # Runtimes may multiply by the reciprocal, but a maximum must be exactly 1: others are, too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +26,7 @@ from ...engine.model.signature import Graph
 from ...engine.paths import absolute, expanded
 from ..graphs import WEIGHTS, builder
 from ..models.base import FamilyGraph
-from ..output import atomic_folder, check_target, copy_folder, link_or_copy
+from ..output import atomic_folder, check_target, copy_folder
 from .graph import Fused, fused_graph
 
 NAME = "segment"  # of the graph, in the manifest
@@ -36,7 +37,7 @@ _INLINE = 1 << 14  # bytes of a constant that is stored in the graph itself
 def write_fused(model: ModelFolder, fused: Fused, path: Path) -> list[Path]:
     """Write a fused graph and, into the same folder, the weights that it refers to.
 
-    In another folder than that of the model's graphs, weights are hard links or else copies.
+    In another folder than that of the model's graphs, the weights are copies.
 
     Args:
         model: model folder.
@@ -60,10 +61,10 @@ def write_fused(model: ModelFolder, fused: Fused, path: Path) -> list[Path]:
     composed = fused_graph(model, fused)
     with writing_to(path, "choose another place"):
         own = _save(composed, path)
-        linked = [path.parent / file.name for file in shared]
-        for source, target in zip(shared, linked, strict=True):
-            _replace_by_link(source, target)
-    return [own[0], *linked, *own[1:]]
+        copies = [path.parent / file.name for file in shared]
+        for source, target in zip(shared, copies, strict=True):
+            _copy(source, target)
+    return [own[0], *copies, *own[1:]]
 
 
 def add_fused(
@@ -120,8 +121,6 @@ def copy_with_fused(
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """Write a copy of a model folder with a fused graph, in place of one that the folder has.
-
-    Files are hard links where possible.
 
     Args:
         folder: model folder.
@@ -228,11 +227,11 @@ def _is_own(value: ir.Value) -> bool:
     )
 
 
-def _replace_by_link(source: Path, target: Path) -> None:
-    """Make a file a hard link to another, or a copy where that cannot be."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, in place of one that is there."""
     if target.exists() and target.samefile(source):
         return
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
         new = Path(work) / target.name
-        link_or_copy(source, new)
+        shutil.copyfile(source, new)
         new.replace(target)

@@ -32,9 +32,9 @@ def caption_inputs(
         settings: settings of the graph, of which `join_words` and `sum_last_class` matter.
 
     Returns:
-        `input_ids` and `attention_mask`, int64 [B, T], padded to the longest caption, and
-        `class_tokens`, float32 [B, N, T], padded with zeros to the most names: the weight of each
-        token in the map of each name.
+        `input_ids` and `attention_mask`, int64 [B, T], padded to the longest caption. And
+        `class_tokens`, float32 [B, N, T], the weight of each token in the map of each name, padded
+        with zeros to the most names.
 
     Raises:
         InputError: a name cannot be used, or the names of an image do not fit into one caption.

@@ -46,7 +46,8 @@ def feeds(model: Any, fused: Fused) -> dict[str, np.ndarray]:
     return given if fused.classes else given | caption_inputs(model, CLASSES, fused.settings)
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", FUSED.values(), ids=FUSED)
 def test_as_a_pytorch_module(exported: Exported, tmp_path: Path, fused: Fused, precision: Any):
     model, path = open_model(exported.folder), tmp_path / "segment.onnx"

@@ -57,6 +57,7 @@ def test_all_that_is_fixed_is_an_option(tmp_path: Path, capsys: pytest.CaptureFi
     assert "segment" not in open_model("demo").manifest.graphs
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_exported_with_it(
     exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

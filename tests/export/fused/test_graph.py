@@ -46,6 +46,7 @@ def segmenter():
         yield loaded
 
 
+@pytest.mark.slow
 def test_pixels_of_8_bits_are_normalized(tmp_path: Path):
     model, one_pass = open_model("demo"), fixed()
     one_pass = replace(one_pass, settings=replace(one_pass.settings, passes=1))
