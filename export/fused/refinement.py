@@ -1,6 +1,6 @@
 """Appends refinement to a graph: from class maps to labels of one size, without a CRF.
 
-`engine.refine.channels` and `kernels.reference` define what it computes. Everything is in float32,
+`kernels.reference` defines what it computes. Everything is in float32,
 as TensorRT has no float64. Shapes: B images, C classes, a grid of gh x gw, labels of H x W.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ...engine.refine import channels
+from ...engine.refine.channels import FEW_CLASSES
 from ...engine.settings import Settings
+from ...kernels.cpu.refine import line_matrices
+from ...kernels.reference import ROUNDING
 from ..graphs.builder import FLOAT
 from ..graphs.precision import compute_in_float32
 from .compose import Composition
 
 LABELS = ir.DataType.INT32  # TensorRT has no uint16
-_ROUNDING = channels._ROUNDING
 
 
 def labels(
@@ -41,28 +42,22 @@ def labels(
         Labels, int32 [B, H, W]: 0 for the background, i + 1 for the class of index i.
     """
     kept = _threshold(graph, class_maps, settings.threshold)
-    sigma = settings.blur * max(size)
+    lines = line_matrices(
+        grid, size, settings.blur * max(size), background=settings.background != "never"
+    )
     each = graph.Reshape(kept, graph.ints(-1, *grid))
-    scaled = _scaled(graph, each, *_matrices(grid, size, sigma, cells=False))
+    scaled = _scaled(graph, each, lines.rows, lines.columns)
     images = graph.Concat(graph.Shape(kept, start=0, end=2), graph.ints(*size), axis=0)
     of_classes = graph.Reshape(scaled, images)
-    if settings.background == "never":
+    if lines.cell_rows is None or lines.cell_columns is None:
         return _choose(graph, of_classes, first=1)
     cells = _background(graph, kept, grid)
-    scaled = _scaled(graph, cells, *_matrices(grid, size, sigma, cells=True))
+    scaled = _scaled(graph, cells, lines.cell_rows, lines.cell_columns)
     background = graph.Unsqueeze(scaled, graph.ints(1))
     if settings.background == "auto":
-        few = graph.Less(_count(graph, class_tokens), graph.scalar(float(channels.FEW_CLASSES)))
+        few = graph.Less(_count(graph, class_tokens), graph.scalar(float(FEW_CLASSES)))
         background = graph.Where(few, background, graph.scalar(-1.0))  # below all channels
     return _choose(graph, graph.Concat(background, of_classes, axis=1), first=0)
-
-
-def _matrices(
-    grid: tuple[int, int], size: tuple[int, int], sigma: float, *, cells: bool
-) -> list[np.ndarray]:
-    """Make the matrices, vertical and horizontal, of the engine's channels, in float64."""
-    make = channels._blurred_cells if cells else channels._blurred_upsampling
-    return [make(of_grid, of_image, sigma) for of_grid, of_image in zip(grid, size, strict=True)]
 
 
 def _threshold(graph: Composition, maps: ir.Value, level: float) -> ir.Value:
@@ -124,7 +119,7 @@ def _scaled(graph: Composition, maps: ir.Value, rows: np.ndarray, columns: np.nd
     least, most = graph.ReduceMin(whole, axes), graph.ReduceMax(whole, axes)
     span = graph.Sub(most, least)
     largest = graph.Add(graph.Add(most, level), graph.Div(low, factor))
-    varies = graph.Greater(span, graph.Mul(largest, graph.scalar(_ROUNDING)))
+    varies = graph.Greater(span, graph.Mul(largest, graph.scalar(ROUNDING)))
     scaled = graph.Div(graph.Sub(whole, least), graph.Where(varies, span, one))
     # Runtimes may multiply by the reciprocal, but a maximum must be exactly 1: others are, too.
     capped = graph.Where(graph.GreaterOrEqual(whole, most), one, scaled)

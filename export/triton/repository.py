@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ...engine.paths import absolute, expanded
 from ..fused import Fused, write_fused
 from ..fused.write import NAME
 from ..graphs import builder
-from ..output import atomic_folder, link_or_copy, require_free
+from ..output import atomic_folder, require_free
 from .config import onnx_config, plan_config
 from .plans import compute_capability, find_plans, in_profiles
 
@@ -101,7 +102,7 @@ def _write_plans(
     names: dict[str, str] = {}
     for architecture, file in plans.files.items():
         name = names[compute_capability(architecture)] = f"{architecture}.plan"
-        link_or_copy(file, folder / name)
+        shutil.copyfile(file, folder / name)
     built = in_profiles(model.graph(NAME), plans.profiles)
     batches, profiles = (plans.largest,), len(plans.profiles)
     _write_config(folder, plan_config(PLAN_MODEL, names, built, batches, profiles))

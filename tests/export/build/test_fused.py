@@ -73,9 +73,8 @@ def test_products_of_maps_stay_in_float32(exported: Exported, tmp_path: Path):
     product = maps.producer().inputs[0].producer()  # type: ignore[union-attr]
     assert product
     assert product.op_type == "MatMul"
-    assert "Cast" not in [
-        one.producer().op_type for one in product.inputs if one and one.producer()
-    ]  # type: ignore[union-attr]
+    makers = [one.producer() for one in product.inputs if one]
+    assert "Cast" not in [maker.op_type for maker in makers if maker]
     matrices = [value for value in low.initializers.values() if 48 in (value.shape or ())]
     assert matrices
     assert {value.dtype for value in matrices} == {FLOAT}

@@ -113,6 +113,7 @@ def test_what_the_manifest_tells():
     assert graph.lengths == {"tokens": [16, 32, 64], "classes": [64]}
     assert graph.limits == {"tokens": 64, "classes": 64}
     assert graph.baked == fixed(output_size=(30, 40)).baked
+    assert graph.baked
     assert graph.baked.settings.crf is None
     assert graph.baked.classes is None
     alone = fused_graph(open_model("demo"), fixed(classes=tuple(SYNONYMS)))

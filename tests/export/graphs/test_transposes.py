@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,10 +41,11 @@ def run(model: ir.Model) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
-    rows = model.graph.inputs[0].shape
-    assert rows is not None
+    rows: Any = model.graph.inputs[0].shape
     x = np.random.default_rng(0).normal(size=(4, int(rows[1]))).astype(np.float32)
-    return session.run(None, {"x": x})[0]
+    (y,) = session.run(None, {"x": x})
+    assert isinstance(y, np.ndarray)
+    return y
 
 
 def transpositions(model: ir.Model) -> int:
