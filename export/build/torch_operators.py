@@ -119,7 +119,7 @@ def _pad(x: Tensor, pads: Sequence[int], value: float) -> Tensor:
 
 def _permute(x: Tensor, *, perm: Sequence[int]) -> Tensor:
     """Permute axes; pixels are copied with their channels first, as a convolution wants them."""
-    permuted = x.permute(perm)
+    permuted = x.permute(*perm)
     return _copy(permuted) if list(perm) == [0, 3, 1, 2] else permuted
 
 

@@ -92,6 +92,7 @@ def test_fixed_classes_with_synonyms(tmp_path: Path, segmenter: Segmenter, host:
             np.testing.assert_array_equal(found["labels"][row], wanted.labels)
 
 
+@pytest.mark.slow
 def test_fixed_classes_are_those_of_the_inputs(exported: Exported, tmp_path: Path):
     model = open_model(exported.folder)
     settings = Settings(passes=2, drop_mode="attention", sum_last_class=True)
@@ -113,6 +114,7 @@ def test_what_the_manifest_tells():
     assert graph.lengths == {"tokens": [16, 32, 64], "classes": [64]}
     assert graph.limits == {"tokens": 64, "classes": 64}
     assert graph.baked == fixed(output_size=(30, 40)).baked
+    assert graph.baked
     assert graph.baked.settings.crf is None
     assert graph.baked.classes is None
     alone = fused_graph(open_model("demo"), fixed(classes=tuple(SYNONYMS)))

@@ -68,7 +68,7 @@ def disagreeing(host: str, path: Path, settings: Settings) -> list[int]:
         tokens[row, : len(one), 1] = 0.5
     found = HOSTS[host](path, {"class_maps": maps, "class_tokens": tokens})["labels"]
     assert found.dtype == np.int32
-    image = Image.new("RGB", SIZE[::-1])
+    image = Image.new("RGB", (SIZE[1], SIZE[0]))
     return [
         int((labels != refine(image, one, settings)).sum())
         for labels, one in zip(found, given, strict=True)
@@ -107,5 +107,5 @@ def test_as_large_as_the_grid(tmp_path: Path):
     path = written(tmp_path / "graph.onnx", PLAIN, GRID)
     maps = np.random.default_rng(1).random((1, 3, *GRID)).astype(np.float32)
     feeds = {"class_maps": maps, "class_tokens": np.ones((1, 3, 2), np.float32)}
-    wanted = refine(Image.new("RGB", GRID[::-1]), maps[0], PLAIN)
+    wanted = refine(Image.new("RGB", (GRID[1], GRID[0])), maps[0], PLAIN)
     np.testing.assert_array_equal(HOSTS["onnxruntime"](path, feeds)["labels"][0], wanted)

@@ -40,10 +40,9 @@ def run(model: ir.Model) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
-    rows = model.graph.inputs[0].shape
-    assert rows is not None
-    x = np.random.default_rng(0).normal(size=(4, int(rows[1]))).astype(np.float32)
-    return session.run(None, {"x": x})[0]
+    shape = session.get_inputs()[0].shape
+    x = np.random.default_rng(0).normal(size=(4, shape[1])).astype(np.float32)
+    return np.asarray(session.run(None, {"x": x})[0])
 
 
 def transpositions(model: ir.Model) -> int:
