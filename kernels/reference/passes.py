@@ -1,4 +1,4 @@
-"""Defines what the passes compute beside the model: from pixels to class maps.
+"""Defines what the passes compute around the model: from pixels to class maps.
 
 Symbols in shapes:
     B: images of a batch.

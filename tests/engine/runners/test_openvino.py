@@ -90,6 +90,19 @@ def test_weights_stored_as_float16() -> None:
         assert off(value, wanted[name]) < thresholds.OPENVINO
 
 
+def test_a_graph_of_an_earlier_version() -> None:
+    """It transposes square weights itself, which the way forward has as they are."""
+    model = open_model(Path(__file__).parents[1] / "model" / "version_1")
+    path, patches = model.graph_path("salience"), model.manifest.preprocess.patches
+    pixels = vision_feeds(1, side=model.manifest.preprocess.sides[0])
+    embeds = OnnxRuntimeRunner(model.graph_path("vision")).run(pixels)["image_embeds"]
+    feeds = salience_feeds(3, 1, 9, patches=patches) | {"image_embeds": embeds}
+    feeds["input_ids"] %= 16  # of few pieces
+    wanted = OnnxRuntimeRunner(path).run(feeds)
+    for name, value in OpenVinoRunner(path).run(feeds).items():
+        assert off(value, wanted[name]) < thresholds.OPENVINO
+
+
 @pytest.mark.parametrize("low", LOW)
 def test_low_precision(exported: Exported, low: Any) -> None:
     model = open_model(exported.folder)

@@ -69,12 +69,11 @@ def test_products_of_maps_stay_in_float32(exported: Exported, tmp_path: Path):
     path = tmp_path / "segment.onnx"
     write_fused(open_model(exported.folder), FUSED["labels of pixels"], path)
     low = convert(load(path), "fp16").graph
-    (maps,) = (value for value in low.outputs if value.name == "class_maps")
-    product = maps.producer().inputs[0].producer()  # type: ignore[union-attr]
-    assert product
+    found: Any = {str(value.name): value for value in low.outputs}
+    product = found["class_maps"].producer().inputs[0].producer()
     assert product.op_type == "MatMul"
-    makers = [one.producer() for one in product.inputs if one]
-    assert "Cast" not in [maker.op_type for maker in makers if maker]
+    given = [value.producer() for value in product.inputs]
+    assert "Cast" not in [node.op_type for node in given if node]
     matrices = [value for value in low.initializers.values() if 48 in (value.shape or ())]
     assert matrices
     assert {value.dtype for value in matrices} == {FLOAT}

@@ -16,8 +16,8 @@ def by_onnxruntime(path: Path, feeds: Mapping[str, Any]) -> Values:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
-    outputs: Any = session.run(names, dict(feeds))
-    return dict(zip(names, outputs, strict=True))
+    found: Any = session.run(names, dict(feeds))
+    return dict(zip(names, found, strict=True))
 
 
 def by_openvino(path: Path, feeds: Mapping[str, Any]) -> Values:

@@ -92,6 +92,7 @@ def test_fixed_classes_with_synonyms(tmp_path: Path, segmenter: Segmenter, host:
             np.testing.assert_array_equal(found["labels"][row], wanted.labels)
 
 
+@pytest.mark.slow
 def test_fixed_classes_are_those_of_the_inputs(exported: Exported, tmp_path: Path):
     model = open_model(exported.folder)
     settings = Settings(passes=2, drop_mode="attention", sum_last_class=True)

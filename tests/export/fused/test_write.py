@@ -117,6 +117,7 @@ def test_the_model_of_the_installation_is_left_alone():
     assert (find_model("demo") / MANIFEST).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_copy_leaves_the_folder_alone(demo: Path, tmp_path: Path):
     (demo / "builds").mkdir()
     (demo / "builds" / ".half.lock").touch()
