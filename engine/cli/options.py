@@ -74,7 +74,7 @@ _OPTIONS: dict[str, Callable[..., Any]] = {
     ),
     "refine_side": click.option(
         "--refine-side",
-        type=int,
+        type=click.IntRange(1),
         metavar="N",
         help="Compute channels and CRF with the longer side of the image at N pixels at most, and"
         " enlarge the result: faster on large photographs.  [default: at full size]",

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from ...engine.cli.terminal import print_json, progress, say
-from ...engine.errors import BackendError
+from ...engine.errors import BackendError, ModelError
 from ...engine.model.folder import (
     DEMO,
     HIDDEN,
@@ -132,6 +132,10 @@ def command(
     alone = [name for name in given if name in of_fused and not (fused or repository)]
     if alone:
         raise click.UsageError(f"{_option(alone[0])} is an option of --fused or --triton", context)
+    if options["all_heads"] and (fused or repository):
+        which = "--fused" if fused else "--triton"
+        raise click.UsageError(f"--all-heads and {which} exclude each other", context)
+    _check_place(model, for_hosts=fused or repository is not None)
     if repository:
         triton.check(repository, of_fused, overwrite)
     for_checkpoint = [name for name in given if name in of_checkpoint]
@@ -212,6 +216,29 @@ def _add_fused(
     if output is None:
         return add_fused(folder, fused, overwrite=overwrite, say=progress)
     return copy_with_fused(folder, output, fused, overwrite=overwrite, say=progress)
+
+
+def _check_place(model: str, *, for_hosts: bool) -> None:
+    """Refuse, before PyTorch is imported, a name with nothing behind it, and an exported model.
+
+    Args:
+        model: what is to be exported.
+        for_hosts: whether a model that was exported before may be meant.
+
+    Raises:
+        ModelError: nothing can be made of it.
+    """
+    path = Path(model).expanduser()
+    if not for_hosts and (model == DEMO or (path / MANIFEST).is_file()):
+        raise ModelError(
+            f"'{model}' is a model that was exported before",
+            "add --fused or --triton DIR to make more of it, or give a checkpoint",
+        )
+    if model != DEMO and not is_hub_id(model) and not path.exists():
+        raise ModelError(
+            f"no checkpoint and no model folder at '{model}': no such file or folder",
+            "give a hub id such as Salesforce/blip-itm-large-flickr, a folder, or a file",
+        )
 
 
 def _is_exported(model: str, for_checkpoint: list[str]) -> bool:

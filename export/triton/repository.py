@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ...engine.errors import BackendError
 from ...engine.model.builds import BATCHES
-from ...engine.model.folder import ModelFolder
+from ...engine.model.folder import DEMO, ModelFolder
 from ...engine.model.signature import Signature
 from ...engine.paths import absolute, expanded
 from ..fused import Fused, write_fused
@@ -114,14 +114,15 @@ def _require_same(model: ModelFolder, fused: Fused, graph: Signature) -> None:
     Raises:
         BackendError: it is.
     """
-    again = f"pnp-ovss export {model.argument} --fused --uint8"
+    copy = " -o DIR" if model.argument == DEMO else ""  # it is part of the installation
+    again = f"pnp-ovss export {model.argument}{copy} --fused --uint8"
     if not model.has_graph(NAME):
         raise BackendError(f"'{model.path}' has no graph {NAME} to build", again)
     stored = model.graph(NAME)
     if (stored.baked, stored.inputs) != (fused.baked, graph.inputs):
         raise BackendError(
             f"the graph {NAME} of '{model.path}' has other inputs, or other things fixed in it",
-            f"{again} --overwrite, and the further options that are given here",
+            f"give the same options to {again} --overwrite, then build it",
         )
 
 

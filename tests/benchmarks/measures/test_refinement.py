@@ -20,12 +20,14 @@ def test_every_part_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refinement, "SIZES", ((60, 40),))
     monkeypatch.setattr(refinement, "PHOTOGRAPH", (60, 40))
     monkeypatch.setattr(refinement, "PHOTOGRAPH_SIDES", (30,))
-    monkeypatch.setattr(refinement, "SCENE_SIDES", (64,))
+    monkeypatch.setattr(refinement, "SCENE_SIDES", {1: (64,), 2: (128,)})
     rows: list[dict[str, Any]] = list(refinement.measure(1, 2, ABOUT, lambda _: None))
-    assert [row["what"] for row in rows] == ["labels", "resize", "photograph", "quality"]
+    assert [row["what"] for row in rows] == ["labels", "resize", "photograph", "quality", "quality"]
     assert rows[0]["same"] == 1
     assert rows[2]["peak_mb"] > 50
-    assert 0.3 < rows[3]["miou"] <= 1
+    assert rows[4]["pixels"] == 512
+    for row in rows[3:]:
+        assert 0.3 < row["miou"] <= 1
     table = refinement.table(rows)
     assert "| --refine-side 30 |" in table
     assert "| 60x40 |" in table
