@@ -23,7 +23,8 @@ from tests import thresholds
 from tests.method import refinement as steps
 
 FEW = settings(max_examples=25)
-IMPLEMENTATIONS = ("cpu", "definition", "cuda kernels", "eager")
+SLOW_DEFINITION = pytest.param("definition", marks=pytest.mark.slow)  # C++ is held to it, too
+IMPLEMENTATIONS = ("cpu", SLOW_DEFINITION, "cuda kernels", "eager")
 Refine = Callable[[np.ndarray, Image.Image, Settings], np.ndarray]
 """Class maps [C, gh, gw], image, settings -> channels [C (+ 1), H, W]."""
 

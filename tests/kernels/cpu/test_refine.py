@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pnp_ovss.kernels import reference
@@ -52,6 +52,7 @@ def maps_of(rng: np.random.Generator, classes: int, grid: tuple[int, int]) -> np
     return maps.astype(np.float32)
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 5), cells, cells, sides, sides, parts, st.booleans(), seeds)
 def test_refinement_is_that_of_the_definition(
     classes, rows, columns, height, width, part, background, seed
@@ -71,6 +72,7 @@ def test_refinement_is_that_of_the_definition(
     np.testing.assert_array_equal(labels, refine.choose_labels(channels, numbers))
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 5), sides, sides, sides, sides, seeds)
 @example(channels=3, height=1, width=1, to_height=5, to_width=7, seed=0)
 def test_enlarged_labels_are_those_of_the_definition(
