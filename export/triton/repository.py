@@ -25,6 +25,7 @@ ONNX_MODEL = "pnp_ovss"
 PLAN_MODEL = "pnp_ovss_tensorrt"
 _FILE = "model.onnx"
 _VERSION = "1"
+_CONFIG = "config.pbtxt"
 
 
 def write_repository(
@@ -127,13 +128,20 @@ def _require_same(model: ModelFolder, fused: Fused, graph: Signature) -> None:
 
 
 def _write_config(version: Path, text: str) -> None:
-    (version.parent / "config.pbtxt").write_text(text, encoding="utf-8")
+    (version.parent / _CONFIG).write_text(text, encoding="utf-8")
 
 
 def _is_repository(path: Path) -> bool:
     """Tell whether a folder holds models that `write_repository` writes, and nothing else."""
-    try:
-        names = {one.name for one in path.iterdir()}
-    except OSError:
+    names = _names(path)
+    if ONNX_MODEL not in names or not names <= {ONNX_MODEL, PLAN_MODEL}:
         return False
-    return ONNX_MODEL in names and names <= {ONNX_MODEL, PLAN_MODEL}
+    return all(_names(path / name) == {_VERSION, _CONFIG} for name in names)
+
+
+def _names(folder: Path) -> set[str]:
+    """Return the names of what is in a folder; none of what is no folder."""
+    try:
+        return {one.name for one in folder.iterdir()}
+    except OSError:
+        return set()

@@ -159,11 +159,25 @@ def test_what_is_there_is_not_replaced(
 ):
     """Models of others are not even if that is asked for."""
     for one in folders:
-        (tmp_path / "models" / one).mkdir(parents=True)
+        (tmp_path / "models" / one / "1").mkdir(parents=True)
+        (tmp_path / "models" / one / "config.pbtxt").touch()
     with pytest.raises(OutputError, match=cause) as caught:
         write(open_model(exported.folder), overwrite="resnet" in folders)
     assert ("--overwrite" if "resnet" not in folders else "--triton") in caught.value.cure
     assert {one.name for one in (tmp_path / "models").iterdir()} == set(folders)
+
+
+@pytest.mark.parametrize("file", ["setup.py", "config.pbtxt", "1/model.onnx"])
+def test_a_folder_of_the_name_of_a_model_is_not_replaced(
+    exported: Exported, write: Callable[..., list[str]], tmp_path: Path, file: str
+):
+    """Such as a checkout of a project of that name."""
+    kept = tmp_path / "models" / "pnp_ovss" / file
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    with pytest.raises(OutputError, match="is not a Triton model repository of pnp-ovss alone"):
+        write(open_model(exported.folder), overwrite=True)
+    assert kept.exists()
 
 
 def test_what_cannot_be_written_leaves_nothing(
