@@ -162,7 +162,8 @@ class Baked(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         settings: settings of the passes, and of the refinement where the graph gives labels.
-            `join_words` and `sum_last_class` say how captions are to be written. `crf` is None.
+            `join_words` and `sum_last_class` say how captions are to be written. `crf` and
+            `refine_side` are None.
         classes: names of each class, the title first; None where the caption is an input.
         output_size: height and width of the labels in pixels; None where the graph gives none.
     """

@@ -34,7 +34,7 @@ class Fused:
 
     Attributes:
         settings: settings of the passes; and of the refinement, if there is an output size. The
-            CRF and the match threshold have no effect.
+            CRF, the side at which to refine and the match threshold have no effect.
         classes: classes as `clean_names` returns them, whose caption is then part of the graph;
             None makes the caption an input.
         output_size: height and width of images in pixels; the graph then gives their labels too.
@@ -66,7 +66,7 @@ class Fused:
         """The record of it in the manifest and in the ONNX file."""
         classes = None if self.classes is None else [list(names_of(one)) for one in self.classes]
         return Baked(
-            settings=replace(self.settings, crf=None),
+            settings=replace(self.settings, crf=None, refine_side=None),
             classes=classes,
             output_size=self.output_size,
         )

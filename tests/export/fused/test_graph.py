@@ -123,6 +123,11 @@ def test_what_the_manifest_tells():
     assert alone.baked.classes == [["turtle", "frog"], ["umbrella"], ["sand", "pebbles", "water"]]
 
 
+def test_what_no_fused_graph_does_is_not_recorded():
+    baked = Fused(settings=Settings(refine_side=64)).baked
+    assert (baked.settings.crf, baked.settings.refine_side) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("changes", "message", "cure"),
     [
