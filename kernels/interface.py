@@ -85,10 +85,6 @@ class Kernels(Protocol):
         """Label each pixel with the number of its largest channel: [C, gh, gw] -> uint16 [H, W]."""
         ...
 
-    def choose_labels(self, channels: Array, numbers: npt.NDArray[np.uint16]) -> Array:
-        """Label each pixel with the number of its largest channel: [N, H, W] -> uint16 [H, W]."""
-        ...
-
     def enlarged_labels(
         self, probabilities: Array, numbers: npt.NDArray[np.uint16], height: int, width: int
     ) -> Array:

@@ -62,13 +62,9 @@ def commands(document: str) -> list[str]:
 @pytest.fixture
 def workplace(exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the images and the model that the documents name, a small one."""
-    from pnp_ovss.export.fused import Fused, add_fused
-
     for name in ("street.jpg", "beach.jpg"):
         shutil.copyfile(SAMPLES / "beach.jpg", tmp_path / name)
     shutil.copytree(exported.folder, tmp_path / "blip-large")
-    settings = Settings(passes=1, drop_mode="attention")
-    add_fused(tmp_path / "blip-large", Fused(settings=settings))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -125,6 +121,11 @@ def test_commands_can_be_run(document: str, workplace: Path):
     [(document, program) for document in PROGRAMS for program in blocks(document, "python")],
 )
 def test_programs_in_python_run(document: str, program: str, workplace: Path):
+    from pnp_ovss.export.fused import Fused, add_fused
+
+    if "segment" in program:
+        settings = Settings(passes=1, drop_mode="attention")
+        add_fused(workplace / "blip-large", Fused(settings=settings))
     exec(compile(program, document, "exec"), {"__name__": "__main__"})
 
 

@@ -209,9 +209,9 @@ def _of_image(device: Device, width: int, height: int, labels: int) -> Sequence[
             "PyTorch, SciPy",
         ),
         Pair(
-            "choose_labels",
+            "enlarged_labels (at the same size)",
             size,
-            lambda: kernels.choose_labels(channels, numbers),
+            lambda: kernels.enlarged_labels(channels, numbers, height, width),
             lambda: tensor.argmax(dim=0),
         ),
     ]

@@ -137,6 +137,8 @@ def command(
         raise click.UsageError(f"--all-heads and {which} exclude each other", context)
     _check_place(model, for_hosts=fused or repository is not None)
     if repository:
+        if output and output.absolute() == repository.absolute():
+            raise click.UsageError(f"-o and --triton are one folder, '{output}'", context)
         triton.check(repository, of_fused, overwrite)
     for_checkpoint = [name for name in given if name in of_checkpoint]
     if (fused or repository) and _is_exported(model, for_checkpoint):

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <new>
+#include <exception>
 
 namespace pnp {
 
@@ -15,7 +15,7 @@ int32_t guarded(bool good, const Run &run) {
     try {
         run();
         return OK;
-    } catch (const std::bad_alloc &) {
+    } catch (const std::exception &) {  // bad_alloc, or length_error of a vector that no memory holds
         return NO_MEMORY;
     }
 }

@@ -2,13 +2,12 @@
 
 from ..reference import accumulate, blank_patches, class_maps, drop_salient, normalize
 from .densecrf import densecrf
-from .refine import channels, choose_labels, enlarged_labels, labels, probabilities
+from .refine import channels, enlarged_labels, labels, probabilities
 
 __all__ = [
     "accumulate",
     "blank_patches",
     "channels",
-    "choose_labels",
     "class_maps",
     "densecrf",
     "drop_salient",

@@ -9,6 +9,7 @@
 namespace pnp {
 namespace {
 
+constexpr double LARGEST_SIGMA = 1e8;  // its Gaussian has 8e8 weights
 constexpr double ROUNDING = 1e-14;  // of a weight; seen: 5e-16 where there is nothing, 1e-13 where there is least
 
 // The place of a pixel among the cells of a line, whose first and last are the first and the last pixel. It is an
@@ -125,7 +126,7 @@ void cells(int64_t grid, int64_t size, double sigma, double *matrix) {
 }
 
 bool usable(int32_t grid, int32_t size, double sigma, const double *matrix) {
-    return grid > 0 && size > 0 && sigma >= 0 && std::isfinite(sigma) && matrix;
+    return grid > 0 && size > 0 && sigma >= 0 && sigma <= LARGEST_SIGMA && matrix;
 }
 
 }  // namespace

@@ -124,13 +124,11 @@ void mark_background(const double *maps, int64_t count, int64_t height, int64_t 
         }
 }
 
-// Scales a map by the power of two that brings its largest magnitude below 1.
+// Divides a map by its largest magnitude, so that proportional maps become equal.
 void to_unit(double *map, int64_t count) {
     double largest = 0;
     for (int64_t i = 0; i < count; i++) largest = std::max(largest, std::fabs(map[i]));
-    int exponent;
-    std::frexp(largest, &exponent);
-    for (int64_t i = 0; i < count; i++) map[i] = std::ldexp(map[i], -exponent);
+    for (int64_t i = 0; i < count && largest > 0; i++) map[i] /= largest;
 }
 
 Channels::Channels(const float *maps, const pnp_refine_params &params)

@@ -67,12 +67,6 @@ def labels(maps: _Floats, lines: Lines, level: float, numbers: _Numbers) -> _Num
     return out
 
 
-def choose_labels(channels: _Floats, numbers: _Numbers) -> _Numbers:
-    """Label each pixel with the number of its largest channel: [N, H, W] -> uint16 [H, W]."""
-    _, height, width = channels.shape
-    return enlarged_labels(channels, numbers, height, width)
-
-
 def enlarged_labels(probabilities: _Floats, numbers: _Numbers, height: int, width: int) -> _Numbers:
     """Enlarge probabilities bilinearly, and label each pixel by the largest."""
     values = np.ascontiguousarray(probabilities, np.float32)

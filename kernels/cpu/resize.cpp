@@ -116,8 +116,8 @@ void resize(const uint8_t *image, int64_t stride, int32_t width, int32_t height,
 }  // namespace
 }  // namespace pnp
 
-int32_t pnp_resize(const uint8_t *image, int64_t stride, int32_t width, int32_t height,
-                              uint8_t *out, int32_t out_width, int32_t out_height) {
+int32_t pnp_resize(const uint8_t *image, int64_t stride, int32_t width, int32_t height, uint8_t *out,
+                   int32_t out_width, int32_t out_height) {
     const bool good = image && out && width > 0 && height > 0 && out_width > 0 && out_height > 0 &&
                       stride >= int64_t(width) * 3;
     return pnp::guarded(good, [&] { pnp::resize(image, stride, width, height, out, out_width, out_height); });

@@ -15,7 +15,8 @@ enum {
 };
 
 /* Resizes an image. The kernel is the cubic of Keys with a = -0.5, widened where the image shrinks. Lines are
-   resized first, then columns; between the two and after them, values are rounded to 8 bits. Thread-safe.
+   resized first, then columns; on strips that are over 100 times as tall as wide and become shorter, columns first.
+   Between the two and after them, values are rounded to 8 bits. Thread-safe.
      image   uint8 [height][width][3], with `stride` bytes from a row to the next
      out     uint8 [out_height][out_width][3]
    Returns one of the codes above. Unless that is PNP_RESIZE_OK, out is not written. */

@@ -5,7 +5,6 @@ static inline uint8_t rounded(int32_t sum) {
     return uint8_t(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-typedef int32_t I4 __attribute__((vector_size(16)));
 typedef int32_t I8 __attribute__((vector_size(32)));
 typedef int64_t L4 __attribute__((vector_size(32)));
 typedef uint8_t B32 __attribute__((vector_size(32)));

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from .library import check, load
 
+_MOST = 2**31 - 1  # pixels of a side
+
 
 def resize(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
     """Resize an image by Pillow's bicubic; `reference.resize` defines the result.
@@ -32,6 +34,8 @@ def resize(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray
         raise ValueError(f"image is {image.dtype} {list(image.shape)}, not uint8 [H, W, 3]")
     if image.strides[1:] != (3, 1) or image.strides[0] < image.shape[1] * 3:
         image = np.ascontiguousarray(image)
+    if max(height, width) > _MOST or min(height, width) < 1:
+        raise ValueError(f"the target {width}x{height} is out of range")
     out = np.empty((height, width, 3), np.uint8)
     function = load("_pixels").pnp_resize
     code = function(

@@ -36,7 +36,7 @@ extern "C" __global__ void background(const float *maps, Index classes, Index gr
     }
 }
 
-// Computes units [C]: the power of two that brings the largest magnitude of each map [gh][gw] into [0.5, 1).
+// Computes units [C]: the largest magnitude of each map [gh][gw]; 1 where it is 0.
 extern "C" __global__ void units(const float *maps, Index count, Index cells, double *units) {
     for (Index map = blockIdx.x; map < count; map += gridDim.x) {
         double low = 0, high = 0;
@@ -45,13 +45,13 @@ extern "C" __global__ void units(const float *maps, Index count, Index cells, do
             high = fmax(high, to_double(maps[map * cells + i]));
         }
         reduce_extent(low, high);
-        int exponent;
-        frexp(fmax(-low, high), &exponent);
-        if (threadIdx.x == 0) units[map] = ldexp(1.0, -exponent);
+        const double largest = fmax(-low, high);
+        if (threadIdx.x == 0) units[map] = largest > 0 ? largest : 1;
     }
 }
 
-// Upsamples vertically: tall [C][H][gw] = rows [H][gh] @ maps [C][gh][gw], times units [C].
+// Upsamples vertically: tall [C][H][gw] = rows [H][gh] @ maps [C][gh][gw], which are divided by units [C] first, so
+// that proportional maps become equal.
 extern "C" __global__ void resample_rows(const double *rows, const float *maps, const double *units,
                                          Index count, Index height, Index grid_height, Index grid_width,
                                          double *tall) {
@@ -59,8 +59,9 @@ extern "C" __global__ void resample_rows(const double *rows, const float *maps, 
         const Index column = i % grid_width, row = i / grid_width % height, map = i / grid_width / height;
         double sum = 0;
         for (Index k = 0; k < grid_height; k++)
-            sum += rows[row * grid_height + k] * to_double(maps[(map * grid_height + k) * grid_width + column]);
-        tall[i] = sum * units[map];
+            sum += rows[row * grid_height + k] *
+                   (to_double(maps[(map * grid_height + k) * grid_width + column]) / units[map]);
+        tall[i] = sum;
     }
 }
 

@@ -186,9 +186,10 @@ def resample(
 ) -> None:
     """Upsample each class map: rows @ map @ columns^T, scaled, less its value at the first pixel.
 
-    Sums are in float64. A map is scaled by the power of two that brings its largest magnitude below
-    1. The scale keeps the digits of maps of very small values in float32. The offset keeps those of
-    a map whose contrast is small compared with its values. `scale_channels` undoes both.
+    Everything is in float64. A map is divided by its largest magnitude first: so the digits of very
+    small values are kept in float32, and proportional maps, such as two that have one and the same
+    patch, give equal channels. The offset keeps the digits of a map whose contrast is small
+    compared with its values. `scale_channels` undoes both.
 
     Args:
         rows: vertical interpolation matrix, float64 [H, gh].
@@ -199,8 +200,8 @@ def resample(
     """
     channel = np.empty(out.shape[1:])
     for index, class_map in enumerate(maps):
-        _, exponent = np.frexp(np.abs(class_map).max())
-        scaled = np.ldexp(class_map.astype(np.float64), -exponent)
+        largest = np.float64(np.abs(class_map).max())
+        scaled = class_map / (largest or 1.0)
         np.matmul(rows @ scaled, columns.T, out=channel)
         levels[index] = channel[0, 0]
         np.subtract(channel, levels[index], out=out[index], casting="same_kind")

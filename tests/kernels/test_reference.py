@@ -165,7 +165,8 @@ def test_resample_keeps_the_digits_of_small_maps_and_contrasts(
     maps = ((level + rng.random((2, grid_height, grid_width)) * 1e-3) * scale).astype(np.float32)
     out, levels = np.empty((2, length, 7), np.float32), np.empty(2)
     reference.resample(rows, maps, columns, out, levels)
-    unit = 2.0 ** np.frexp(maps.max(axis=(1, 2)))[1]
+    unit = maps.max(axis=(1, 2)).astype(np.float64)
+    unit[unit == 0] = 1
     wanted = np.einsum("yi,cij,xj->cyx", rows, maps.astype(np.float64), columns)
     np.testing.assert_allclose(levels * unit, wanted[:, 0, 0], rtol=1e-12)
     contrast = (wanted - wanted[:, :1, :1]) / unit[:, None, None]

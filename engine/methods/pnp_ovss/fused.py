@@ -28,7 +28,8 @@ def caption_inputs(
     Args:
         model: model folder; or its captioner, which saves reading the tokenizer each time.
         classes_of_images: classes of each of the B images, as `Segmenter.segment` takes them. Of a
-            class of several names each name has a row; see `join_names`.
+            class of several names each name has a row; see `join_names`. The labels of a graph
+            with an output size then number names, not classes.
         settings: settings of the graph, of which `join_words` and `sum_last_class` matter.
 
     Returns:

@@ -27,7 +27,7 @@ def test_every_kernel_is_compared_and_timed(rows: list[dict[str, Any]]) -> None:
         "drop_salient",
         "channels (threshold, upsample, background, blur)",
         "probabilities (channels, softmax)",
-        "choose_labels",
+        "enlarged_labels (at the same size)",
     }
     for row in rows:
         assert row["off"] < 1e-4

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,19 @@ def test_refinement_is_that_of_the_definition(
     numbers = rng.permutation(len(channels)).astype(np.uint16)
     labels = refine.labels(maps, lines, level, numbers)
     np.testing.assert_array_equal(labels, reference.choose_labels(channels, numbers))
-    np.testing.assert_array_equal(labels, refine.choose_labels(channels, numbers))
+    np.testing.assert_array_equal(labels, refine.enlarged_labels(channels, numbers, height, width))
+
+
+@pytest.mark.parametrize("kernels", [refine, reference])
+def test_maps_of_one_and_the_same_patch_give_equal_channels(kernels: Any):
+    """So the first of two classes wins, whatever their values, in each implementation."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        maps = np.zeros((2, 16, 16), np.float32)
+        maps[:, 5, 9] = rng.random(2) * 10.0 ** rng.integers(-20, 20, 2)
+        lines = refine.line_matrices((16, 16), (130, 170), 8.5, background=False)
+        first, second = kernels.channels(maps, lines, 0.15)
+        np.testing.assert_array_equal(first, second)
 
 
 @settings(max_examples=40)

@@ -252,6 +252,14 @@ def test_enlarged_labels(cuda: Any, count, size, height, width, seed):
     np.testing.assert_array_equal(found, reference.enlarged_labels(likely, names, height, width))
 
 
+def test_maps_of_one_and_the_same_patch_give_equal_channels(cuda: Any):
+    maps = np.zeros((2, 16, 16), np.float32)
+    maps[:, 5, 9] = 0.91604286, 3.7e-9
+    lines = reference.line_matrices((16, 16), (60, 70), 3.5, background=False)
+    first, second = host(cuda.channels(cuda.xp.asarray(maps), lines, 0.15))
+    np.testing.assert_array_equal(first, second)
+
+
 def test_subnormal_maps_are_no_zeros(cuda: Any):
     """What CuPy compiles takes a subnormal float32 for zero (-ftz=true) unless told not to."""
     maps = np.array([[[1e-40, 3e-40], [0, 2e-45]]], np.float32)
