@@ -10,7 +10,7 @@ nobody has photographs with masks here.
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -125,22 +125,27 @@ def _medians(seconds: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {**medians, "times_as_fast": ratio}
 
 
+_CHILD = """
+import sys
+from pnp_ovss.engine.cli import main
+code = main(sys.argv[1:])
+with open("/proc/self/status") as status:
+    print(*(line.split()[1] for line in status if line.startswith("VmHWM")), file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
 def _process(photograph: Path, side: int | None) -> tuple[float, float]:
     """Run `pnp-ovss segment` on a file; return its seconds, and its peak of memory in MB."""
     words = ["segment", str(photograph), "--classes", ",".join(CLASSES), "--model", "demo"]
     words += [] if side is None else ["--refine-side", str(side)]
     words += ["-o", str(photograph.parent / "out")]
-    code = f"from pnp_ovss.engine.cli import main; raise SystemExit(main({words!r}))"
     began = time.perf_counter()
-    nowhere = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
-    silent = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
-    child = os.posix_spawn(
-        sys.executable, [sys.executable, "-c", code], os.environ, file_actions=[nowhere, silent]
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, *words], check=True, capture_output=True, text=True
     )
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise RuntimeError(f"pnp-ovss {' '.join(words)} failed")
-    return time.perf_counter() - began, usage.ru_maxrss * 1024 / 1e6
+    seconds = time.perf_counter() - began
+    return seconds, int(done.stderr.split()[-1]) * 1024 / 1e6
 
 
 def _quality(times: int, side: int | None, scenes: int) -> dict[str, Any]:

@@ -186,10 +186,10 @@ def resample(
 ) -> None:
     """Upsample each class map: rows @ map @ columns^T, scaled, less its value at the first pixel.
 
-    Everything is in float64. A map is divided by its largest magnitude first: so the digits of very
-    small values are kept in float32, and proportional maps, such as two that have one and the same
-    patch, give equal channels. The offset keeps the digits of a map whose contrast is small
-    compared with its values. `scale_channels` undoes both.
+    Everything is in float64. A map is divided by its largest magnitude first. That keeps the digits
+    of very small values in float32. Proportional maps, such as two with one and the same patch,
+    give equal channels. The offset keeps the digits of a map whose contrast is small compared with
+    its values. `scale_channels` undoes both.
 
     Args:
         rows: vertical interpolation matrix, float64 [H, gh].
