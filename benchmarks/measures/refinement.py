@@ -4,7 +4,7 @@ Timing contract: `labels` is from class maps in memory to labels, without a CRF,
 refined before, so that matrices which are kept are there. `resize` starts at Pillow's image. One
 thread; set OPENBLAS_NUM_THREADS=1, as NumPy takes all processors for its products. A `photograph`
 is a process, from its start to its end, that segments a file of 12 megapixels and writes its files.
-`quality` is the mean IoU on sticker scenes of 256 pixels, and on some of them enlarged to 2048, as
+`quality` is the mean IoU on sticker scenes of 256 pixels, and on some of them enlarged to 1024, as
 nobody has photographs with masks here.
 """
 
@@ -44,8 +44,8 @@ GRID = (24, 24)
 SIDE = 384  # of the model's input
 PHOTOGRAPH = (4000, 3000)
 PHOTOGRAPH_SIDES = (None, 2048, 1024, 512)
-SCENE_SIDES = {1: (None, 128, 64), 8: (None, 1024, 512, 256)}  # by how often a scene is enlarged
-ENLARGED_SCENES = 20  # at most
+SCENE_SIDES = {1: (None, 128, 64), 4: (None, 512, 256)}  # by how often a scene is enlarged
+ENLARGED_SCENES = 10  # at most
 
 
 def measure(
