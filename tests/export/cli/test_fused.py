@@ -84,7 +84,10 @@ REFUSED = {
     "nothing": (["nothing", "--fused"], "no model folder at 'nothing'"),
     "a model": (["demo", "-o", "m"], "'demo' is a model that was exported before"),
     "all heads": (["x/y", "--all-heads", "--fused"], "--all-heads and --fused exclude each other"),
-    "one place": (["demo", "--fused", "-o", "m", "--triton", "m"], "-o and --triton are one folder"),
+    "one place": (
+        ["demo", "--fused", "-o", "m", "--triton", "m"],
+        "-o and --triton are one folder",
+    ),
     "a size": (["demo", "--fused", "-o", "m", "--output-size", "480"], "no height and width"),
     "no pixels": (["demo", "--fused", "-o", "m", "--output-size", "0x4"], "output size is 0x4"),
     "tokens": (["demo", "--fused", "-o", "m", "--drop-mode", "tokens"], "drop_mode is 'tokens'"),
