@@ -182,9 +182,9 @@ class EagerSegmenter:
         return (channels.argmax(axis=0) + (0 if background else 1)).astype(np.uint16)
 
     def _pixels(self, image: Image.Image) -> torch.Tensor:
-        square = image.convert("RGB").resize(
-            (self.image_size, self.image_size), Image.Resampling.BICUBIC
-        )
+        side, bicubic = self.image_size, Image.Resampling.BICUBIC
+        lines = image.convert("RGB").resize((side, image.height), bicubic)  # first, in all versions
+        square = lines.resize((side, side), bicubic)
         values = torch.from_numpy(np.array(square)).float() / 255
         return ((values - MEAN) / STD).permute(2, 0, 1)[None].contiguous().to(self.device)
 

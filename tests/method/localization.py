@@ -50,8 +50,9 @@ def joined(name):
 
 
 def pixels(image, side):
-    """Step 3: [3, side, side], Pillow's bicubic, CLIP's mean and deviation."""
-    square = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+    """Step 3: [3, side, side], Pillow's bicubic, lines first, CLIP's mean and deviation."""
+    lines = image.convert("RGB").resize((side, image.height), Image.Resampling.BICUBIC)
+    square = np.asarray(lines.resize((side, side), Image.Resampling.BICUBIC))
     return ((square / 255 - MEAN) / STD).transpose(2, 0, 1)
 
 
