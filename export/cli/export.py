@@ -231,7 +231,7 @@ def _check_place(model: str, *, for_hosts: bool) -> None:
         ModelError: nothing can be made of it.
     """
     path = Path(model).expanduser()
-    if not for_hosts and (model == DEMO or (path / MANIFEST).is_file()):
+    if not for_hosts and _is_model(model):
         raise ModelError(
             f"'{model}' is a model that was exported before",
             "add --fused or --triton DIR to make more of it, or give a checkpoint",
@@ -247,6 +247,11 @@ def _is_exported(model: str, for_checkpoint: list[str]) -> bool:
     """Tell whether a name is that of a model folder; a hub id may also be exported once more."""
     if is_hub_id(model):
         return not for_checkpoint and cache_folder(model).exists()
+    return _is_model(model)
+
+
+def _is_model(model: str) -> bool:
+    """Tell whether a name is 'demo', or the path of a model folder."""
     return model == DEMO or (Path(model).expanduser() / MANIFEST).is_file()
 
 
