@@ -174,18 +174,7 @@ def _write_graphs(
             written = builder.save_sharing(graph.model, path, work / records[graph.shares].file)
             weights = records[graph.shares].weights
         files += written
-        inputs, outputs = builder.signature(graph.model)
-        records[name] = Graph(
-            file=path.relative_to(work).as_posix(),
-            weights=weights,
-            inputs=inputs,
-            outputs=outputs,
-            roles=dict(graph.roles),
-            lengths={dimension: list(sizes) for dimension, sizes in graph.lengths.items()},
-            limits=dict(graph.limits),
-            gradient=graph.gradient,
-            only_for=dict(graph.only_for),
-        )
+        records[name] = graph.record(path.relative_to(work).as_posix(), weights)
     return records, files
 
 

@@ -24,7 +24,7 @@ from ...engine.model.folder import (
 from ...engine.model.manifest import Manifest
 from ...engine.model.signature import Graph
 from ...engine.paths import absolute, expanded
-from ..graphs import WEIGHTS, builder
+from ..graphs import WEIGHTS
 from ..models.base import FamilyGraph
 from ..output import atomic_folder, check_target, copy_folder
 from .graph import Fused, fused_graph
@@ -153,7 +153,11 @@ def _add(model: ModelFolder, composed: FamilyGraph, before: Graph | None) -> Man
         without = _without(model, before)
         manifest = replace(
             without,
-            graphs={**without.graphs, NAME: _record(model, composed, names)},
+            # its own files have these names, the ONNX file first
+            graphs={
+                **without.graphs,
+                NAME: composed.record(names[0], [*_shared_weights(model), *names[1:]]),
+            },
             files=without.files
             | {name: record_of(file) for name, file in zip(names, written, strict=True)},
         )
@@ -178,22 +182,6 @@ def _without(model: ModelFolder, fused: Graph | None) -> Manifest:
     gone = set(fused.files if fused else ()) - others
     files = {name: of for name, of in model.manifest.files.items() if name not in gone}
     return replace(model.manifest, graphs=graphs, files=files)
-
-
-def _record(model: ModelFolder, composed: FamilyGraph, names: list[str]) -> Graph:
-    """Return the record of a fused graph, whose own files have such names, the ONNX file first."""
-    inputs, outputs = builder.signature(composed.model)
-    return Graph(
-        file=names[0],
-        weights=[*_shared_weights(model), *names[1:]],
-        inputs=inputs,
-        outputs=outputs,
-        roles=dict(composed.roles),
-        lengths={dimension: list(sizes) for dimension, sizes in composed.lengths.items()},
-        limits=dict(composed.limits),
-        gradient=composed.gradient,
-        baked=composed.baked,
-    )
 
 
 def _shared_weights(model: ModelFolder) -> list[str]:

@@ -12,7 +12,8 @@ import onnx_ir as ir
 from tokenizers import Tokenizer
 
 from ...engine.model.manifest import Preprocess, Text
-from ...engine.model.signature import Baked, Role
+from ...engine.model.signature import Baked, Graph, Role
+from ..graphs import builder
 
 if TYPE_CHECKING:  # the records of graphs are used without PyTorch
     from torch import Tensor
@@ -92,6 +93,27 @@ class FamilyGraph:
     only_for: Mapping[str, str] = field(default_factory=dict)
     shares: str | None = None
     baked: Baked | None = None
+
+    def record(self, file: str, weights: str | list[str]) -> Graph:
+        """Return the record of the graph in the manifest.
+
+        Args:
+            file: path of the ONNX file from the model folder, with forward slashes.
+            weights: path of the file of weights, or of several such files.
+        """
+        inputs, outputs = builder.signature(self.model)
+        return Graph(
+            file=file,
+            weights=weights,
+            inputs=inputs,
+            outputs=outputs,
+            roles=dict(self.roles),
+            lengths={dimension: list(sizes) for dimension, sizes in self.lengths.items()},
+            limits=dict(self.limits),
+            gradient=self.gradient,
+            only_for=dict(self.only_for),
+            baked=self.baked,
+        )
 
 
 @dataclass(frozen=True)
