@@ -207,14 +207,10 @@ def _add_fused(
     Raises:
         BackendError: a package is missing.
     """
-    try:
+    with fused_graph.writing_onnx():
         from ..fused.write import add_fused, copy_with_fused
 
         fused = fused_graph.read_fused(read_manifest(folder).settings, **of_fused)
-    except ImportError as error:
-        raise BackendError(
-            f"a fused graph is written with ONNX: {error}", "pip install onnx onnx-ir"
-        ) from error
     if output is None:
         return add_fused(folder, fused, overwrite=overwrite, say=progress)
     return copy_with_fused(folder, output, fused, overwrite=overwrite, say=progress)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,26 @@ import click
 
 from ...engine.cli.classes import classes_options, read_classes
 from ...engine.cli.options import OF_FUSED, choose_settings, fused_settings_options
+from ...engine.errors import BackendError
 from ...engine.settings import Settings
 
 OPTIONS = frozenset({"classes", "classes_file", "output_size", "uint8", *OF_FUSED})
 """Names of the options that only a fused graph has."""
+
+
+@contextmanager
+def writing_onnx() -> Iterator[None]:
+    """Tell what to install where a package is missing that writes a fused graph.
+
+    Raises:
+        BackendError: one is missing.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise BackendError(
+            f"a fused graph is written with ONNX: {error}", "pip install onnx onnx-ir"
+        ) from error
 
 
 class _Size(click.ParamType):

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from ...engine.cli.terminal import progress
-from ...engine.errors import BackendError
 from ...engine.model.folder import open_model
 from ...engine.settings import Settings
-from .fused import read_fused
+from .fused import read_fused, writing_onnx
 
 
 def triton_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,10 +71,7 @@ def _module() -> Any:
     Raises:
         BackendError: a package is missing.
     """
-    try:
+    with writing_onnx():
         from ..triton import repository
-    except ImportError as error:
-        raise BackendError(
-            f"a fused graph is written with ONNX: {error}", "pip install onnx onnx-ir"
-        ) from error
-    return repository
+
+        return repository
