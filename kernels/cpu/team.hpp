@@ -7,7 +7,6 @@
 #include <exception>
 #include <functional>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -18,12 +17,12 @@ namespace pnp {
 class Team {
 public:
     // Starts size - 1 threads; the calling thread is member 0. The team is smaller where the system
-    // starts no more threads.
+    // starts no more threads, or has no memory for them.
     explicit Team(int size) {
         try {
             for (int member = 1; member < size; member++)
                 helpers_.emplace_back([this, member] { work_until_stopped(member); });
-        } catch (const std::system_error &) {
+        } catch (const std::exception &) {
         }
     }
 
