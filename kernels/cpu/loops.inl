@@ -303,10 +303,12 @@ static Functions functions(int stride) {
     Functions{locate<2>, locate<5>, logarithms, Loops<Vec, V>::sweep, Loops<Vec, V>::blur}
     switch (stride) {
         case 4: return PNP_PICK(V4, 1);
+#ifndef PNP_FALLBACK
         case 8: return PNP_PICK(V8, 1);
         case 16: return PNP_PICK(V8, 2);
         case 24: return PNP_PICK(V8, 3);
         case 32: return PNP_PICK(V8, 4);
+#endif
         default: return PNP_PICK(V8, 0);
     }
 #undef PNP_PICK

@@ -2,7 +2,11 @@
 // inside of namespace pnp.
 
 namespace portable {
+#if defined(__x86_64__)
+#define PNP_FALLBACK  // few processors run this form: small goes before fast
+#endif
 #include PNP_LOOPS
+#undef PNP_FALLBACK
 }
 
 #if defined(__x86_64__)
