@@ -144,12 +144,16 @@ class Graphs:
         return whole["salience"], whole["itm_logits"]
 
     def match_probability(self, logits: Array) -> Array:
-        """Turn ITM logits [..., 2] into match probabilities [...]; NaN where one is not finite."""
+        """Turn ITM logits [..., 2] into match probabilities, float64 [...]; NaN of no finite one.
+
+        In float64 every library's exponential gives the same float32 in the end.
+        """
         xp = self.device.xp
         finite = xp.isfinite(logits).all(axis=-1)
         both = xp.moveaxis(xp.where(finite[..., None], logits, np.float32(0)), -1, 0)
+        both = both.astype(np.float64)
         exponent = xp.exp(both - both.max(axis=0))
-        return xp.where(finite, exponent[1] / exponent.sum(axis=0), np.float32(np.nan))
+        return xp.where(finite, exponent[1] / exponent.sum(axis=0), np.float64(np.nan))
 
 
 def _require_shapes(model: ModelFolder) -> None:

@@ -81,7 +81,7 @@ class PnpOvss:
         with span("match"):
             scores = [
                 largest_of_names(
-                    graphs.match_probability(graphs.match(image, request.query)),
+                    graphs.match_probability(graphs.match(image, request.query)).astype(np.float32),
                     request.query,
                     self.device,
                 )
@@ -133,7 +133,9 @@ class PnpOvss:
                     of_image,
                     self.device,
                 ),
-                match[:, captions.first[row] : captions.first[row + 1]].mean(axis=1),
+                match[:, captions.first[row] : captions.first[row + 1]]
+                .mean(axis=1)
+                .astype(np.float32),
             )
             for row, of_image in enumerate(written)
         ]
