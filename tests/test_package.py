@@ -16,6 +16,7 @@ from tests import thresholds
 from tests.once import made_once
 
 ROOT = Path(__file__).resolve().parent.parent
+CAPI = ROOT / "engine" / "capi"
 pytestmark = pytest.mark.slow  # they build a wheel
 
 DOWNLOAD_LIMIT = 200e6  # bytes, without a GPU
@@ -30,6 +31,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     (wheel,) = made_once(tmp_path_factory, "wheel", make).glob("*.whl")
     return wheel
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def make(folder: Path) -> None:
+        source = folder / "source"
+        shutil.copytree(ROOT, source, ignore=left_out)
+        run(sys.executable, "-m", "build", "--sdist", "--outdir", folder, source)
+
+    (archive,) = made_once(tmp_path_factory, "sdist", make).glob("*.tar.gz")
+    return archive
 
 
 def left_out(folder: str, names: list[str]) -> set[str]:
@@ -71,8 +83,21 @@ def test_wheel_has_every_module_and_the_data(wheel: Path):
 
 
 def is_kept_apart(path: Path) -> bool:
-    """What only a clone needs: notes."""
-    return path.suffix == ".md"
+    """What the wheel leaves out: notes, and the C library, which is installed by itself."""
+    return path.suffix == ".md" or CAPI in path.parents
+
+
+def test_the_c_library_is_built_from_the_source_distribution(sdist: Path, tmp_path: Path):
+    shutil.unpack_archive(sdist, tmp_path)
+    (source,) = tmp_path.iterdir()
+    capi = source / CAPI.relative_to(ROOT)
+    assert {path.relative_to(capi) for path in capi.rglob("*")} == {
+        path.relative_to(CAPI) for path in CAPI.rglob("*") if "__pycache__" not in path.parts
+    }
+    cmake = shutil.which("cmake") or pytest.skip("no cmake")
+    run(cmake, "-S", capi, "-B", tmp_path / "build")
+    run(cmake, "--build", tmp_path / "build", "--parallel", 2)
+    assert list((tmp_path / "build").glob("libpnp_ovss.*"))
 
 
 def test_demo_runs_from_the_wheel_in_an_empty_environment(wheel: Path, tmp_path: Path):
