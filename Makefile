@@ -12,7 +12,7 @@ SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --durations=15
 FAST := not slow and not long and not gpu
-SLOW := slow and not gpu
+SLOW := slow and not long and not gpu
 
 .PHONY: demo test test-runtime test-slow test-long lint format clean
 

@@ -11,6 +11,7 @@ from pnp_ovss.engine.errors import PnpOvssError
 
 from . import (
     agreement,
+    c_library,
     crf,
     end_to_end,
     kernel_times,
@@ -47,6 +48,7 @@ for _module in (
     scaling,
     startup,
     refinement,
+    c_library,
     soak,
     precision,
     memory,

@@ -13,7 +13,7 @@ import click
 
 from ..harness.records import AnyRow, Rows, describe, read, recorded
 
-_PATH_OPTIONS = ("-o", "--output", "--json", "--work")
+_PATH_OPTIONS = ("-o", "--output", "--json", "--work", "--build")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def reports() -> dict[str, Report]:
     """Return the reports by subcommand; only this imports what makes the tables and plots."""
     from ..measures import (
         agreement,
+        c_library,
         end_to_end,
         kernel_times,
         kernels,
@@ -60,6 +61,7 @@ def reports() -> dict[str, Report]:
         "kernel-times": Report(kernel_times.table),
         "scaling": Report(scaling.table, scaling.draw),
         "refinement": Report(refinement.table),
+        "c-library": Report(c_library.table),
         "startup": Report(startup.table),
         "soak": Report(soak.table),
         "agreement": Report(agreement.table),

@@ -172,30 +172,30 @@ def table(rows: Rows) -> str:
         [
             describe(rows[0]["machine"]),
             f"`{rows[0]['command']}`",
-            _table_of(
+            table_of(
                 [row for row in rows if row["what"] == "labels"],
                 "| class maps to labels | at first, ms | NumPy, ms | C++, ms | times as fast |",
                 lambda row: [
                     _size(row),
-                    *(_ms(row, name) for name in ("before_s", "numpy_s", "ours_s")),
+                    *(milliseconds(row, name) for name in ("before_s", "numpy_s", "ours_s")),
                     f"{row['times_as_fast']:.1f}",
                 ],
             ),
-            _table_of(
+            table_of(
                 [row for row in rows if row["what"] == "resize"],
                 f"| resize to {SIDE}x{SIDE} | Pillow, ms | C++, ms | times as fast |",
                 lambda row: [
                     _size(row),
-                    *(_ms(row, name) for name in ("before_s", "ours_s")),
+                    *(milliseconds(row, name) for name in ("before_s", "ours_s")),
                     f"{row['times_as_fast']:.1f}",
                 ],
             ),
-            _table_of(
+            table_of(
                 [row for row in rows if row["what"] == "photograph"],
                 "| 12 megapixels, file to files | seconds | peak, MB |",
                 lambda row: [_side(row), f"{row['seconds']:.2f}", f"{row['peak_mb']:.0f}"],
             ),
-            _table_of(
+            table_of(
                 [row for row in rows if row["what"] == "quality"],
                 "| sticker scenes | pixels a side | scenes | mean IoU |",
                 lambda row: [
@@ -209,7 +209,8 @@ def table(rows: Rows) -> str:
     )
 
 
-def _table_of(rows: Rows, head: str, cells: Callable[[dict[str, Any]], Sequence[str]]) -> str:
+def table_of(rows: Rows, head: str, cells: Callable[[dict[str, Any]], Sequence[str]]) -> str:
+    """Write a table in Markdown: its head, and a line of cells for each row."""
     rule = "|---|" + "---:|" * (head.count("|") - 2)
     return "\n".join([head, rule, *(f"| {' | '.join(cells(row))} |" for row in rows)])
 
@@ -218,7 +219,8 @@ def _size(row: Mapping[str, Any]) -> str:
     return "x".join(map(str, row["size"]))
 
 
-def _ms(row: Mapping[str, Any], name: str) -> str:
+def milliseconds(row: Mapping[str, Any], name: str) -> str:
+    """Write a field of seconds in milliseconds."""
     return f"{1000 * row[name]:.1f}"
 
 
