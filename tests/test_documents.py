@@ -36,6 +36,8 @@ NOT_HERE = (  # what needs a network, a GPU or an installation of its own
     r"\bpip install\b",
     r"\bpython3 -m venv\b",
     r"^make\b",
+    r"^cmake\b",  # tests/engine/capi builds and runs what these make
+    r"^build/capi/",
     r"^docker\b",
     r"^pnp-ovss export Salesforce/",
     r"^pnp-ovss build .*(--target tensorrt|--device cuda)",
