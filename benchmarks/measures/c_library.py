@@ -25,7 +25,7 @@ import numpy as np
 from pnp_ovss.engine import Segmenter, Settings
 from pnp_ovss.engine.model.folder import open_model
 
-from ..contenders.c_library import Buffers, CSettings, Library, Model
+from ..contenders.c_library import CSettings, Library, Model
 from ..harness.records import Rows, describe
 from ..harness.timing import interleaved
 from .refinement import milliseconds, sample, table_of
@@ -78,21 +78,19 @@ def _latency(library: Library, crf: Any, rounds: int) -> dict[str, Any]:
     segmenter = Segmenter.load("demo", backend="onnxruntime", device="cpu", threads=1)
     with segmenter, Model(library, segmenter.model.path, threads=1) as model:
         settings, given = _settings(segmenter, crf)
-        names = model.names(CLASSES, given)
-        buffers = Buffers(model, image, len(CLASSES), given)
 
         def ours() -> None:
             began = time.perf_counter()
-            model.run(names, buffers, given)
-            took = [getattr(buffers.result.timings, stage) for stage in STAGES]
-            stages.append([*took, time.perf_counter() - began - sum(took)])
+            found = model.segment(image, CLASSES, given)
+            seconds = time.perf_counter() - began
+            took = [getattr(found.timings, stage) for stage in STAGES]
+            stages.append([*took, seconds - sum(took)])
 
         contenders = {
             "python_s": lambda: segmenter.segment(image, CLASSES, settings=settings),
             "ours_s": ours,
         }
         seconds = interleaved(contenders, rounds)
-        names.close()
     split = dict(zip((*STAGES, "rest"), np.median(stages, axis=0).tolist(), strict=True))
     own = sum(seconds for stage, seconds in split.items() if stage not in ("graphs", "crf"))
     return {"stages_s": split, "own_s": own, **_medians(seconds)}

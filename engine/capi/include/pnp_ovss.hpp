@@ -319,6 +319,7 @@ public:
         const std::size_t classes = class_maps.size() / cells();
         detail::require(class_maps.size() == classes * cells(), "class maps must be [C][grid_height][grid_width]");
         detail::require(present.empty() || present.size() == classes, "`present` must be [C]");
+        require_size(image);
         std::vector<uint16_t> labels(std::size_t(image.width) * image.height);
         detail::Told told;
         const uint8_t *kept = present.empty() ? nullptr : present.data();
@@ -336,6 +337,11 @@ private:
         held_.reset(made);
     }
 
+    static void require_size(const Image &image) {
+        const bool fits = uint64_t(image.width) * image.height <= PNP_OVSS_MOST_PIXELS;
+        detail::require(fits, "the image has over 50 megapixels");
+    }
+
     std::size_t cells() const {
         const pnp_ovss_model_info info = describe();
         return std::size_t(info.grid_height) * info.grid_width;
@@ -343,6 +349,7 @@ private:
 
     // Makes room for a result.
     pnp_ovss_output prepare(Result &made, const Names &names, const Image &image, const Settings &given) const {
+        require_size(image);
         const pnp_ovss_model_info info = describe();
         const int32_t passes = given.passes > 0 ? std::min(given.passes, 1000) : settings().passes;  // more is refused
         const std::size_t classes = names.classes();

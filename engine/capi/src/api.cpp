@@ -8,6 +8,7 @@
 #include "border.hpp"
 #include "image.hpp"
 #include "labels.hpp"
+#include "salience.hpp"
 #include "segment.hpp"
 #include "structs.hpp"
 
@@ -63,7 +64,7 @@ void join_names(const Names &names, size_t patches, const float *name_maps, floa
         const bool first = n == 0 || names.names[n - 1].class_index != index;
         const float *from = name_maps + n * patches;
         float *to = class_maps + index * patches;
-        for (size_t p = 0; p < patches; p++) to[p] = first || from[p] > to[p] || std::isnan(from[p]) ? from[p] : to[p];
+        for (size_t p = 0; p < patches; p++) to[p] = first ? from[p] : larger(to[p], from[p]);
     }
 }
 
@@ -79,19 +80,15 @@ int32_t pnp_ovss_runtime_open(const pnp_ovss_runtime_options *options, pnp_ovss_
         pnp_ovss_runtime_options given = {};
         constexpr size_t FIRST_SIZE = offsetof(pnp_ovss_runtime_options, user) + sizeof(void *);
         if (options) given = read_struct(options, FIRST_SIZE, "pnp_ovss_runtime_options");
-        if (given.log_severity < 0 || given.log_severity > 4)
-            throw bad_input({"log_severity is ", given.log_severity}, "it must be from 0 to 4");
-        *runtime = pnp_ovss_runtime::open(given);
+        *runtime = new pnp_ovss_runtime(given);
     });
 }
 
 const char *pnp_ovss_runtime_version(const pnp_ovss_runtime *runtime) {
-    return runtime ? runtime->version().c_str() : "";
+    return runtime ? runtime->loaded.version().c_str() : "";
 }
 
-void pnp_ovss_runtime_close(pnp_ovss_runtime *runtime) {
-    if (runtime) runtime->close();
-}
+void pnp_ovss_runtime_close(pnp_ovss_runtime *runtime) { delete runtime; }
 
 int32_t pnp_ovss_settings_default(const pnp_ovss_model *model, pnp_ovss_settings *settings, pnp_ovss_error *error) {
     return guarded(error, [&] {
@@ -114,7 +111,8 @@ int32_t pnp_ovss_model_open(pnp_ovss_runtime *runtime, const char *folder, const
     return guarded(error, [&] {
         require(folder, "folder");
         require(model, "model");
-        *model = new pnp_ovss_model(runtime, folder, ModelOptions::read(options));
+        if (!*folder) throw bad_input("folder is empty", "give the path of a model folder");
+        *model = new pnp_ovss_model(runtime ? &runtime->loaded : nullptr, folder, ModelOptions::read(options));
     });
 }
 

@@ -27,13 +27,14 @@ int32_t guarded(pnp_ovss_error *error, const Run &run) noexcept {
         tell(error, failure.code, failure.cause, failure.cure);
         return failure.code;
     } catch (const std::bad_alloc &) {
-        tell(error, PNP_OVSS_NO_MEMORY, "there is not enough memory", "scale the image down, or name fewer classes");
+        tell(error, PNP_OVSS_NO_MEMORY, "there is not enough memory",
+             "free some, scale the image down, or name fewer classes");
         return PNP_OVSS_NO_MEMORY;
     } catch (const std::exception &other) {
-        tell(error, PNP_OVSS_FAILED, other.what(), "this is a defect: please report it");
+        tell(error, PNP_OVSS_FAILED, other.what(), DEFECT);
         return PNP_OVSS_FAILED;
     } catch (...) {
-        tell(error, PNP_OVSS_FAILED, "an unknown exception", "this is a defect: please report it");
+        tell(error, PNP_OVSS_FAILED, "an unknown exception", DEFECT);
         return PNP_OVSS_FAILED;
     }
 }

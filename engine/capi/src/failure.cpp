@@ -40,7 +40,9 @@ std::vector<std::string> shown_letters(std::string_view text) {
 }  // namespace
 
 void Word::append_to(std::string &out) const {
-    if (is_number_)
+    if (is_negative_)
+        out += std::to_string(int64_t(number_));
+    else if (is_number_)
         out += std::to_string(number_);
     else
         out += text_;

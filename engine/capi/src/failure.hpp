@@ -19,14 +19,15 @@ public:
     Word(std::string_view text) : text_(text) {}
     Word(const std::string &text) : text_(text) {}
     template <class Number, class = std::enable_if_t<std::is_integral_v<Number>>>
-    Word(Number number) : number_(int64_t(number)), is_number_(true) {}
+    Word(Number number)
+        : number_(uint64_t(number)), is_number_(true), is_negative_(std::is_signed_v<Number> && number < Number(0)) {}
 
     void append_to(std::string &out) const;
 
 private:
     std::string_view text_;
-    int64_t number_ = 0;
-    bool is_number_ = false;
+    uint64_t number_ = 0;
+    bool is_number_ = false, is_negative_ = false;
 };
 
 // A message in the making: a text, or {"the image is ", width, "x", height}. It lives as long as what it is made of.
@@ -53,6 +54,9 @@ struct Failure : std::exception {
         : code(code), cause(cause.joined()), cure(cure.joined()) {}
     const char *what() const noexcept override { return cause.c_str(); }
 };
+
+constexpr const char *COPY_AGAIN = "the folder is damaged: export or copy it again";  // a cure
+constexpr const char *DEFECT = "this is a defect: please report it";  // a cure
 
 Failure bad_input(const Words &cause, const Words &cure);
 Failure bad_model(const Words &cause, const Words &cure);

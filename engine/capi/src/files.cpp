@@ -17,15 +17,18 @@ namespace {
 
 constexpr size_t BLOCK = size_t(1) << 18;  // bytes read at a time
 
-const char *const AGAIN = "the folder is damaged: export or copy it again";
 const char *const DEPLOY = "open the model again; to replace a model that is in use, write another folder, turn a link"
                            " to it (ln -sfn), and keep the old one while it is in use";
 
 #ifdef __APPLE__
-timespec modified(const struct stat &found) { return found.st_mtimespec; }
+#define PNP_TIME(found, which) (found).st_##which##timespec
 #else
-timespec modified(const struct stat &found) { return found.st_mtim; }
+#define PNP_TIME(found, which) (found).st_##which##tim
 #endif
+
+bool is_same(const timespec &one, const timespec &other) {
+    return one.tv_sec == other.tv_sec && one.tv_nsec == other.tv_nsec;
+}
 
 std::string reason(int error) {
     char text[128] = "";
@@ -37,7 +40,7 @@ std::string reason(int error) {
 }
 
 Failure unreadable(const std::string &path, int error) {
-    if (error == ENOENT || error == ENOTDIR) return bad_model({"model file '", path, "' is missing"}, AGAIN);
+    if (error == ENOENT || error == ENOTDIR) return bad_model({"model file '", path, "' is missing"}, COPY_AGAIN);
     return bad_model({"model file '", path, "' cannot be read: ", reason(error)}, "check its permissions");
 }
 
@@ -64,11 +67,11 @@ private:
     int number_;
 };
 
-// Returns the state of an open file, which must be a regular one: others may have no end.
-struct stat state_of(int descriptor, const std::string &path) {
+// Returns what the system tells of an open file, which must be a regular one: others may have no end.
+struct stat require_regular(int descriptor, const std::string &path) {
     struct stat found;
     if (::fstat(descriptor, &found) != 0) throw unreadable(path, errno);
-    if (!S_ISREG(found.st_mode)) throw bad_model({"model file '", path, "' is no regular file"}, AGAIN);
+    if (!S_ISREG(found.st_mode)) throw bad_model({"model file '", path, "' is no regular file"}, COPY_AGAIN);
     return found;
 }
 
@@ -98,20 +101,21 @@ std::string sha256_of(int descriptor, const std::string &path) {
 
 std::string read_file(const std::string &path, size_t most) {
     const Descriptor file(path);
-    state_of(file.number(), path);
+    require_regular(file.number(), path);
     std::string out;
     read_blocks(file.number(), path, [&](const char *data, size_t bytes) {
         if (out.size() + bytes > most)
-            throw bad_model({"model file '", path, "' has more than ", most, " bytes"}, AGAIN);
+            throw bad_model({"model file '", path, "' has more than ", most, " bytes"}, COPY_AGAIN);
         out.append(data, bytes);
     });
     return out;
 }
 
-ModelFiles::ModelFiles(const std::string &folder, const std::map<std::string, FileRecord> &records, bool verify) {
+ModelFiles::ModelFiles(const std::string &folder, const std::map<std::string, FileRecord> &records, bool verify)
+    : verify_(verify) {
     open_.reserve(records.size());
     try {
-        for (const auto &[name, record] : records) add(folder, name, record, verify);
+        for (const auto &[name, record] : records) add(folder, name, record);
     } catch (...) {
         close();
         throw;
@@ -125,35 +129,45 @@ void ModelFiles::close() {
     open_.clear();
 }
 
-void ModelFiles::add(const std::string &folder, const std::string &name, const FileRecord &record, bool verify) {
+ModelFiles::State ModelFiles::state_of(int descriptor, const std::string &path) {
+    const struct stat found = require_regular(descriptor, path);
+    return {found.st_dev, found.st_ino, found.st_size, PNP_TIME(found, m), PNP_TIME(found, c)};
+}
+
+void ModelFiles::add(const std::string &folder, const std::string &name, const FileRecord &record) {
     const std::string path = folder + "/" + name;
     Descriptor file(path);
-    const struct stat found = state_of(file.number(), path);
-    if (uint64_t(found.st_size) != record.size)
-        throw bad_model({"model file '", path, "' has ", found.st_size, " bytes instead of ", record.size}, AGAIN);
-    if (verify && sha256_of(file.number(), path) != record.sha256)
-        throw bad_model({"model file '", path, "' was changed: its sha256 is not the manifest's"}, AGAIN);
-    open_.push_back({name, path, -1, found.st_dev, found.st_ino, found.st_size, modified(found)});
+    const State state = state_of(file.number(), path);
+    if (uint64_t(state.size) != record.size)
+        throw bad_model({"model file '", path, "' has ", state.size, " bytes instead of ", record.size}, COPY_AGAIN);
+    if (verify_ && sha256_of(file.number(), path) != record.sha256)
+        throw bad_model({"model file '", path, "' was changed: its sha256 is not the manifest's"}, COPY_AGAIN);
+    open_.push_back({name, path, record.sha256, -1, state});
     open_.back().descriptor = file.release();
 }
 
+// Times change, too, where a file gets another name or is touched; only what is in it counts.
 void ModelFiles::require_unwritten() const {
-    for (const Open &file : open_) {
-        struct stat found;
-        if (::fstat(file.descriptor, &found) != 0) throw unreadable(file.path, errno);
-        const timespec now = modified(found);
-        if (found.st_size != file.size || now.tv_sec != file.modified.tv_sec || now.tv_nsec != file.modified.tv_nsec)
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (Open &file : open_) {
+        const State now = state_of(file.descriptor, file.path);
+        const bool modified = now.size != file.state.size || !is_same(now.modified, file.state.modified);
+        if (!modified && is_same(now.changed, file.state.changed)) continue;
+        const bool same = verify_ ? sha256_of(file.descriptor, file.path) == file.sha256 : !modified;
+        if (!same)
             throw bad_model({"model file '", file.path, "' was written to while the model was in use"}, DEPLOY);
+        file.state = now;
     }
 }
 
 void ModelFiles::require_same(const std::string &name) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
     for (const Open &file : open_) {
         if (file.name != name) continue;
         struct stat found;
         if (::stat(file.path.c_str(), &found) != 0)
             throw bad_model({"model file '", file.path, "' was removed since the model was opened"}, DEPLOY);
-        if (found.st_dev != file.device || found.st_ino != file.inode)
+        if (found.st_dev != file.state.device || found.st_ino != file.state.inode)
             throw bad_model({"model file '", file.path, "' was replaced since the model was opened"}, DEPLOY);
     }
 }

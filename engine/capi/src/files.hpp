@@ -1,6 +1,7 @@
 // The files of a model folder, checked against its manifest and held open.
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ public:
     ~ModelFiles();
     ModelFiles(const ModelFiles &) = delete;
 
-    // Throws a Failure where somebody wrote to a file since it was opened.
+    // Throws a Failure where somebody changed the contents of a file since it was opened.
     void require_unwritten() const;
 
     // Throws a Failure where the file of a path is not the one that is open: whoever opens it by its path between two
@@ -32,19 +33,26 @@ public:
     void require_same(const std::string &name) const;
 
 private:
-    struct Open {
-        std::string name, path;
-        int descriptor;
+    // What the system tells of a file without reading it.
+    struct State {
         dev_t device;
         ino_t inode;
         off_t size;
-        timespec modified;
+        timespec modified, changed;
+    };
+    struct Open {
+        std::string name, path, sha256;
+        int descriptor;
+        State state;
     };
 
-    void add(const std::string &folder, const std::string &name, const FileRecord &record, bool verify);
+    static State state_of(int descriptor, const std::string &path);
+    void add(const std::string &folder, const std::string &name, const FileRecord &record);
     void close();
 
-    std::vector<Open> open_;
+    bool verify_;
+    mutable std::mutex mutex_;  // of the states
+    mutable std::vector<Open> open_;
 };
 
 }  // namespace pnp

@@ -28,7 +28,7 @@ std::vector<uint8_t> resized(const Image &image, int height, int width) {
     std::vector<uint8_t> out(size_t(height) * size_t(width) * 3);
     const int32_t code = pnp_resize(image.rgb, image.stride, image.width, image.height, out.data(), width, height);
     if (code == PNP_RESIZE_NO_MEMORY) throw std::bad_alloc();
-    if (code != PNP_RESIZE_OK) throw Failure(PNP_OVSS_FAILED, "the image cannot be resized", "");
+    if (code != PNP_RESIZE_OK) throw Failure(PNP_OVSS_FAILED, "the image cannot be resized", DEFECT);
     return out;
 }
 

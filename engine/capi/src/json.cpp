@@ -1,7 +1,9 @@
 #include "json.hpp"
 
+#include <charconv>
 #include <locale>
 #include <sstream>
+#include <system_error>
 
 #include "unicode.hpp"
 
@@ -33,7 +35,7 @@ public:
     explicit JsonReader(std::string_view text) : text_(text) {}
 
     Json document() {
-        Json value = read("", 0);
+        Json value = read(0);
         skip_space();
         if (at_ < text_.size()) fail("something follows its end");
         return value;
@@ -62,11 +64,10 @@ private:
         at_++;
     }
 
-    Json read(const std::string &place, int depth) {
+    Json read(int depth) {
         if (depth > DEEPEST) fail("it is nested too deep");
         skip_space();
         Json value;
-        value.place_ = place;
         if (at_ == text_.size()) fail("it ends too early");
         if (peek() == '{') {
             read_object(value, depth);
@@ -97,8 +98,9 @@ private:
             if (peek() != '"') fail("a key is missing");
             std::string key = read_string();
             expect(':');
-            Json member = read(value.place_.empty() ? key : value.place_ + '.' + key, depth + 1);
-            value.object_[std::move(key)] = std::move(member);
+            Json member = read(depth + 1);
+            const auto place = value.object_.insert_or_assign(std::move(key), std::move(member)).first;
+            place->second.key_ = &place->first;
         } while (goes_on('}'));
     }
 
@@ -110,7 +112,7 @@ private:
             at_++;
             return;
         }
-        do value.array_.push_back(read(value.place_ + '[' + std::to_string(value.array_.size()) + ']', depth + 1));
+        do value.array_.push_back(read(depth + 1));
         while (goes_on(']'));
     }
 
@@ -145,18 +147,24 @@ private:
             if (peek() == '+' || peek() == '-') at_++;
             read_digits();
         }
-        std::istringstream digits{std::string(text_.substr(start, at_ - start))};
-        digits.exceptions(std::ios::badbit);  // want of memory
-        digits.imbue(std::locale::classic());  // whatever the host has set
-        value.kind_ = Json::Kind::integer;
-        if (whole && digits >> value.integer_) {
-            value.number_ = double(value.integer_);
-            return;
-        }
-        value.kind_ = Json::Kind::number;
-        digits.clear();
-        digits.seekg(0);
-        if (!(digits >> value.number_) && value.number_ != 0) fail("a number is too large");
+        const std::string_view digits = text_.substr(start, at_ - start);
+        value.kind_ = whole && to_integer(digits, value.integer_) ? Json::Kind::integer : Json::Kind::number;
+        value.number_ = value.is(Json::Kind::integer) ? double(value.integer_) : to_number(digits);
+    }
+
+    // Returns false where 64 bits do not hold the number.
+    static bool to_integer(std::string_view digits, int64_t &out) {
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+        return error == std::errc() && end == digits.data() + digits.size();
+    }
+
+    double to_number(std::string_view digits) const {
+        std::istringstream stream{std::string(digits)};
+        stream.exceptions(std::ios::badbit);    // want of memory
+        stream.imbue(std::locale::classic());  // whatever the host has set
+        double number = 0;
+        if (!(stream >> number) && number != 0) fail("a number is too large");
+        return number;
     }
 
     void read_digits() {
@@ -232,7 +240,7 @@ Json Json::parse(std::string_view text) { return JsonReader(text).document(); }
 
 void Json::require(Kind wanted) const {
     if (kind_ == wanted) return;
-    throw JsonError((place_.empty() ? "it" : "`" + place_ + "`") + " is " + name_of(kind_) + ", and must be " +
+    throw JsonError((key_ ? "`" + *key_ + "`" : "a value") + " is " + name_of(kind_) + ", and must be " +
                     name_of(wanted));
 }
 
@@ -268,7 +276,7 @@ const std::map<std::string, Json> &Json::object() const {
 
 const Json &Json::operator[](const std::string &key) const {
     if (const Json *member = find(key)) return *member;
-    throw JsonError((place_.empty() ? "`" : "`" + place_ + ".") + key + "` is missing");
+    throw JsonError("`" + (key_ ? *key_ + "." : "") + key + "` is missing");
 }
 
 const Json *Json::find(const std::string &key) const {

@@ -15,9 +15,13 @@ struct JsonError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// A value. Whoever asks for a type that it does not have gets a JsonError that names the place of the value.
+// A value. Whoever asks for a type that it does not have gets a JsonError that names the key of the value.
 class Json {
 public:
+    Json() = default;
+    Json(Json &&) = default;
+    Json &operator=(Json &&) = default;
+
     enum class Kind { null, boolean, integer, number, string, array, object };
 
     // Reads a text. Depth is limited, strings must be UTF-8, and of a key that is there twice the last counts.
@@ -47,7 +51,7 @@ private:
     std::string string_;
     std::vector<Json> array_;
     std::map<std::string, Json> object_;
-    std::string place_;  // "text.prompt", for errors
+    const std::string *key_ = nullptr;  // of the object that it is in; null elsewhere
 };
 
 }  // namespace pnp

@@ -17,7 +17,7 @@ constexpr int64_t MOST_LINES = int64_t(1) << 27;  // numbers in matrices of 1 Gi
 
 void check(int32_t code) {
     if (code == PNP_REFINE_NO_MEMORY) throw std::bad_alloc();
-    if (code != PNP_REFINE_OK) throw Failure(PNP_OVSS_FAILED, "class maps cannot be refined", "");
+    if (code != PNP_REFINE_OK) throw Failure(PNP_OVSS_FAILED, "class maps cannot be refined", DEFECT);
 }
 
 // The class maps of an image that become channels, and the number of each channel.
@@ -97,7 +97,7 @@ void run_crf(const Image &image, Size size, int channels, const Settings &settin
                       {"there is not enough memory for the dense CRF on ", size.width, "x", size.height, " pixels and ",
                        channels, " labels"},
                       "set refine_side, name fewer classes, or go without the CRF");
-    throw Failure(PNP_OVSS_FAILED, {"the dense CRF failed with code ", code}, "");
+    throw Failure(PNP_OVSS_FAILED, {"the dense CRF failed with code ", code, " of densecrf.h"}, DEFECT);
 }
 
 }  // namespace

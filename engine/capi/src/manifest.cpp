@@ -14,7 +14,6 @@ constexpr int64_t SCHEMA_VERSION = 2;
 constexpr int64_t LARGEST = std::numeric_limits<int32_t>::max();
 constexpr int64_t ANY = -1;  // size of a dimension
 
-const char *const AGAIN = "the folder is damaged: export or copy it again";
 
 // What a manifest tells has no use.
 [[noreturn]] void refuse(const Words &what) { throw JsonError(what.joined()); }
@@ -87,16 +86,16 @@ std::map<std::string, FileRecord> read_files(const Json &json) {
 }
 
 // A tensor that a graph must have: its dtype, and the sizes after the first.
-struct Tensor {
+struct WantedTensor {
     const char *name, *dtype;
     std::vector<int64_t> sizes;
 };
 
 // Checks the inputs or outputs of a graph, and returns the last size of the first of them.
-int64_t check_tensors(const Json &told, const std::string &graph, const std::vector<Tensor> &wanted) {
+int64_t check_tensors(const Json &told, const std::string &graph, const std::vector<WantedTensor> &wanted) {
     if (told.object().size() != wanted.size()) refuse({"its graph ", graph, " has other inputs or outputs"});
     int64_t last = ANY;
-    for (const Tensor &tensor : wanted) {
+    for (const WantedTensor &tensor : wanted) {
         const Json &found = told[tensor.name];
         const auto &shape = found["shape"].array();
         bool good = found["dtype"].string() == tensor.dtype && shape.size() == tensor.sizes.size() + 1;
@@ -129,16 +128,16 @@ std::string graph_file(const Json &graph, const Manifest &manifest) {
 
 void read_graphs(const Json &graphs, Manifest &manifest) {
     const Preprocess &p = manifest.preprocess;
-    const Tensor pixels{"pixel_values", "float32", {3, p.height, p.width}};
-    const Tensor ids{"input_ids", "int64", {ANY}}, mask{"attention_mask", "int64", {ANY}};
+    const WantedTensor pixels{"pixel_values", "float32", {3, p.height, p.width}};
+    const WantedTensor ids{"input_ids", "int64", {ANY}}, mask{"attention_mask", "int64", {ANY}};
 
     const Json &vision = graphs["vision"], &salience = graphs["salience"];
     check_tensors(vision["inputs"], "vision", {pixels});
-    const Tensor any_embeds{"image_embeds", "float32", {1 + p.patches(), ANY}};
+    const WantedTensor any_embeds{"image_embeds", "float32", {1 + p.patches(), ANY}};
     const int64_t width = check_tensors(vision["outputs"], "vision", {any_embeds});
     if (width < 1 || width > LARGEST / (1 + p.patches())) refuse("it does not tell the width of image_embeds");
     manifest.width = int(width);
-    const Tensor embeds{"image_embeds", "float32", {1 + p.patches(), width}};
+    const WantedTensor embeds{"image_embeds", "float32", {1 + p.patches(), width}};
     check_tensors(salience["inputs"], "salience", {embeds, ids, mask, {"patch_keep", "float32", {p.patches()}}});
     check_tensors(salience["outputs"], "salience",
                   {{"salience", "float32", {ANY, p.patches()}}, {"itm_logits", "float32", {2}}});
@@ -202,7 +201,7 @@ Manifest Manifest::read(const std::string &text, const std::string &folder) {
         if (version < 1) refuse({"schema version ", version});
         return read_current(json, folder);
     } catch (const JsonError &error) {
-        throw bad_model({"the manifest of '", folder, "' cannot be used: ", error.what()}, AGAIN);
+        throw bad_model({"the manifest of '", folder, "' cannot be used: ", error.what()}, COPY_AGAIN);
     }
 }
 

@@ -88,7 +88,7 @@ ModelOptions ModelOptions::read(const pnp_ovss_model_options *given) {
 
 using namespace pnp;
 
-pnp_ovss_model::pnp_ovss_model(const pnp_ovss_runtime *runtime, const std::string &folder, const ModelOptions &options)
+pnp_ovss_model::pnp_ovss_model(const Runtime *runtime, const std::string &folder, const ModelOptions &options)
     : folder_(resolved(folder)), manifest_(read_manifest(folder_)),
       files_(folder_, manifest_.files, options.verify), captioner_(read_captioner(folder_, manifest_, files_)),
       runtime_(runtime), threads_(options.threads ? options.threads : processors()) {
@@ -107,7 +107,7 @@ std::unique_ptr<Session> pnp_ovss_model::load(const std::string &graph) const {
     return session;
 }
 
-const pnp_ovss_runtime &pnp_ovss_model::runtime() const {
+const Runtime &pnp_ovss_model::runtime() const {
     if (!runtime_)
         throw bad_input("the model was opened without a runtime",
                         "give pnp_ovss_model_open a runtime to segment with it");

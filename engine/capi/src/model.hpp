@@ -26,7 +26,7 @@ struct ModelOptions {
 struct pnp_ovss_model {
 public:
     // Opens a folder; without a runtime no graph is loaded. Throws a Failure.
-    pnp_ovss_model(const pnp_ovss_runtime *runtime, const std::string &folder, const pnp::ModelOptions &options);
+    pnp_ovss_model(const pnp::Runtime *runtime, const std::string &folder, const pnp::ModelOptions &options);
 
     const pnp::Manifest &manifest() const { return manifest_; }
     const pnp::Captioner &captioner() const { return captioner_; }
@@ -35,7 +35,7 @@ public:
     int threads() const { return threads_; }               // that a call may use, from 1
 
     // Returns the runtime. Throws a Failure where the model was opened without one.
-    const pnp_ovss_runtime &runtime() const;
+    const pnp::Runtime &runtime() const;
 
     const pnp::Session &vision() const { return *vision_; }
     const pnp::Session &salience() const { return *salience_; }
@@ -50,7 +50,7 @@ private:
     pnp::Manifest manifest_;
     pnp::ModelFiles files_;
     pnp::Captioner captioner_;
-    const pnp_ovss_runtime *runtime_;
+    const pnp::Runtime *runtime_;
     std::string device_;
     int threads_;
     pnp::SessionOptions session_options_;

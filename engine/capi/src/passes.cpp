@@ -109,7 +109,7 @@ std::vector<float> score(const Graphs &graphs, const std::vector<float> &embeds,
     for (size_t n = 0; n < captions.size(); n++) {
         const float probability = float(match_probability(&logits[2 * n]));
         float &best = scores[captions[n].owners[0].class_index];
-        best = probability > best || std::isnan(probability) ? probability : best;
+        best = larger(best, probability);
     }
     require_finite("score", scores);
     return scores;

@@ -1,5 +1,6 @@
 #include "runtime.hpp"
 
+#include <algorithm>
 #include <cctype>
 #include <cstdlib>
 #include <cstring>
@@ -43,7 +44,7 @@ struct Loaded {
     std::string version;
 };
 
-Loaded load(const std::string &path) {
+Loaded load_library(const std::string &path) {
     ::setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // it is read when the library is loaded
     void *library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) {
@@ -69,15 +70,22 @@ Loaded load(const std::string &path) {
 }
 
 std::string path_of(const pnp_ovss_runtime_options &options) {
-    if (options.path) return options.path;
+    if (options.path && *options.path) return options.path;
     const char *given = std::getenv("PNP_OVSS_ORT");
     return given && *given ? given : DEFAULT_NAME;
+}
+
+int severity_of(const pnp_ovss_runtime_options &options) {
+    if (options.log_severity < PNP_OVSS_ZERO || options.log_severity > 4)
+        throw bad_input({"log_severity is ", options.log_severity}, "it must be PNP_OVSS_ZERO, or from 0 to 4");
+    if (options.log_severity == 0) return WARNING;
+    return options.log_severity == PNP_OVSS_ZERO ? 0 : options.log_severity;
 }
 
 // The runtimes of this process. It is never destroyed: threads may use them while the process ends.
 struct Registry {
     std::mutex mutex;
-    std::map<const pnp_ort_api_base *, std::unique_ptr<pnp_ovss_runtime>> runtimes;
+    std::map<const pnp_ort_api_base *, std::unique_ptr<Runtime>> runtimes;
 
     static Registry &shared() {
         static Registry *registry = new Registry;
@@ -113,48 +121,48 @@ void Ort::check(pnp_ort_status *status, int32_t code, const Words &doing, const 
     throw Failure(code, {what, ": ", message}, cure);
 }
 
-}  // namespace pnp
-
-using namespace pnp;
-
-pnp_ovss_runtime *pnp_ovss_runtime::open(const pnp_ovss_runtime_options &options) {
+Runtime &Runtime::load(const std::string &path, int severity) {
     Registry &registry = Registry::shared();
     const std::lock_guard<std::mutex> lock(registry.mutex);
-    const Loaded loaded = load(path_of(options));
+    const Loaded loaded = load_library(path);
     auto &place = registry.runtimes[loaded.base];
-    if (!place) place = std::make_unique<pnp_ovss_runtime>(loaded.table, loaded.version);
-    place->start(options);
-    place->opened_++;
-    return place.get();
+    if (!place) place = std::make_unique<Runtime>(loaded.table, loaded.version);
+    place->start(severity);
+    return *place;
 }
 
-// Makes the environment, of which a library has one, and takes over the callback.
-void pnp_ovss_runtime::start(const pnp_ovss_runtime_options &options) {
-    if (!env_) {
-        const int severity = options.log_severity ? options.log_severity : WARNING;
+// Makes the environment, of which a library has one.
+void Runtime::start(int severity) {
+    if (!env_)
         ort_.check(ort_.create_env_with_custom_logger(hear, this, severity, "pnp_ovss", &env_), PNP_OVSS_NO_RUNTIME,
                    {"ONNX Runtime ", version_, " cannot start"}, GET_IT);
-    }
     ort_.check(ort_.disable_telemetry_events(env_), PNP_OVSS_NO_RUNTIME,
                {"ONNX Runtime ", version_, " cannot be kept from reporting"}, GET_IT);
-    const std::lock_guard<std::mutex> lock(log_mutex_);
-    if (options.log || opened_ == 0) {
-        log_ = options.log;
-        user_ = options.user;
-    }
 }
 
-void pnp_ovss_runtime::close() {
-    const std::lock_guard<std::mutex> lock(Registry::shared().mutex);
-    if (opened_ == 0 || --opened_ > 0) return;
-    const std::lock_guard<std::mutex> log_lock(log_mutex_);
-    log_ = nullptr;
-    user_ = nullptr;
+void Runtime::add(const pnp_ovss_runtime *listener) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    listeners_.push_back(listener);
 }
 
-void pnp_ovss_runtime::hear(void *runtime, int severity, const char *, const char *, const char *,
-                            const char *message) {
-    auto *self = static_cast<pnp_ovss_runtime *>(runtime);
-    const std::lock_guard<std::mutex> lock(self->log_mutex_);
-    if (self->log_) self->log_(self->user_, severity, message ? message : "");
+void Runtime::remove(const pnp_ovss_runtime *listener) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    listeners_.erase(std::remove(listeners_.begin(), listeners_.end(), listener), listeners_.end());
 }
+
+void Runtime::hear(void *runtime, int severity, const char *, const char *, const char *, const char *message) {
+    auto *self = static_cast<Runtime *>(runtime);
+    const std::lock_guard<std::mutex> lock(self->mutex_);
+    for (const pnp_ovss_runtime *listener : self->listeners_)
+        listener->log(listener->user, severity, message ? message : "");
+}
+
+}  // namespace pnp
+
+pnp_ovss_runtime::pnp_ovss_runtime(const pnp_ovss_runtime_options &options)
+    : loaded(pnp::Runtime::load(pnp::path_of(options), pnp::severity_of(options))), log(options.log),
+      user(options.user) {
+    if (log) loaded.add(this);
+}
+
+pnp_ovss_runtime::~pnp_ovss_runtime() { loaded.remove(this); }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "failure.hpp"
 #include "ort_abi.h"
@@ -24,32 +25,45 @@ struct Ort {
     void check(pnp_ort_status *status, int32_t code, const Words &doing, const char *cure) const;
 };
 
-}  // namespace pnp
-
 // A loaded library of ONNX Runtime and its environment. It lives as long as the process.
-struct pnp_ovss_runtime {
+class Runtime {
 public:
-    pnp_ovss_runtime(const void *const *table, std::string version) : ort_(table), version_(std::move(version)) {}
+    Runtime(const void *const *table, std::string version) : ort_(table), version_(std::move(version)) {}
 
-    // Returns the runtime of the options, opened once more. Throws a Failure.
-    static pnp_ovss_runtime *open(const pnp_ovss_runtime_options &options);
-    void close();
+    // Loads a library, or returns it where it is loaded already. Throws a Failure.
+    static Runtime &load(const std::string &path, int severity);
 
-    const pnp::Ort &ort() const { return ort_; }
+    // Tells the messages to whoever opened the runtime, until it closes it.
+    void add(const pnp_ovss_runtime *listener);
+    void remove(const pnp_ovss_runtime *listener);
+
+    const Ort &ort() const { return ort_; }
     const pnp_ort_env *env() const { return env_; }
     const std::string &version() const { return version_; }
 
 private:
     static void hear(void *runtime, int severity, const char *category, const char *id, const char *place,
                      const char *message);
-    void start(const pnp_ovss_runtime_options &options);
+    void start(int severity);
 
-    pnp::Ort ort_;
+    Ort ort_;
     std::string version_;
     pnp_ort_env *env_ = nullptr;
-    int opened_ = 0;
 
-    std::mutex log_mutex_;
-    pnp_ovss_log log_ = nullptr;
-    void *user_ = nullptr;
+    std::mutex mutex_;
+    std::vector<const pnp_ovss_runtime *> listeners_;
+};
+
+}  // namespace pnp
+
+// What one open of a runtime gave.
+struct pnp_ovss_runtime {
+public:
+    explicit pnp_ovss_runtime(const pnp_ovss_runtime_options &options);
+    ~pnp_ovss_runtime();
+    pnp_ovss_runtime(const pnp_ovss_runtime &) = delete;
+
+    pnp::Runtime &loaded;
+    const pnp_ovss_log log;
+    void *const user;
 };

@@ -61,7 +61,7 @@ std::vector<float> class_maps(const std::vector<float> &total, const std::vector
             float *map = &maps[owner.class_index * patches];
             for (size_t p = 0; p < patches; p++) {
                 const float value = summed ? of_name[p] : of_name[p] / float(owner.count);
-                map[p] = !seen[owner.class_index] || value > map[p] || std::isnan(value) ? value : map[p];
+                map[p] = seen[owner.class_index] ? larger(map[p], value) : value;
             }
             seen[owner.class_index] = 1;
         }

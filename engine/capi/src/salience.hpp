@@ -1,6 +1,7 @@
 // What the passes compute between the runs of the graphs, as kernels/reference/passes.py defines it.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -25,6 +26,9 @@ void drop_salient(const std::vector<float> &scores, size_t count, std::vector<ui
 // names. With `sum_last`, the last name of each caption is summed instead. Classes without a name are 0.
 std::vector<float> class_maps(const std::vector<float> &total, const std::vector<Caption> &captions, size_t length,
                               size_t patches, size_t classes, bool sum_last);
+
+// Returns the larger of two values, and what is no number where one of them is none.
+inline float larger(float one, float other) { return other > one || std::isnan(other) ? other : one; }
 
 // Returns the match probability of ITM logits (no match, match); NaN where one is not finite.
 double match_probability(const float *logits);

@@ -41,7 +41,7 @@ void use_cuda(const Ort &ort, pnp_ort_session_options *options, int device) {
 
 }  // namespace
 
-Call::Call(const pnp_ovss_runtime &runtime, pnp_ovss_cancel *cancel)
+Call::Call(const Runtime &runtime, pnp_ovss_cancel *cancel)
     : options_(make<pnp_ort_run_options>(runtime.ort(), runtime.ort().release_run_options, "options of a run",
                                          [&](auto **out) { return runtime.ort().create_run_options(out); })),
       cancel_(cancel) {
@@ -64,7 +64,7 @@ void Call::require_wanted() const {
     if (cancel_->cancelled) throw Failure(PNP_OVSS_CANCELLED, "the call was cancelled", "");
 }
 
-Session::Session(const pnp_ovss_runtime &runtime, const std::string &path, const SessionOptions &options)
+Session::Session(const Runtime &runtime, const std::string &path, const SessionOptions &options)
     : ort_(runtime.ort()), path_(path),
       memory_(make<pnp_ort_memory_info>(ort_, ort_.release_memory_info, "memory of ONNX Runtime", [&](auto **out) {
           return ort_.create_cpu_memory_info(PNP_ORT_DEVICE_ALLOCATOR, PNP_ORT_DEFAULT_MEMORY, out);

@@ -33,7 +33,7 @@ struct Tensor {
 // What a call runs with: its cancel stops the run that is under way, and throws at the next.
 class Call {
 public:
-    Call(const pnp_ovss_runtime &runtime, pnp_ovss_cancel *cancel);
+    Call(const Runtime &runtime, pnp_ovss_cancel *cancel);
     ~Call();
     Call(const Call &) = delete;
 
@@ -56,7 +56,7 @@ struct SessionOptions {
 class Session {
 public:
     // Loads a graph. Throws a Failure.
-    Session(const pnp_ovss_runtime &runtime, const std::string &path, const SessionOptions &options);
+    Session(const Runtime &runtime, const std::string &path, const SessionOptions &options);
 
     // Runs the graph; it writes the outputs into their memory. Any number of threads may run it at once.
     void run(const Call &call, const std::vector<Tensor> &inputs, const std::vector<Tensor> &outputs) const;

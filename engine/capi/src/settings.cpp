@@ -95,7 +95,8 @@ Settings Settings::read(const Json &json) {
         if (key == "drop_schedule") {
             out.halving = value.is(Json::Kind::string);
             if (out.halving) read_word(value, "drop_schedule", {"halving"});
-            else out.drop_count = read_count(value, "drop_schedule", 0, MOST);
+            else out.drop_count = int(std::min(std::max(value.integer(), int64_t(-1)), MOST));
+            if (out.drop_count < 0) throw out_of_range("drop_schedule", out.drop_count, "from 0");
         }
         if (key == "drop_mode")
             out.drop_mode = DropMode(read_word(value, "drop_mode", {"pixels", "tokens", "attention"}));
@@ -105,7 +106,8 @@ Settings Settings::read(const Json &json) {
             out.background = Background(read_word(value, "background", {"auto", "always", "never"}));
         if (key == "crf") {
             out.crf = !value.is(Json::Kind::null);
-            if (out.crf) read_word(value, "crf", {"densecrf", "densecrf-cpu"});
+            // "pydensecrf" is a slower one with the same labels, for Python alone
+            if (out.crf) read_word(value, "crf", {"densecrf", "densecrf-cpu", "pydensecrf"});
         }
         if (key == "refine_side" && !value.is(Json::Kind::null))
             out.refine_side = read_count(value, "refine_side", 1, MOST);

@@ -66,7 +66,7 @@ void append_case(const Shift (&shifts)[N], const Pooled (&texts)[M], char32_t le
 }
 
 // The canonical combining class: where a mark stands among others. 0 for what is no mark.
-int class_of(char32_t letter, Rules rules) {
+int combining_class(char32_t letter, Rules rules) {
     if (letter < 0x300 || (rules == Rules::tokenizers && holds(NEW_TO_TOKENIZERS, letter))) return 0;
     const uint32_t *after = std::upper_bound(CLASSES, std::end(CLASSES), letter << 8 | 0xFF);
     return after == CLASSES ? 0 : int(after[-1] & 0xFF);
@@ -87,7 +87,7 @@ void append_decomposed(char32_t letter, Rules rules, std::u32string &out) {
 void put_in_order(std::u32string &letters, Rules rules) {
     std::vector<std::pair<int, char32_t>> marks;
     for (size_t i = 0; i <= letters.size(); i++) {
-        const int found = i < letters.size() ? class_of(letters[i], rules) : 0;
+        const int found = i < letters.size() ? combining_class(letters[i], rules) : 0;
         if (found > 0) {
             marks.emplace_back(found, letters[i]);
             continue;

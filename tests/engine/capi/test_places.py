@@ -95,7 +95,9 @@ def test_a_folder_may_be_anywhere(library: Library, small: Path, tmp_path: Path)
         refused(library, folder)
 
 
-@pytest.mark.parametrize("how", ["written", "truncated", "replaced", "removed", "touched"])
+@pytest.mark.parametrize(
+    "how", ["written", "written in secret", "truncated", "replaced", "removed", "touched"]
+)
 def test_a_file_that_changes_while_the_model_is_in_use(library: Library, folder: Path, how: str):
     settings = CSettings(passes=1, crf=1)
     image = np.zeros((4, 5, 3), np.uint8)
@@ -109,11 +111,15 @@ def test_a_file_that_changes_while_the_model_is_in_use(library: Library, folder:
             path.write_bytes(b"")
         elif how == "touched":
             os.utime(path, ns=(1, 1))
+        elif how == "written in secret":
+            times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+            path.write_bytes(data[:-1] + b"x")
+            os.utime(path, ns=times)
         else:
             other = folder / "other"
             other.write_bytes(data)
             other.rename(path) if how == "replaced" else path.unlink()
-        if how in ("replaced", "removed"):  # what is open is whole
+        if how in ("replaced", "removed", "touched"):  # what is open is whole
             np.testing.assert_array_equal(
                 model.segment(image, ["cat", "frog"], settings).labels, first
             )

@@ -91,16 +91,18 @@ typedef void (*pnp_ovss_log)(void *user, int32_t severity, const char *message);
 
 typedef struct {
     uint32_t struct_size;
-    int32_t log_severity; /* least severity that is told; default: 2, warnings. It is fixed by the first open. */
+    int32_t log_severity; /* least severity that is told; default: 2, warnings; PNP_OVSS_ZERO: 0. The first open of a
+                             library fixes it. */
     const char *path;     /* of libonnxruntime; default: the environment's PNP_OVSS_ORT, then libonnxruntime.so.1 */
-    pnp_ovss_log log;     /* default: nothing is told. The callback of the last open is in force. */
+    pnp_ovss_log log;     /* hears the messages until this open is closed; default: nothing is told */
     void *user;           /* first argument of `log` */
 } pnp_ovss_runtime_options;
 
-/* Loads ONNX Runtime 1.20 or newer. The same library gives the same object again, which counts how often it was
-   opened. It is never unloaded, as its threads may live on. It is told to report nothing to its makers, by the
-   environment's ORT_DISABLE_TELEMETRY, which is set unless it is there; so the first call must not run next to others
-   that read or change the environment. A call that fails may be repeated.
+/* Loads ONNX Runtime 1.20 or newer. What is opened several times is loaded once. It is never unloaded, as its threads
+   may live on, and neither is this library. It is told to report nothing to its makers, by the environment's
+   ORT_DISABLE_TELEMETRY, which is set unless it is there; so the first call must not run next to others that read or
+   change the environment. Where the host has started the same library of ONNX Runtime before, its log is the host's. A
+   call that fails may be repeated.
    Errors: BAD_INPUT, NO_RUNTIME, NO_MEMORY. */
 PNP_OVSS_API int32_t pnp_ovss_runtime_open(const pnp_ovss_runtime_options *options, pnp_ovss_runtime **runtime,
                                            pnp_ovss_error *error);
@@ -108,7 +110,7 @@ PNP_OVSS_API int32_t pnp_ovss_runtime_open(const pnp_ovss_runtime_options *optio
 /* Returns the version of ONNX Runtime, such as "1.32.0"; "" for NULL. */
 PNP_OVSS_API const char *pnp_ovss_runtime_version(const pnp_ovss_runtime *runtime);
 
-/* Gives back what one open gave. Models go on with it. After the last close the log callback is not called again. */
+/* Gives back what an open gave; its callback is not called again. Models that were opened with it go on. */
 PNP_OVSS_API void pnp_ovss_runtime_close(pnp_ovss_runtime *runtime);
 
 /* ---- Settings: how an image is segmented ---- */
@@ -145,7 +147,8 @@ typedef struct {
     int32_t present;           /* classes that are looked for: GIVEN (the default), all that are named; MATCH, those
                                   whose own caption the model scores above `match_threshold` */
     int32_t reserved;
-    uint64_t crf_memory;       /* bytes that the CRF may take; default: no limit */
+    uint64_t crf_memory;       /* bytes that the CRF may take; default: no limit. Up to 256 MiB of the process stay
+                                  allocated for the next call. */
 } pnp_ovss_settings;
 
 typedef struct pnp_ovss_model pnp_ovss_model;
@@ -163,11 +166,12 @@ PNP_OVSS_API int32_t pnp_ovss_settings_preset(const char *name, pnp_ovss_setting
 
 typedef struct {
     uint32_t struct_size;
-    int32_t threads;    /* threads of the CPU that a call may use; default: all processors. Hosts that segment on many
-                           threads of their own give 1. */
+    int32_t threads;    /* threads of the CPU that a call may use; default: the processors that the process may run on,
+                           whatever a control group's quota. Hosts with many threads of their own give 1. */
     const char *device; /* "cpu" (the default), "cuda" or "cuda:N"; CUDA was never run by the library's makers */
     int32_t verify;     /* PNP_OVSS_NO: sizes of the files are compared with the manifest, not their sha256 */
-    int32_t prepack;    /* PNP_OVSS_YES: weights are copied in another layout, for some percent of speed */
+    int32_t prepack;    /* PNP_OVSS_YES: weights are copied in another layout, for some percent of speed; the last
+                           digits of results change */
 } pnp_ovss_model_options;
 
 /* Reads and checks a model folder, and loads its graphs. With `runtime` NULL no graph is loaded: such a model has
@@ -274,7 +278,8 @@ PNP_OVSS_API void pnp_ovss_cancel_free(pnp_ovss_cancel *cancel);
      settings  fields of 0, and NULL: as the model recommends
      cancel    may be NULL
    Errors: BAD_INPUT, BAD_MODEL (its files changed since they were loaded, or its graphs are not what the manifest
-   tells), NO_MEMORY, FAILED, CANCELLED. */
+   tells), NO_DEVICE (the graph of TOKENS, which is loaded at its first use, does not run on the GPU), NO_MEMORY,
+   FAILED, CANCELLED. */
 PNP_OVSS_API int32_t pnp_ovss_segment(const pnp_ovss_model *model, const pnp_ovss_names *names,
                                       const pnp_ovss_image *image, const pnp_ovss_settings *settings,
                                       pnp_ovss_cancel *cancel, const pnp_ovss_output *output, pnp_ovss_error *error);
@@ -319,7 +324,7 @@ typedef struct {
 
 /* Writes the tokens of names. The least length is that of the caption; more is padding.
      settings  of which `sum_last_class` counts
-   Errors: BAD_INPUT (the names do not fit into one caption, or `length` is too small). */
+   Errors: BAD_INPUT (the names do not fit into one caption, or `length` is too small), NO_MEMORY. */
 PNP_OVSS_API int32_t pnp_ovss_names_tokens(const pnp_ovss_names *names, const pnp_ovss_settings *settings,
                                            pnp_ovss_tokens *tokens, pnp_ovss_error *error);
 
