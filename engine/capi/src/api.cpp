@@ -76,7 +76,7 @@ int32_t pnp_ovss_abi(void) { return PNP_OVSS_ABI; }
 int32_t pnp_ovss_runtime_open(const pnp_ovss_runtime_options *options, pnp_ovss_runtime **runtime,
                               pnp_ovss_error *error) {
     return guarded(error, [&] {
-        require(runtime, "runtime");
+        require(runtime, "where the runtime is written");
         pnp_ovss_runtime_options given = {};
         constexpr size_t FIRST_SIZE = offsetof(pnp_ovss_runtime_options, user) + sizeof(void *);
         if (options) given = read_struct(options, FIRST_SIZE, "pnp_ovss_runtime_options");
@@ -110,7 +110,7 @@ int32_t pnp_ovss_model_open(pnp_ovss_runtime *runtime, const char *folder, const
                             pnp_ovss_model **model, pnp_ovss_error *error) {
     return guarded(error, [&] {
         require(folder, "folder");
-        require(model, "model");
+        require(model, "where the model is written");
         if (!*folder) throw bad_input("folder is empty", "give the path of a model folder");
         *model = new pnp_ovss_model(runtime ? &runtime->loaded : nullptr, folder, ModelOptions::read(options));
     });
@@ -143,7 +143,7 @@ int32_t pnp_ovss_names_create(const pnp_ovss_model *model, const char *const *na
                               pnp_ovss_error *error) {
     return guarded(error, [&] {
         require(model, "model");
-        require(made, "made");
+        require(made, "where the names are written");
         if (count > 0) require(names, "names");
         const bool join = settings_for(*model, settings).join_words;
         *made = new pnp_ovss_names{model->captioner().names(names, class_of, count, join), model->manifest().settings};
@@ -156,7 +156,7 @@ void pnp_ovss_names_free(pnp_ovss_names *names) { delete names; }
 
 int32_t pnp_ovss_cancel_create(pnp_ovss_cancel **cancel, pnp_ovss_error *error) {
     return guarded(error, [&] {
-        require(cancel, "cancel");
+        require(cancel, "where the cancel is written");
         *cancel = new pnp_ovss_cancel;
     });
 }

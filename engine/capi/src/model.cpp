@@ -47,7 +47,7 @@ Manifest read_manifest(const std::string &folder) {
         text = read_file(folder + "/manifest.json", LARGEST_MANIFEST);
     } catch (const Failure &failure) {
         throw bad_model({"'", folder, "' is not a model folder: ", failure.cause},
-                        "make one with: pnp-ovss export CHECKPOINT -o DIR");
+                        "check the path, or make one with: pnp-ovss export CHECKPOINT -o DIR");
     }
     return Manifest::read(text, folder);
 }

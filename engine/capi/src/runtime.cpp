@@ -44,12 +44,13 @@ struct Loaded {
     std::string version;
 };
 
-Loaded load_library(const std::string &path) {
+Loaded load_library(const std::string &path, const char *source) {
     ::setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // it is read when the library is loaded
     void *library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *error = ::dlerror();
-        throw no_runtime({"ONNX Runtime cannot be loaded: ", error ? error : path.c_str()});
+        throw no_runtime({"ONNX Runtime cannot be loaded, by the path of ", source, ": ",
+                          error ? error : path.c_str()});
     }
     void *entry = ::dlsym(library, PNP_ORT_ENTRY);
     if (!entry) {
@@ -69,10 +70,17 @@ Loaded load_library(const std::string &path) {
     return {base, table, version};
 }
 
-std::string path_of(const pnp_ovss_runtime_options &options) {
-    if (options.path && *options.path) return options.path;
+// Where the library is, and who says so.
+struct Place {
+    std::string path;
+    const char *source;
+};
+
+Place place_of(const pnp_ovss_runtime_options &options) {
+    if (options.path && *options.path) return {options.path, "the options"};
     const char *given = std::getenv("PNP_OVSS_ORT");
-    return given && *given ? given : DEFAULT_NAME;
+    if (given && *given) return {given, "PNP_OVSS_ORT"};
+    return {DEFAULT_NAME, "this library"};
 }
 
 int severity_of(const pnp_ovss_runtime_options &options) {
@@ -121,10 +129,10 @@ void Ort::check(pnp_ort_status *status, int32_t code, const Words &doing, const 
     throw Failure(code, {what, ": ", message}, cure);
 }
 
-Runtime &Runtime::load(const std::string &path, int severity) {
+Runtime &Runtime::load(const std::string &path, const char *source, int severity) {
     Registry &registry = Registry::shared();
     const std::lock_guard<std::mutex> lock(registry.mutex);
-    const Loaded loaded = load_library(path);
+    const Loaded loaded = load_library(path, source);
     auto &place = registry.runtimes[loaded.base];
     if (!place) place = std::make_unique<Runtime>(loaded.table, loaded.version);
     place->start(severity);
@@ -159,9 +167,17 @@ void Runtime::hear(void *runtime, int severity, const char *, const char *, cons
 
 }  // namespace pnp
 
+namespace {
+
+pnp::Runtime &opened(const pnp_ovss_runtime_options &options) {
+    const pnp::Place place = pnp::place_of(options);
+    return pnp::Runtime::load(place.path, place.source, pnp::severity_of(options));
+}
+
+}  // namespace
+
 pnp_ovss_runtime::pnp_ovss_runtime(const pnp_ovss_runtime_options &options)
-    : loaded(pnp::Runtime::load(pnp::path_of(options), pnp::severity_of(options))), log(options.log),
-      user(options.user) {
+    : loaded(opened(options)), log(options.log), user(options.user) {
     if (log) loaded.add(this);
 }
 

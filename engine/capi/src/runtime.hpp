@@ -30,8 +30,8 @@ class Runtime {
 public:
     Runtime(const void *const *table, std::string version) : ort_(table), version_(std::move(version)) {}
 
-    // Loads a library, or returns it where it is loaded already. Throws a Failure.
-    static Runtime &load(const std::string &path, int severity);
+    // Loads a library, or returns it where it is loaded already. Throws a Failure, which tells the source of the path.
+    static Runtime &load(const std::string &path, const char *source, int severity);
 
     // Tells the messages to whoever opened the runtime, until it closes it.
     void add(const pnp_ovss_runtime *listener);

@@ -1,6 +1,7 @@
 #include "settings.hpp"
 
 #include <cmath>
+#include <cstdio>
 
 #include "structs.hpp"
 
@@ -25,12 +26,17 @@ void take_count(const char *field, int given, int most, int &out) {
     out = given;
 }
 
-// Takes one of the numbers from 1 to `most`; 0 leaves what is there.
+// Takes one of the numbers from 1 to `most`, which have names; 0 leaves what is there.
 template <class Choice>
-void take_choice(const char *field, int given, int most, Choice &out) {
-    int number = 0;
-    take_count(field, given, most, number);
-    if (number) out = Choice(number);
+void take_choice(const char *field, int given, int most, const char *names, Choice &out) {
+    if (given < 0 || given > most) throw out_of_range(field, given, {"0, ", names});
+    if (given) out = Choice(given);
+}
+
+std::string shown(double number) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", number);
+    return text;
 }
 
 void take_fraction(const char *field, double given, double &out) {
@@ -40,7 +46,7 @@ void take_fraction(const char *field, double given, double &out) {
         return;
     }
     if (!(given > 0 && given <= 1))
-        throw out_of_range(field, std::to_string(given), "0, PNP_OVSS_ZERO, or a number above 0 and up to 1");
+        throw out_of_range(field, shown(given), "0, PNP_OVSS_ZERO, or a number above 0 and up to 1");
     out = given;
 }
 
@@ -71,7 +77,7 @@ int read_count(const Json &json, const char *field, int64_t least, int64_t most)
 
 double read_fraction(const Json &json, const char *field) {
     const double value = json.number();
-    if (!(value >= 0 && value <= 1)) throw out_of_range(field, std::to_string(value), "from 0 to 1");
+    if (!(value >= 0 && value <= 1)) throw out_of_range(field, shown(value), "from 0 to 1");
     return value;
 }
 
@@ -140,20 +146,21 @@ Settings Settings::with(const pnp_ovss_settings *given) const {
     if (s.drop_count != PNP_OVSS_HALVING)
         take_number("drop_count", s.drop_count, "0, PNP_OVSS_ZERO, PNP_OVSS_HALVING or a whole number from 1",
                     out.drop_count);
-    take_choice("drop_mode", s.drop_mode, 3, out.drop_mode);
+    take_choice("drop_mode", s.drop_mode, 3, "or a PNP_OVSS_DROP_ mode", out.drop_mode);
     take_fraction("threshold", s.threshold, out.threshold);
     take_fraction("blur", s.blur, out.blur);
-    take_choice("background", s.background, 3, out.background);
-    int crf = 0, present = 0;
-    take_count("crf", s.crf, 2, crf);
-    if (crf) out.crf = crf == PNP_OVSS_CRF_DENSECRF;
+    take_choice("background", s.background, 3, "or a PNP_OVSS_BACKGROUND_ value", out.background);
+    int crf = out.crf ? PNP_OVSS_CRF_DENSECRF : PNP_OVSS_CRF_NONE;
+    take_choice("crf", s.crf, 2, "PNP_OVSS_CRF_NONE or PNP_OVSS_CRF_DENSECRF", crf);
+    out.crf = crf == PNP_OVSS_CRF_DENSECRF;
     take_number("refine_side", s.refine_side, "0, PNP_OVSS_ZERO or a whole number from 1", out.refine_side);
     take_count("first_pass_weight", s.first_pass_weight, LARGEST_WEIGHT, out.first_pass_weight);
     take_flag("join_words", s.join_words, out.join_words);
     take_flag("sum_last_class", s.sum_last_class, out.sum_last_class);
     take_fraction("match_threshold", s.match_threshold, out.match_threshold);
-    take_count("present", s.present, 2, present);
-    if (present) out.match_present = present == PNP_OVSS_PRESENT_MATCH;
+    int present = out.match_present ? PNP_OVSS_PRESENT_MATCH : PNP_OVSS_PRESENT_GIVEN;
+    take_choice("present", s.present, 2, "PNP_OVSS_PRESENT_GIVEN or PNP_OVSS_PRESENT_MATCH", present);
+    out.match_present = present == PNP_OVSS_PRESENT_MATCH;
     if (s.reserved != 0) throw out_of_range("reserved", s.reserved, "0");
     if (s.crf_memory != 0) out.crf_memory = s.crf_memory;
     return out;

@@ -74,7 +74,7 @@ def test_the_lines_in_cpp_compile(tmp_path: Path):
 
 def test_a_wheel_is_searched_where_it_lies():
     """The path in the command is that of a wheel."""
-    (line,) = re.findall(r"export PNP_OVSS_ORT=\$\(echo build/(.*)\)", README)
+    (line,) = re.findall(r"export PNP_OVSS_ORT=\$\(echo \$PWD/build/(.*)\)", README)
     assert list(built.ort_library().parents[2].glob(line)) == [built.ort_library()]
 
 

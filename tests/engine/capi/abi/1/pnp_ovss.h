@@ -2,7 +2,7 @@
 
    The library runs a model folder that `pnp-ovss export` wrote (method "pnp-ovss", tokenizer "wordpiece"), with ONNX
    Runtime, which it loads when `pnp_ovss_runtime_open` is called. What each step computes: engine/METHOD.md. What a
-   model folder holds: engine/model/README.md.
+   model folder holds: engine/model/README.md; both in the sources.
 
    A whole program (cc program.c -lpnp_ovss), which labels a gray square:
 
@@ -71,10 +71,12 @@ enum {
     PNP_OVSS_CANCELLED = 7   /* pnp_ovss_cancel_now was called */
 };
 
+/* Set `struct_size`: a call that finds another returns BAD_INPUT and writes nothing here. */
 typedef struct {
     uint32_t struct_size;
     int32_t code;     /* of the call that was given this struct last, PNP_OVSS_OK where it succeeded */
-    char cause[512];  /* what is wrong, with the value that was wrong, in one line; "" where nothing is */
+    char cause[512];  /* what is wrong, with the value that was wrong, in one line; "" where nothing is. What is cut
+                         ends in "..." */
     char cure[256];   /* what mends it, in one line; may be "" */
 } pnp_ovss_error;
 
@@ -138,10 +140,11 @@ typedef struct {
     double blur;               /* deviation of the Gaussian, a part of the longer side; above 0 to 1, or
                                   PNP_OVSS_ZERO */
     int32_t background;        /* AUTO: a background channel where fewer than three classes are looked for */
-    int32_t crf;               /* whether the dense CRF sharpens the labels */
+    int32_t crf;               /* PNP_OVSS_CRF_NONE, or PNP_OVSS_CRF_DENSECRF: a dense CRF sharpens the labels */
     int32_t refine_side;       /* longest side, in pixels, of channels and CRF; PNP_OVSS_ZERO: that of the image */
     int32_t first_pass_weight; /* factor of the salience of the first pass, 1 to 1,000,000 */
-    int32_t join_words;        /* PNP_OVSS_YES: a name of several words is written as one; as the names were made */
+    int32_t join_words;        /* PNP_OVSS_YES: a name of several words is written as one. names_create and segment
+                                  must be given the same, or segment refuses it */
     int32_t sum_last_class;    /* PNP_OVSS_YES: the last name of a caption is summed, not averaged, over its tokens */
     double match_threshold;    /* PRESENT_MATCH: least match probability, exclusive; above 0 to 1, or PNP_OVSS_ZERO */
     int32_t present;           /* classes that are looked for: GIVEN (the default), all that are named; MATCH, those
@@ -205,7 +208,7 @@ typedef struct pnp_ovss_names pnp_ovss_names;
 /* Checks class names and makes tokens of them, once for any number of images.
      names     `count` names. Outer and repeated white space is removed. No two may be the same to the model.
      class_of  number of the class of each name, from 0 and ascending by 0 or 1: names of one number are synonyms.
-               NULL: each name is a class
+               Of {"sofa", "couch", "cat"}, {0, 0, 1} makes two classes. NULL: each name is a class
      settings  of which `join_words` counts
    Errors: BAD_INPUT (a name is empty, damaged, unknown to the model, too long, or named twice), NO_MEMORY. */
 PNP_OVSS_API int32_t pnp_ovss_names_create(const pnp_ovss_model *model, const char *const *names,
@@ -251,8 +254,9 @@ typedef struct {
     float *class_maps;     /* [C][grid_height][grid_width]: salience, before the threshold; 0 where a class was not
                               looked for */
     size_t class_maps_count;
-    float *scores;         /* [C]: match probability of the image and each class alone; it is not computed where this
-                              is NULL and `present` of the settings is GIVEN */
+    float *scores;         /* [C]: match probability of the image and each class alone, of synonyms the largest; C
+                              counts classes, not names. Not computed where NULL and `present` of the settings is
+                              GIVEN */
     size_t scores_count;
     float *match;          /* [K]: match probability in each pass; 0 where no class was looked for */
     size_t match_count;
