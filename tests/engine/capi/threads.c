@@ -46,7 +46,7 @@ static void open_and_close(void) {
     pnp_ovss_model *model = NULL;
     struct outputs outputs;
     pnp_ovss_error error = no_error();
-    REQUIRE(pnp_ovss_runtime_open(&options, &runtime, &error) == PNP_OVSS_OK && runtime == w.runtime);
+    REQUIRE(pnp_ovss_runtime_open(&options, &runtime, &error) == PNP_OVSS_OK);
     REQUIRE(pnp_ovss_model_open(runtime, w.folder, NULL, &model, &error) == PNP_OVSS_OK);
     pnp_ovss_runtime_close(runtime); /* the model goes on with it */
     REQUIRE(segment(&outputs, NULL, model) == PNP_OVSS_OK);
