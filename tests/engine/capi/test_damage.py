@@ -83,7 +83,7 @@ def manifests(texts: Iterable[bytes | str | Any]) -> Iterable[Case]:
         yield {"manifest.json": data}
 
 
-@BOTH
+@pytest.mark.parametrize("variant", ["built", pytest.param("asan", marks=pytest.mark.long)])
 def test_manifests_that_are_cut_off(
     variant: str, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ):
