@@ -64,6 +64,7 @@ extern "C" int LLVMFuzzerInitialize(int *, char ***) {
     pnp_ovss_model_options one_thread = {sizeof one_thread, 1, nullptr, 0, 0};
     require(!pnp_ovss_runtime_open(&options, &runtime, &error));
     require(!pnp_ovss_model_open(runtime, std::getenv("FUZZ_FOLDER"), &one_thread, &model, &error));
+    pnp_ovss_runtime_close(runtime);  // the model goes on
     return 0;
 }
 
