@@ -216,6 +216,13 @@ class Result:
     timings: Timings
 
 
+def runtime_of_python() -> Path:
+    """Find the library of the ONNX Runtime that Python runs."""
+    import onnxruntime
+
+    return next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+
+
 class Library:
     """The shared library, and the runtime that was opened in it.
 
@@ -276,13 +283,9 @@ class Model(AbstractContextManager["Model"]):
         """Segment an image, uint8 [H, W, 3]."""
         with self.names(classes, settings) as names:
             buffers = Buffers(self, image, len(classes), settings)
-            self.run(names, buffers, settings)
+            arguments = byref(buffers.image), byref(settings), None, byref(buffers.output)
+            self.library.call("segment", self.handle, names.handle, *arguments)
             return buffers.result
-
-    def run(self, names: Names, buffers: Buffers, settings: CSettings) -> None:
-        """Segment the image of buffers; the result is written into them."""
-        arguments = byref(buffers.image), byref(settings), None, byref(buffers.output)
-        self.library.call("segment", self.handle, names.handle, *arguments)
 
     def segment_batch(
         self,

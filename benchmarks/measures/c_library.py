@@ -25,10 +25,10 @@ import numpy as np
 from pnp_ovss.engine import Segmenter, Settings
 from pnp_ovss.engine.model.folder import open_model
 
-from ..contenders.c_library import CSettings, Library, Model
+from ..contenders.c_library import CSettings, Library, Model, runtime_of_python
 from ..harness.records import Rows, describe
 from ..harness.timing import interleaved
-from .refinement import milliseconds, sample, table_of
+from .refinement import medians, milliseconds, sample, table_of
 
 SIZE = (640, 480)
 CLASSES = ("sailing boat", "umbrella", "turtle")
@@ -47,7 +47,7 @@ def measure(
         about: Fields that every row repeats: machine and command.
         say: Function that is called with a line of text at each step.
     """
-    library = Library(build / "libpnp_ovss.so", onnxruntime())
+    library = Library(build / "libpnp_ovss.so", runtime_of_python())
     for crf in (None, "densecrf"):
         say(f"latency, CRF {crf or 'none'}")
         yield {"what": "latency", "crf": crf, **_latency(library, crf, rounds), **about}
@@ -58,13 +58,6 @@ def measure(
         say(f"start, against --backend {backend}")
         row = {"what": "start", "crf": None, "backend": backend}
         yield {**row, **_start(build, backend, rounds), **about}
-
-
-def onnxruntime() -> Path:
-    """Find the library of the ONNX Runtime that Python runs."""
-    import onnxruntime
-
-    return next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
 
 
 def _settings(segmenter: Segmenter, crf: Any) -> tuple[Settings, CSettings]:
@@ -93,7 +86,7 @@ def _latency(library: Library, crf: Any, rounds: int) -> dict[str, Any]:
         seconds = interleaved(contenders, rounds)
     split = dict(zip((*STAGES, "rest"), np.median(stages, axis=0).tolist(), strict=True))
     own = sum(seconds for stage, seconds in split.items() if stage not in ("graphs", "crf"))
-    return {"stages_s": split, "own_s": own, **_medians(seconds)}
+    return {"stages_s": split, "own_s": own, **medians(seconds, "python_s")}
 
 
 def _throughput(library: Library, crf: Any, rounds: int) -> dict[str, Any]:
@@ -107,7 +100,7 @@ def _throughput(library: Library, crf: Any, rounds: int) -> dict[str, Any]:
             "ours_s": lambda: model.segment_batch(pairs, given),
         }
         seconds = interleaved(contenders, rounds)
-    return {"images": IMAGES, "threads": THREADS, **_medians(seconds)}
+    return {"images": IMAGES, "threads": THREADS, **medians(seconds, "python_s")}
 
 
 def _start(build: Path, backend: str, rounds: int) -> dict[str, Any]:
@@ -128,7 +121,7 @@ def _start(build: Path, backend: str, rounds: int) -> dict[str, Any]:
                     runs[name].append(run)
     seconds = {f"{name}_s": np.array(of)[:, 0] for name, of in runs.items()}
     peaks = {f"{name}_peak_mb": float(np.median(np.array(of)[:, 1])) for name, of in runs.items()}
-    return {**_medians(seconds), **peaks}
+    return {**medians(seconds, "python_s"), **peaks}
 
 
 # A process begins with the peak of the one that it was forked from, so a small one starts it.
@@ -149,16 +142,10 @@ def _process(command: Sequence[str]) -> tuple[float, float]:
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "PNP_OVSS_ORT": str(onnxruntime())},
+        env={**os.environ, "PNP_OVSS_ORT": str(runtime_of_python())},
     )
     seconds, peak = map(float, done.stderr.splitlines()[-1].split())
     return seconds, peak
-
-
-def _medians(seconds: Mapping[str, np.ndarray]) -> dict[str, float]:
-    medians = {name: float(np.median(values)) for name, values in seconds.items()}
-    ratio = float(np.median(seconds["python_s"] / seconds["ours_s"]))
-    return {**medians, "times_as_fast": ratio}
 
 
 def table(rows: Rows) -> str:

@@ -104,7 +104,7 @@ def _labels(size: tuple[int, int], rounds: int) -> dict[str, Any]:
         "ours_s": lambda: CPU.kernels.labels(smooth, matrices, level, numbers),
     }
     same = (contenders["numpy_s"]() == contenders["ours_s"]()).mean()
-    return {"size": size, "same": float(same), **_medians(interleaved(contenders, rounds))}
+    return {"size": size, "same": float(same), **medians(interleaved(contenders, rounds))}
 
 
 def _resize(size: tuple[int, int], rounds: int) -> dict[str, Any]:
@@ -115,14 +115,13 @@ def _resize(size: tuple[int, int], rounds: int) -> dict[str, Any]:
         return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
     contenders = {"before_s": pillow, "ours_s": lambda: images.resize(image, preprocess)}
-    return {"size": size, **_medians(interleaved(contenders, rounds))}
+    return {"size": size, **medians(interleaved(contenders, rounds))}
 
 
-def _medians(seconds: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Medians of the seconds, and of the ratios to the first contender."""
-    medians = {name: float(np.median(values)) for name, values in seconds.items()}
-    ratio = float(np.median(seconds["before_s"] / seconds["ours_s"]))
-    return {**medians, "times_as_fast": ratio}
+def medians(seconds: Mapping[str, np.ndarray], slower: str = "before_s") -> dict[str, float]:
+    """Return the medians of the seconds, and that of the ratios of a contender to `ours_s`."""
+    found = {name: float(np.median(values)) for name, values in seconds.items()}
+    return {**found, "times_as_fast": float(np.median(seconds[slower] / seconds["ours_s"]))}
 
 
 _CHILD = """

@@ -108,10 +108,7 @@ std::string fingerprint_of(const WordPiece &tokenizer, const Text &text, const s
     for (const int64_t number : {text.first_id, text.last_id, text.pad_id, text.context, int64_t(text.has_unknown)})
         parts.push_back(std::to_string(number));
     Sha256 digest;
-    for (const std::string &part : parts) {
-        const std::string sized = std::to_string(part.size()) + ":" + part;
-        digest.update(reinterpret_cast<const uint8_t *>(sized.data()), sized.size());
-    }
+    for (const std::string &part : parts) digest.add(part);
     tokenizer.digest(digest);
     return digest.hex();
 }

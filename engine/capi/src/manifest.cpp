@@ -14,7 +14,6 @@ constexpr int64_t SCHEMA_VERSION = 2;
 constexpr int64_t LARGEST = std::numeric_limits<int32_t>::max();
 constexpr int64_t ANY = -1;  // size of a dimension
 
-
 // What a manifest tells has no use.
 [[noreturn]] void refuse(const Words &what) { throw JsonError(what.joined()); }
 

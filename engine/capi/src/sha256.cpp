@@ -117,6 +117,11 @@ void Sha256::update(const uint8_t *data, size_t bytes) {
     std::memcpy(block_.data(), data + bytes / 64 * 64, bytes % 64);
 }
 
+void Sha256::add(const std::string &text) {
+    const std::string sized = std::to_string(text.size()) + ":" + text;
+    update(reinterpret_cast<const uint8_t *>(sized.data()), sized.size());
+}
+
 std::string Sha256::hex() {
     const uint64_t bits = bytes_ * 8;
     uint8_t end[72] = {0x80};

@@ -12,6 +12,9 @@ class Sha256 {
 public:
     void update(const uint8_t *data, size_t bytes);
 
+    // Adds a text with its length before it, so that no two rows of texts give the same.
+    void add(const std::string &text);
+
     // Ends the message, and returns its digest in hex.
     std::string hex();
 

@@ -40,12 +40,6 @@ std::u32string letters_of(const std::string &text) {
     return *std::move(letters);
 }
 
-// Adds a text to a digest, so that no two rows of texts give the same.
-void add(Sha256 &digest, const std::string &text) {
-    const std::string sized = std::to_string(text.size()) + ":" + text;
-    digest.update(reinterpret_cast<const uint8_t *>(sized.data()), sized.size());
-}
-
 }  // namespace
 
 Vocabulary::Vocabulary(const std::map<std::string, Json> &ids) : starts_{0} {
@@ -106,7 +100,7 @@ std::optional<uint32_t> Vocabulary::find(std::string_view wanted) const {
 }
 
 void Vocabulary::digest(Sha256 &digest) const {
-    for (size_t i = 0; i < size(); i++) add(digest, std::to_string(ids_[i]) + " " + std::string(piece(i)));
+    for (size_t i = 0; i < size(); i++) digest.add(std::to_string(ids_[i]) + " " + std::string(piece(i)));
 }
 
 WordPiece WordPiece::read(const Json &json) {
@@ -242,11 +236,11 @@ void WordPiece::append_pieces(const std::u32string &word, std::vector<int64_t> &
 
 void WordPiece::digest(Sha256 &digest) const {
     const bool flags[] = {clean_, space_ideographs_, strip_marks_, lowercase_};
-    for (const bool flag : flags) add(digest, flag ? "1" : "0");
-    add(digest, prefix_);
-    add(digest, unknown_);
-    add(digest, std::to_string(longest_word_));
-    for (const Added &token : added_) add(digest, (token.normalized ? "1" : "0") + token.content);
+    for (const bool flag : flags) digest.add(flag ? "1" : "0");
+    digest.add(prefix_);
+    digest.add(unknown_);
+    digest.add(std::to_string(longest_word_));
+    for (const Added &token : added_) digest.add((token.normalized ? "1" : "0") + token.content);
     vocabulary_.digest(digest);
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.contenders.c_library import runtime_of_python
 from tests.once import made_once
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,8 +44,8 @@ def library(factory: pytest.TempPathFactory) -> Path:
 
 def ort_library() -> Path:
     """Return the path of ONNX Runtime's library in the wheel that is installed."""
-    wheel = pytest.importorskip("onnxruntime")
-    return next((Path(wheel.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+    pytest.importorskip("onnxruntime")
+    return runtime_of_python()
 
 
 def tool(name: str) -> str:

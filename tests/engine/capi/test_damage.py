@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from tests.engine.capi import folders, variants
-from tests.once import made_once
 
 pytestmark = pytest.mark.slow  # the library is built
 
@@ -31,22 +30,6 @@ UNREAD = {
 # Of a graph: what only a host that builds engines, or picks lengths, must know.
 UNREAD_OF_GRAPH = {"roles", "lengths", "limits", "gradient", "only_for"}
 OPTIONAL = {("classes",), ("preprocess", "resize"), ("graphs", "vision_tokens")}
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return (
-        made_once(
-            tmp_path_factory, "capi-small", lambda folder: folders.make_folder(folder / "small")
-        )
-        / "small"
-    )
-
-
-@pytest.fixture
-def folder(small: Path, tmp_path: Path) -> Path:
-    """A model folder of its own, that a test may change."""
-    return folders.copy_of(small, tmp_path / "model")
 
 
 class Opened:

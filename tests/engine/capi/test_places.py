@@ -11,27 +11,10 @@ import pytest
 
 from benchmarks.contenders.c_library import NO, CError, CSettings, Library, Model
 from tests.engine.capi import built, folders, variants
-from tests.once import made_once
 
 pytestmark = pytest.mark.slow  # the library is built
 
 BAD_MODEL = 2
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return (
-        made_once(
-            tmp_path_factory, "capi-small", lambda folder: folders.make_folder(folder / "small")
-        )
-        / "small"
-    )
-
-
-@pytest.fixture
-def folder(small: Path, tmp_path: Path) -> Path:
-    """A model folder of its own, that a test may change."""
-    return folders.copy_of(small, tmp_path / "model")
 
 
 @pytest.fixture(scope="module")
